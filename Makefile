@@ -1,0 +1,52 @@
+# The study's commands. Both `make study` and `make test` build .venv first when there is none:
+#   make study                                  every notebook in the quick preset
+#   make study PRESET=laptop                    the same in another preset
+#   make test                                   the tests, and the notebooks' checked outputs
+#   make study PYTHON=python3.12                with another interpreter (when .venv is built)
+
+PYTHON ?= python3
+PRESET ?= smoke
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: study test lint lock clean
+
+study: $(INSTALLED)
+	$(BIN)/python -m stemlib.study --preset $(PRESET)
+
+# Two workers, one thread each; `loadfile` keeps a notebook's cells on one worker.
+test: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+
+# Only PyTorch is asked of PyTorch's index: one look-up there instead of one for every package. The lock is complete, so
+# nothing is resolved; `pip check` proves it. A pip that stops half-way leaves no stamp, and the next `make` goes on.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v[:2] < (3, 15) else \
+	    "Python 3.11 to 3.14 is needed, $(PYTHON) is %d.%d. Name another: make PYTHON=python3.12 ..." % v[:2])'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing into $(VENV) (once; one to three minutes after the downloads)"
+	grep '^torch==' requirements.lock | \
+	    $(BIN)/python -m pip install --no-deps --retries 2 --extra-index-url $(TORCH_INDEX) -r /dev/stdin
+	grep -vE '^(torch==|--)' requirements.lock | $(BIN)/python -m pip install --quiet --no-deps -r /dev/stdin
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check
+	@touch $@
+
+# Needs uv. Keeps the versions that are pinned already; for newer ones: make lock UPGRADE=--upgrade
+lock:
+	uv pip compile pyproject.toml --all-extras --universal --no-header --annotation-style line --quiet $(UPGRADE) \
+	    --output-file requirements.lock
+	{ printf '%s\n' \
+	    '# Every package of the study, pinned: CPython 3.11 to 3.14, Linux and macOS 14 or newer (arm64).' \
+	    '# Made from pyproject.toml by `make lock`. PyTorch on Linux is the CPU build: no CUDA packages.' \
+	    '--extra-index-url $(TORCH_INDEX)' ''; cat requirements.lock; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .benchmarks *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

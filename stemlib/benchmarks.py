@@ -1,0 +1,57 @@
+"""The public data sets, one interface: `load("cora")` gives a `Task`, and nothing after it knows the difference."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Literal
+
+from stemlib.features import TFIDF
+from stemlib.node_benchmarks import NODE_BENCHMARKS
+from stemlib.registry import Benchmark
+from stemlib.tasks import Task
+
+WIDTH = 768  # the reference's
+
+BENCHMARKS: dict[str, Benchmark] = {entry.name: entry for entry in NODE_BENCHMARKS}
+
+
+def names(kind: str | None = None) -> list[str]:
+    """The names that `load` takes, of one kind (node, link, graph) or all."""
+    return [name for name, entry in BENCHMARKS.items() if kind in (None, entry.kind)]
+
+
+def benchmark(name: str) -> Benchmark:
+    """What is known of a data set: source, licence, published statistics.
+
+    Raises:
+        ValueError: unknown name; lists the known ones and the closest.
+    """
+    if name not in BENCHMARKS:
+        close = difflib.get_close_matches(name.lower(), BENCHMARKS, n=3)
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise ValueError(f"unknown data set {name!r}{hint} There are: {', '.join(BENCHMARKS)}")
+    return BENCHMARKS[name]
+
+
+def load(
+    name: str,
+    *,
+    width: int | None = WIDTH,
+    encoder: str = TFIDF,
+    message_edges: Literal["train", "all"] = "train",
+) -> Task:
+    """Load a public data set.
+
+    Args:
+        name: one of `names()`.
+        width: columns of node and edge features; None for the native ones.
+        encoder: of text, for data sets that have text: see `stemlib.features.encode_texts`.
+        message_edges: for link tasks: the triples that messages run along.
+
+    Raises:
+        ValueError: unknown name or option; damaged raw files.
+        FileNotFoundError: raw files are missing; names them, their source and `STEMLIB_DATA`.
+    """
+    if message_edges not in ("train", "all"):
+        raise ValueError(f"message_edges must be 'train' or 'all', got {message_edges!r}")
+    return benchmark(name).load(width, encoder, message_edges)

@@ -1,0 +1,114 @@
+"""Models and training states on disk: safetensors and JSON, atomic, checked, nothing unpickled."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from stemlib.atomic import write_atomically
+from stemlib.baselines import Baseline
+from stemlib.model import StemGNN
+from stemlib.presets import BaselineConfig, ModelConfig
+from stemlib.tasks import Task
+
+FORMAT = "stem-gnn-study model, version 1"
+FAMILIES = {"stem": (ModelConfig, StemGNN), "baseline": (BaselineConfig, Baseline)}
+SHAPE = ("in_width", "classes", "kind", "edge_width")
+
+
+def build(config: ModelConfig | BaselineConfig, task: Task) -> nn.Module:
+    """A fresh model of the configuration's family that fits the task."""
+    network = StemGNN if isinstance(config, ModelConfig) else Baseline
+    return network(config, task.graph.x.size(1), task.outputs, task.kind, task.edge_width)
+
+
+def save_model(model: nn.Module, folder: str | Path) -> None:
+    """Write `model.safetensors`, then `model.json`: the settings, and the weights' checksum."""
+    weights, settings_file = Path(folder) / "model.safetensors", Path(folder) / "model.json"
+    with write_atomically(weights) as temporary:
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
+    family = "stem" if isinstance(model.config, ModelConfig) else "baseline"
+    settings = {"format": FORMAT, "family": family, "config": dataclasses.asdict(model.config)}
+    settings |= {name: getattr(model, name) for name in SHAPE}
+    settings["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+    with write_atomically(settings_file) as temporary:
+        temporary.write_text(json.dumps(settings, indent=2))
+
+
+def load_model(folder: str | Path) -> nn.Module:
+    """The model that `save_model` wrote, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is not of this format, is cut, or does not belong to the other.
+    """
+    settings_file, weights = Path(folder) / "model.json", Path(folder) / "model.safetensors"
+    for file in (settings_file, weights):
+        if not file.is_file():
+            raise FileNotFoundError(f"no model in {folder}: {file.name} is missing")
+    try:
+        settings = json.loads(settings_file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{settings_file} is not valid JSON ({error}); save the model again") from None
+    if not isinstance(settings, dict) or settings.get("format") != FORMAT:
+        raise ValueError(f"{settings_file} does not describe a '{FORMAT}'; save the model again")
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != settings.get("sha256"):
+        raise ValueError(
+            f"{weights} is damaged or another model's: its sha256 is not that of {settings_file.name}"
+        )
+    try:
+        config, network = FAMILIES[settings["family"]]
+        model = network(config(**settings["config"]), **{name: settings[name] for name in SHAPE})
+        model.load_state_dict(load_file(weights))
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{folder} does not hold a model of this version: {error}") from None
+    return model.eval()
+
+
+def save_state(path: str | Path, state: dict[str, Any]) -> None:
+    """Write a training state: nested dictionaries and lists of tensors and plain values, in one file."""
+    tensors: dict[str, Tensor] = {}
+
+    def strip(value: Any, name: str) -> Any:
+        if isinstance(value, Tensor):
+            tensors[name] = value.detach().clone().contiguous()
+            return {"tensor": name}
+        if isinstance(value, dict):  # pairs, since JSON would turn integer keys into strings
+            return {"pairs": [[key, strip(item, f"{name}/{key}")] for key, item in value.items()]}
+        if isinstance(value, list | tuple):
+            return {"list": [strip(item, f"{name}/{i}") for i, item in enumerate(value)]}
+        return {"plain": value}
+
+    layout = json.dumps(strip(state, "state"))
+    with write_atomically(path) as temporary:
+        save_file(tensors, temporary, metadata={"layout": layout})
+
+
+def load_state(path: str | Path) -> dict[str, Any]:
+    """The state that `save_state` wrote; tuples come back as lists.
+
+    Raises:
+        ValueError: the file is cut or not a training state.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            layout = json.loads(file.metadata()["layout"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a training state ({error}); delete it to start over") from None
+
+    def fill(node: dict[str, Any]) -> Any:
+        if "tensor" in node:
+            return tensors[node["tensor"]]
+        if "pairs" in node:
+            return {key: fill(item) for key, item in node["pairs"]}
+        return [fill(item) for item in node["list"]] if "list" in node else node["plain"]
+
+    return fill(layout)

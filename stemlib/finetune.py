@@ -1,0 +1,270 @@
+"""Fine-tuning: one loop for node, link and graph tasks, interruptible at any point.
+
+AdamW, early stopping on validation, best validation state restored. A training state is saved every few
+seconds, so that a killed run continues where it was and ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import resource
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from stemlib.batches import batches
+from stemlib.checkpoints import build, load_model, load_state, save_model, save_state
+from stemlib.model import StemGNN, task_loss
+from stemlib.paths import RUNS
+from stemlib.presets import BaselineConfig, ModelConfig, TrainConfig
+from stemlib.records import Record, read_record, run_key, write_record
+from stemlib.tasks import PARTS, Split, Task, score
+
+SECONDS_BETWEEN_STATES = 15.0
+EVALUATION_BATCH = 4096  # graphs per evaluation batch
+
+
+def predict(model: nn.Module, task: Task, index: Tensor | None = None) -> Tensor:
+    """Logits `[M, classes]` of the instances `index` (default: all), in evaluation mode.
+
+    Raises:
+        FloatingPointError: the model gives NaN or infinite logits.
+    """
+    index = torch.arange(task.instances) if index is None else index
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        size = EVALUATION_BATCH if task.kind == "graph" else 0
+        logits = torch.cat(
+            [model(batch.graph, batch.instances).logits for batch in batches(task, index, size)]
+        )
+    model.train(training)
+    if not logits.isfinite().all():
+        raise FloatingPointError(f"{task.name}: the model's logits are not finite; lower the learning rate")
+    return logits
+
+
+def evaluate(model: nn.Module, task: Task, split: Split, parts: Iterable[str] = PARTS) -> dict[str, float]:
+    """The task's score on parts of a split; one pass serves them all."""
+    parts = list(parts)
+    index = torch.cat([getattr(split, part) for part in parts])
+    logits = predict(model, task, index).split([getattr(split, part).numel() for part in parts])
+    return {
+        part: score(out, task.labels[getattr(split, part)]) for part, out in zip(parts, logits, strict=True)
+    }
+
+
+@dataclasses.dataclass
+class Fit:
+    """The state of one training: everything that a resumed process needs beside model and optimiser."""
+
+    epoch: int = 0
+    best_epoch: int = -1
+    best: tuple[float, float] = (-1.0, float("-inf"))  # validation score, then minus its loss
+    test_best: float = -1.0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)  # of the best epoch
+
+
+def fit(
+    model: nn.Module,
+    task: Task,
+    split: Split,
+    train: TrainConfig,
+    seed: int,
+    state_file: Path | None = None,
+    label: str = "",
+) -> Fit:
+    """Train `model` in place and leave it in its best validation state, in evaluation mode.
+
+    Args:
+        model: a `StemGNN` or a `Baseline`.
+        task: what to learn.
+        split: on whom; selection sees `val` only.
+        train: how.
+        seed: of noise and batches.
+        state_file: where the training state is kept while running; a state found there is continued.
+        label: shown at the progress bar.
+    """
+    torch.manual_seed(seed)
+    shuffle = torch.Generator().manual_seed(seed)
+    if isinstance(model, StemGNN) and model.tokens:
+        start_tokens(model, task, split)
+        if train.freeze_tokens:
+            model.tokens.freeze()
+    trained = [value for value in model.parameters() if value.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=train.lr, weight_decay=train.weight_decay)
+    progress = _resume(state_file, model, optimiser, shuffle) or Fit()
+    since_state = since = time.monotonic()
+    bar = tqdm(total=train.epochs, initial=progress.epoch, desc=label, leave=False, disable=quiet())
+    while progress.epoch < train.epochs and progress.epoch - progress.best_epoch <= train.patience:
+        loss = train_epoch(model, task, split, train, optimiser, shuffle)
+        _note_epoch(progress, model, task, split, loss)
+        now = time.monotonic()
+        progress.seconds += now - since
+        since = now
+        bar.update()
+        bar.set_postfix(val=f"{progress.history[-1]['val']:.3f}", best=f"{progress.best[0]:.3f}")
+        if state_file is not None and now - since_state > SECONDS_BETWEEN_STATES:
+            _keep(state_file, progress, model, optimiser, shuffle)
+            since_state = now
+    bar.close()
+    model.load_state_dict(progress.weights)
+    model.eval()
+    return progress
+
+
+def train_epoch(
+    model: nn.Module,
+    task: Task,
+    split: Split,
+    train: TrainConfig,
+    optimiser: torch.optim.Optimizer,
+    shuffle: torch.Generator,
+) -> float:
+    """One pass over the training instances; the mean loss."""
+    model.train()
+    losses = []
+    for batch in batches(task, split.train, train.batch_size, shuffle):
+        output = model(batch.graph, batch.instances)
+        loss = task_loss(output.logits, batch.labels, train.label_smoothing) + model.penalty(output, train)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return sum(losses) / len(losses)
+
+
+def start_tokens(model: StemGNN, task: Task, split: Split) -> None:
+    """K-means start of the codebooks: on the training instances for the reference's kind, else on all instances.
+
+    Only features are seen, no label; on one graph all of them are visible to training anyway.
+    """
+    index = split.train if model.config.codebook == "reference" or task.kind != "node" else None
+    index = torch.arange(task.instances) if index is None else index
+    for batch in batches(task, index, EVALUATION_BATCH if task.kind == "graph" else 0):
+        model.start_tokens(batch.graph, batch.instances)
+        break
+
+
+def _note_epoch(progress: Fit, model: nn.Module, task: Task, split: Split, loss: float) -> None:
+    """Evaluate, write history, and keep the weights when validation says so."""
+    index = torch.cat([split.val, split.test])
+    val, test = predict(model, task, index).split([split.val.numel(), split.test.numel()])
+    val_loss = task_loss(val, task.labels[split.val]).item()
+    row = {"loss": loss, "val_loss": val_loss, "val": score(val, task.labels[split.val])}
+    row["test"] = score(test, task.labels[split.test])
+    progress.test_best = max(progress.test_best, row["test"])
+    # Small validation sets tie often; the smaller validation loss decides among equals.
+    if (row["val"], -val_loss) > progress.best:
+        progress.best, progress.best_epoch = (row["val"], -val_loss), progress.epoch
+        progress.weights = copy.deepcopy(model.state_dict())
+    progress.history.append({"epoch": progress.epoch, **row})
+    progress.epoch += 1
+
+
+def _keep(
+    file: Path, progress: Fit, model: nn.Module, optimiser: torch.optim.Optimizer, shuffle: torch.Generator
+) -> None:
+    save_state(
+        file,
+        {
+            "model": dict(model.state_dict()),
+            "optimiser": optimiser.state_dict(),
+            "noise": torch.get_rng_state(),
+            "shuffle": shuffle.get_state(),
+            "progress": vars(progress),
+        },
+    )
+
+
+def _resume(
+    file: Path | None, model: nn.Module, optimiser: torch.optim.Optimizer, shuffle: torch.Generator
+) -> Fit | None:
+    if file is None or not file.is_file():
+        return None
+    state = load_state(file)
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    torch.set_rng_state(state["noise"])
+    shuffle.set_state(state["shuffle"])
+    progress = Fit(**state["progress"])
+    progress.best = tuple(progress.best)
+    return progress
+
+
+def quiet() -> bool:
+    """Whether progress bars are off: `STEMLIB_PROGRESS=off`, as in batch runs and committed notebooks."""
+    return os.environ.get("STEMLIB_PROGRESS") == "off"
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A named model with its training: one line of a results table."""
+
+    name: str
+    model: ModelConfig | BaselineConfig
+    train: TrainConfig
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"model": dataclasses.asdict(self.model), "train": dataclasses.asdict(self.train)}
+
+
+def run_folder(experiment: str, task: Task, split: Split, method: Method, seed: int) -> Path:
+    """Where the run's record is or will be."""
+    key = run_key(method.settings, split.hash, task.checksum)
+    return RUNS / experiment / f"{task.name}-{split.name}-{method.name}-{key}" / f"seed-{seed}"
+
+
+def run(experiment: str, task: Task, split_name: str, method: Method, seed: int) -> Record:
+    """Train and record one model, or return the record if the run is finished already.
+
+    Killed at any moment, a second call continues: from the last training state, or from the finished
+    weights, never from half a record.
+    """
+    split = task.split(split_name)
+    folder = run_folder(experiment, task, split, method, seed)
+    if (record := read_record(folder)) is not None:
+        return record
+    torch.manual_seed(seed)
+    model = build(method.model, task)
+    state_file = folder / "training.safetensors"
+    progress = fit(
+        model, task, split, method.train, seed, state_file, f"{task.name} {method.name} seed {seed}"
+    )
+    record = Record(
+        experiment=experiment,
+        task=task.name,
+        split=split.name,
+        split_hash=split.hash,
+        model=method.name,
+        seed=seed,
+        settings=method.settings,
+        metrics=evaluate(model, task, split) | {"test_best": progress.test_best},
+        best_epoch=progress.best_epoch,
+        epochs=progress.epoch,
+        seconds=progress.seconds,
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        parameters=sum(value.numel() for value in model.parameters() if value.requires_grad),
+        data_checksum=task.checksum,
+    )
+    save_model(model, folder)
+    write_record(folder, record, pd.DataFrame(progress.history))
+    state_file.unlink(missing_ok=True)
+    return record
+
+
+def trained_model(experiment: str, task: Task, split_name: str, method: Method, seed: int) -> nn.Module:
+    """The model of a finished run, trained first if it is not."""
+    run(experiment, task, split_name, method, seed)
+    return load_model(run_folder(experiment, task, task.split(split_name), method, seed))

@@ -1,0 +1,142 @@
+"""Every setting of the study: one family of frozen dataclasses, and three presets of them.
+
+`smoke` proves that everything runs (seconds), `laptop` gives results on two cores, `paper` has the
+reference's sizes. `change` alters settings by name and refuses a name that does not exist.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of all configurations: a wrong name, choice or range is refused when the object is made."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for item in dataclasses.fields(self):
+            value, choices = getattr(self, item.name), get_args(hints[item.name])
+            if choices and all(isinstance(choice, str) for choice in choices) and value not in choices:
+                raise ValueError(f"{item.name} must be one of {', '.join(choices)}; got {value!r}")
+            low, high = item.metadata.get("low", 0), item.metadata.get("high", float("inf"))
+            if isinstance(value, int | float) and not low <= value <= high:
+                raise ValueError(f"{item.name} must lie in {low:g}..{high:g}, got {value}")
+
+
+def bounded(default: Any, low: float = 0, high: float = float("inf")) -> Any:
+    """A field with a range."""
+    return dataclasses.field(default=default, metadata={"low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class ModelConfig(Settings):
+    """STEM-GNN's architecture. The switches `routed="none"` and `codebook="none"` are the ablations."""
+
+    hidden: int = bounded(128, 1)
+    layers: int = bounded(2, 1)
+    backbone: Literal["sage", "gcn", "gat", "gin"] = "sage"  # of the dense layers; experts are GraphSAGE-mean
+    routed: Literal["none", "last", "all"] = "all"
+    experts: int = bounded(3, 1, 64)
+    temperature: float = bounded(1.0, 1e-3)  # of the Gumbel-softmax in training; evaluation: plain softmax
+    norm: Literal["none", "batch", "layer"] = "none"
+    activation: Literal["relu", "leaky_relu"] = "relu"
+    input_dropout: float = bounded(0.0, 0, 0.99)
+    dropout: float = bounded(0.15, 0, 0.99)
+    routed_edge_features: bool = True  # False: routed layers ignore edge features, as the reference
+    expert_init: Literal["per_expert", "reference"] = "per_expert"
+    codebook: Literal["none", "reference", "ema", "learnable"] = "ema"
+    heads: int = bounded(4, 1, 64)
+    codes: int = bounded(128, 2, 65536)
+    code_width: int | None = bounded(None, 1)  # None: `hidden`, as the reference
+    pool: Literal["mean", "sum", "max"] = "mean"
+
+
+@dataclass(frozen=True)
+class BaselineConfig(Settings):
+    """A plain network from PyTorch Geometric."""
+
+    kind: Literal["mlp", "gcn", "sage", "gat", "gin"] = "gcn"
+    hidden: int = bounded(128, 1)
+    layers: int = bounded(2, 1)
+    input_dropout: float = bounded(0.5, 0, 0.99)
+    dropout: float = bounded(0.5, 0, 0.99)
+    pool: Literal["mean", "sum", "max"] = "mean"
+
+
+@dataclass(frozen=True)
+class TrainConfig(Settings):
+    """Fine-tuning: AdamW, early stopping on validation, the best validation state restored."""
+
+    lr: float = bounded(5e-3, 1e-9)
+    weight_decay: float = 0.0
+    epochs: int = bounded(300, 1)
+    patience: int = bounded(100, 1)
+    batch_size: int = 0  # instances per step; 0: all
+    label_smoothing: float = bounded(0.0, 0, 0.99)
+    lipschitz: float = 1e-3  # times the squared Frobenius norm of the head's weight
+    routing: float = 0.0  # times the routing regulariser (negative entropy of the gates)
+    commitment: float = 0.0  # times the distance of queries and codes; 0 in the reference's fine-tuning
+    orthogonality: float = 0.0  # times the codebooks' orthogonality term
+    freeze_tokens: bool = False  # True: token projection and codes stay as they are, as in the reference
+
+
+@dataclass(frozen=True)
+class Preset(Settings):
+    """A budget: how wide, how long, how many seeds, how large the built-in graph."""
+
+    name: str
+    hidden: int
+    epochs: int
+    patience: int
+    seeds: int
+    nodes: int
+
+    def train(self, **settings: Any) -> TrainConfig:
+        return TrainConfig(**{"epochs": self.epochs, "patience": self.patience, **settings})
+
+
+PRESETS = {
+    "smoke": Preset("smoke", hidden=32, epochs=100, patience=50, seeds=2, nodes=2000),
+    "laptop": Preset("laptop", hidden=128, epochs=300, patience=100, seeds=5, nodes=10000),
+    "paper": Preset("paper", hidden=768, epochs=1000, patience=200, seeds=10, nodes=100000),
+}
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name.
+
+    Raises:
+        ValueError: unknown, with the known ones.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def change(settings: T, **changes: Any) -> T:
+    """A copy of `settings` with some values changed.
+
+    Raises:
+        ValueError: a name that the settings do not have, with the names they have.
+    """
+    known = {item.name for item in dataclasses.fields(settings)}
+    if unknown := changes.keys() - known:
+        raise ValueError(f"{type(settings).__name__} has no {sorted(unknown)}; it has {sorted(known)}")
+    return dataclasses.replace(settings, **changes)
+
+
+def reference(hidden: int = 768) -> tuple[ModelConfig, TrainConfig]:
+    """The authors' form, from scratch: their initialisation, codebook, frozen tokens and schedule."""
+    model = ModelConfig(
+        hidden=hidden,
+        expert_init="reference",
+        codebook="reference",
+        activation="leaky_relu",
+        routed_edge_features=False,
+    )
+    return model, TrainConfig(lr=5e-4, lipschitz=0.0, freeze_tokens=True)

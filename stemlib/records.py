@@ -1,0 +1,126 @@
+"""One finished run, one record: what came out, and from what. Whole or not there.
+
+runs/<experiment>/<task>-<split>-<model>-<key>/seed-<s>/
+    record.json       settings, metrics, seconds, versions, checksums; written last
+    history.csv       one row per epoch
+    model.*           the weights (safetensors) and their settings
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stemlib.atomic import write_atomically
+from stemlib.paths import ROOT, RUNS
+
+PACKAGES = ("torch", "torch_geometric", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Record:
+    """The results of one trained model.
+
+    Attributes:
+        experiment: which experiment the run belongs to.
+        task: name of the task.
+        split: name of the split; `split_hash` tells it from another of that name.
+        model: short name of the model.
+        seed: of initialisation, noise and batches.
+        settings: model and training settings, whole.
+        metrics: by part (`train`, `val`, `test`) and condition, and `test_best`: the best test score of any
+            epoch, which selection on test would have reported.
+        selection: how the reported epoch was chosen.
+        best_epoch: the epoch reported.
+        epochs: how many were run.
+        seconds: of training.
+        peak_memory_mb: of the whole process so far.
+        parameters: number of trained values.
+        versions: of the packages that matter.
+        data_checksum: of the task's data.
+    """
+
+    experiment: str
+    task: str
+    split: str
+    split_hash: str
+    model: str
+    seed: int
+    settings: dict[str, Any]
+    metrics: dict[str, float]
+    best_epoch: int
+    epochs: int
+    seconds: float
+    peak_memory_mb: float
+    parameters: int
+    data_checksum: str
+    selection: str = "validation"
+    versions: dict[str, str] = dataclasses.field(default_factory=lambda: installed_versions())
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in PACKAGES
+    }
+
+
+def run_key(settings: dict[str, Any], split_hash: str, data_checksum: str) -> str:
+    """Eight hexadecimal digits of everything but the seed that determines a run."""
+    text = json.dumps([settings, split_hash, data_checksum], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def write_record(folder: Path, record: Record, history: pd.DataFrame) -> None:
+    """Write history, then record: the record's presence says that the run is finished."""
+    with write_atomically(folder / "history.csv") as temporary:
+        history.to_csv(temporary, index=False)
+    with write_atomically(folder / "record.json") as temporary:
+        temporary.write_text(json.dumps(dataclasses.asdict(record), indent=2))
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record of a finished run; None where the run is not finished.
+
+    Raises:
+        ValueError: the record was damaged or written by another version.
+    """
+    file = folder / "record.json"
+    if not file.is_file():
+        return None
+    try:
+        return Record(**json.loads(file.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file} is not a record of this version ({error}); delete its folder") from None
+
+
+def table(records: list[Record]) -> pd.DataFrame:
+    """One row per record: identity, metrics (in per cent), epochs, seconds."""
+    rows = [
+        {name: getattr(record, name) for name in ("task", "split", "model", "seed")}
+        | {name: 100 * value for name, value in record.metrics.items()}
+        | {"best_epoch": record.best_epoch, "epochs": record.epochs, "seconds": record.seconds}
+        for record in records
+    ]
+    return pd.DataFrame(rows)
+
+
+def save_finding(
+    notebook: str, headline: str, figures: list[Path], records: list[Path] | None = None
+) -> None:
+    """What a notebook found, for the closing lines of the study: `runs/findings/<notebook>.json`."""
+    finding = {
+        "headline": headline,
+        "figures": [str(path.relative_to(ROOT)) for path in figures],
+        "records": [str(path) for path in records or []],
+    }
+    with write_atomically(RUNS / "findings" / f"{notebook}.json") as temporary:
+        temporary.write_text(json.dumps(finding, indent=2))

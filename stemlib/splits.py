@@ -1,0 +1,78 @@
+"""Who trains, validates and tests, as the reference draws it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from stemlib.tasks import MIN_PER_CLASS, Split
+
+RATIOS = (0.5, 0.25)  # of a class: training, validation; the rest tests
+
+
+def stratified_split(index: Tensor, labels: Tensor, seed: int, name: str | None = None) -> Split:
+    """50/25/25 within every class, rounded down, the rest to test; at least one of each part.
+
+    Reproduces the reference's draws: classes in ascending order, one permutation each from one generator,
+    applied to the class's members in the order in which `index` lists them.
+
+    Args:
+        index: instances to split, `[n]`.
+        labels: classes of all instances, `[M]`.
+        seed: of the permutations.
+        name: of the split; `stratified-<seed>` where not given.
+
+    Raises:
+        ValueError: nothing to split, or a class with fewer than 3 instances.
+    """
+    if index.numel() == 0:
+        raise ValueError("no instances to split: the bucket is empty")
+    generator = torch.Generator().manual_seed(seed)
+    parts: list[list[Tensor]] = [[], [], []]
+    for label in labels[index].unique().tolist():
+        members = index[labels[index] == label]
+        size = members.numel()
+        if size < MIN_PER_CLASS:
+            raise ValueError(
+                f"class {label} has {size} instances among those to split, and needs {MIN_PER_CLASS} "
+                "(one each to train, validate and test); merge or drop it"
+            )
+        train, val = (max(1, math.floor(size * ratio)) for ratio in RATIOS)
+        shuffled = members[torch.randperm(size, generator=generator)]
+        for part, chunk in zip(parts, shuffled.split([train, val, size - train - val]), strict=True):
+            part.append(chunk)
+    train, val, test = (torch.cat(part).sort().values for part in parts)
+    return Split(name or f"stratified-{seed}", train, val, test)
+
+
+def per_class_split(
+    labels: Tensor, seed: int, *, per_class: int = 20, val: int = 500, name: str | None = None
+) -> Split:
+    """`per_class` training instances of every class, `val` for validation, all the rest to test.
+
+    The form of Planetoid's public splits, drawn anew: with 7 classes 140/500/rest.
+
+    Raises:
+        ValueError: a class is too small, or nothing is left to test.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(labels.numel(), generator=generator)
+    chosen = []
+    for label in labels.unique().tolist():
+        members = order[labels[order] == label]
+        if members.numel() <= per_class:
+            raise ValueError(
+                f"class {label} has {members.numel()} instances; {per_class} to train leave none"
+            )
+        chosen.append(members[:per_class])
+    train = torch.cat(chosen)
+    rest = order[~torch.isin(order, train)]
+    if rest.numel() <= val:
+        raise ValueError(
+            f"{rest.numel()} instances are left after training's; {val} to validate leave none to test"
+        )
+    return Split(
+        name or f"draw-{seed}", train.sort().values, rest[:val].sort().values, rest[val:].sort().values
+    )

@@ -1,0 +1,146 @@
+"""The vector-quantised token interface: each embedding becomes one code per head.
+
+    a_h = P_h z + b_h,   u_h = a_h / ||a_h||,   token_h = argmax_c <u_h, C_h[c]>
+
+The head reads the codes of all heads, concatenated, and gradients pass straight through to the queries.
+Three kinds of codebook: in the authors' implementation (`reference`) only the orthogonality term ever
+moves a code; `ema` follows the data by an exponential moving average with k-means start and revival of
+dead codes; `learnable` follows it by gradient. vector-quantize-pytorch computes the same tokens (a test
+holds the two together); it is not used here because it always computes its losses and the projection
+back, and returns neither queries nor codes, which the theory needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stemlib.presets import ModelConfig
+
+EMA_DECAY = 0.9
+DEAD_BELOW = 0.05  # of the mean use of a code, after which it is replaced by a query
+KMEANS_STEPS = 10
+
+
+@dataclass
+class Tokens:
+    """The tokens of `M` embeddings.
+
+    Attributes:
+        codes: the chosen codes of all heads, straight-through, `[M, H * d_c]`.
+        indices: which code each head chose, `[M, H]`.
+        queries: what the codes stand for, unit vectors `[M, H, d_c]`.
+    """
+
+    codes: Tensor
+    indices: Tensor
+    queries: Tensor
+
+
+class TokenInterface(nn.Module):
+    """Multi-head cosine vector quantisation with one codebook per head, `[M, width] -> Tokens`."""
+
+    def __init__(self, config: ModelConfig, width: int) -> None:
+        super().__init__()
+        code_width = config.code_width or width
+        self.kind = config.codebook
+        self.project_in = nn.Linear(width, config.heads * code_width)
+        self.project_out = nn.Linear(config.heads * code_width, width)
+        start = F.normalize(torch.randn(config.heads, config.codes, code_width), dim=-1)
+        self.codebook = nn.Parameter(start, requires_grad=config.codebook != "ema")
+        self.register_buffer("use", torch.ones(config.heads, config.codes))
+        self.register_buffer("total", start.clone())
+        self.register_buffer("started", torch.tensor(False))
+        self.frozen = False
+
+    @property
+    def heads(self) -> int:
+        return self.codebook.size(0)
+
+    def freeze(self) -> None:
+        """Hold projection and codes for good, as the reference does while fine-tuning."""
+        self.frozen = True
+        self.requires_grad_(False)
+
+    def queries(self, z: Tensor) -> Tensor:
+        """Unit queries `[M, H, d_c]` of embeddings `[M, width]`."""
+        return F.normalize(self.project_in(z).unflatten(-1, (self.heads, -1)), dim=-1)
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """The codes `[M, H, d_c]` that `indices` `[M, H]` name."""
+        return self.codebook[torch.arange(self.heads, device=indices.device), indices]
+
+    def forward(self, z: Tensor) -> Tokens:
+        queries = self.queries(z)
+        learns = self.training and not self.frozen and self.kind == "ema"
+        if learns and not self.started:
+            self.start(queries.detach())
+        indices = torch.einsum("mhd,hcd->mhc", queries, self.codebook).argmax(-1)
+        codes = self.lookup(indices).detach()
+        if learns:
+            self._follow(queries.detach(), indices)
+        straight_through = queries + (codes - queries).detach()
+        return Tokens(straight_through.flatten(1), indices, queries)
+
+    def reconstruct(self, tokens: Tokens) -> Tensor:
+        """The tokens back in the embedding's space, `[M, width]`; only pretraining reads it."""
+        return self.project_out(tokens.codes)
+
+    def commitment(self, tokens: Tokens) -> Tensor:
+        """Mean squared distance of queries and codes; a learnable codebook is pulled as well as pulling."""
+        codes = self.lookup(tokens.indices)
+        pull = F.mse_loss(tokens.queries, codes.detach())
+        return pull + F.mse_loss(codes, tokens.queries.detach()) if self.kind == "learnable" else pull
+
+    def orthogonality(self) -> Tensor:
+        """`mean_h (||cos(C_h C_h^T)||_F^2 / codes^2 - 1 / codes)`: 0 where all codes are orthogonal."""
+        unit = F.normalize(self.codebook, dim=-1)
+        codes = unit.size(1)
+        return (unit @ unit.mT).square().sum((1, 2)).mean() / codes**2 - 1 / codes
+
+    @torch.no_grad()
+    def start(self, queries: Tensor) -> None:
+        """Spherical k-means on `[M, H, d_c]` queries; with fewer queries than codes some codes repeat."""
+        codes = self.codebook.size(1)
+        for head in range(self.heads):
+            points = queries[:, head]
+            order = torch.randperm(len(points), device=points.device)
+            centres = points[order[torch.arange(codes, device=points.device) % len(points)]]
+            for _ in range(KMEANS_STEPS):
+                nearest = (points @ centres.T).argmax(-1)
+                sums = torch.zeros_like(centres).index_add_(0, nearest, points)
+                centres = torch.where(sums.any(1, keepdim=True), F.normalize(sums, dim=-1), centres)
+            self.codebook[head] = centres
+        self.total.copy_(self.codebook)
+        self.use.fill_(1.0)
+        self.started.fill_(True)
+
+    @torch.no_grad()
+    def _follow(self, queries: Tensor, indices: Tensor) -> None:
+        """One exponential-moving-average step of every code towards its queries; dead codes revive."""
+        codes = self.codebook.size(1)
+        chosen = F.one_hot(indices, codes).to(queries.dtype)  # [M, H, C]
+        share = chosen.mean(0) * codes  # 1 for a code of average use
+        sums = torch.einsum("mhc,mhd->hcd", chosen, queries) * (codes / len(queries))
+        self.use.lerp_(share, 1 - EMA_DECAY)
+        self.total.lerp_(sums, 1 - EMA_DECAY)
+        dead = self.use < DEAD_BELOW
+        pick = torch.randint(len(queries), dead.shape, device=dead.device)
+        fresh = queries[pick, torch.arange(self.heads, device=dead.device).unsqueeze(1)]
+        self.total[dead] = fresh[dead]
+        self.use[dead] = 1.0
+        self.codebook.copy_(F.normalize(self.total, dim=-1))
+
+
+def perplexity(indices: Tensor, codes: int) -> Tensor:
+    """How many codes each head uses evenly: `exp` of the entropy of its token frequencies, `[H]`.
+
+    Args:
+        indices: tokens `[M, H]`.
+        codes: size of the codebook; the perplexity lies in 1..codes.
+    """
+    frequency = F.one_hot(indices, codes).double().mean(0)
+    return torch.special.entr(frequency).sum(-1).exp()
