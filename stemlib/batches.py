@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from stemlib.messages import edge_attributes, plain, sorted_by_target
+from stemlib.messages import edge_attributes, node_features, plain, sorted_by_target
 from stemlib.tasks import Task
 
 
@@ -45,7 +45,8 @@ def union_of_graphs(graph: Data, index: Tensor) -> Data:
     """The disjoint union of some graphs of a disjoint union, in the order of `index`.
 
     Args:
-        graph: `x`, `edge_index` sorted by target, `batch` `[N]`, `ptr` `[G + 1]`.
+        graph: `x` (with `node_type`, a table, which the union spells out), `edge_index` sorted by target, `batch`
+            `[N]`, `ptr` `[G + 1]`.
         index: graphs `[B]`, without repeats.
     """
     first, size = graph.ptr[index], graph.ptr.diff()[index]
@@ -61,7 +62,7 @@ def union_of_graphs(graph: Data, index: Tensor) -> Data:
     before = torch.cat([count.new_zeros(1), count.cumsum(0)[:-1]])
     edges = torch.arange(int(count.sum())) - before[of_edge] + begin[of_edge]
     edge_index = plain(graph.edge_index)[:, edges] - offset[of_edge]
-    out = Data(x=graph.x[nodes], edge_index=edge_index, batch=batch, ptr=new_ptr)
+    out = Data(x=node_features(graph, nodes), edge_index=edge_index, batch=batch, ptr=new_ptr)
     if graph.get("edge_attr") is not None:
         out.edge_attr = graph.edge_attr
         for name in edge_attributes(graph):

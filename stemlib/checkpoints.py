@@ -76,17 +76,18 @@ def save_state(path: str | Path, state: dict[str, Any]) -> None:
     """Write a training state: nested dictionaries and lists of tensors and plain values, in one file."""
     tensors: dict[str, Tensor] = {}
 
-    def strip(value: Any, name: str) -> Any:
+    def strip(value: Any) -> Any:
         if isinstance(value, Tensor):
+            name = str(len(tensors))
             tensors[name] = value.detach().clone().contiguous()
             return {"tensor": name}
         if isinstance(value, dict):  # pairs, since JSON would turn integer keys into strings
-            return {"pairs": [[key, strip(item, f"{name}/{key}")] for key, item in value.items()]}
+            return {"pairs": [[key, strip(item)] for key, item in value.items()]}
         if isinstance(value, list | tuple):
-            return {"list": [strip(item, f"{name}/{i}") for i, item in enumerate(value)]}
+            return {"list": [strip(item) for item in value]}
         return {"plain": value}
 
-    layout = json.dumps(strip(state, "state"))
+    layout = json.dumps(strip(state))
     with write_atomically(path) as temporary:
         save_file(tensors, temporary, metadata={"layout": layout})
 
@@ -97,12 +98,6 @@ def load_state(path: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is cut or not a training state.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            layout = json.loads(file.metadata()["layout"])
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a training state ({error}); delete it to start over") from None
 
     def fill(node: dict[str, Any]) -> Any:
         if "tensor" in node:
@@ -111,4 +106,9 @@ def load_state(path: str | Path) -> dict[str, Any]:
             return {key: fill(item) for key, item in node["pairs"]}
         return [fill(item) for item in node["list"]] if "list" in node else node["plain"]
 
-    return fill(layout)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            return fill(json.loads(file.metadata()["layout"]))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a training state ({error}); delete it to start over") from None

@@ -144,7 +144,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: ModelConfig, in_width: int, edge_width: int | None = None) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.in_width, self.edge_width = config, in_width, edge_width
         widths = [in_width] + [config.hidden] * config.layers
         first_routed = {"none": config.layers, "last": config.layers - 1, "all": 0}[config.routed]
         self.is_routed = [index >= first_routed for index in range(config.layers)]
@@ -204,8 +204,9 @@ class Encoder(nn.Module):
             gates: gates to replay or force, one entry per routed layer: `[N, K]`, or None for 'as routed'.
 
         Raises:
-            ValueError: a wrong number or shape of gates.
+            ValueError: a wrong number or shape of gates, or features of another width than the model's.
         """
+        self._check_widths(graph)
         given = list(gates) if gates is not None else [None] * self.routed_layers
         if len(given) != self.routed_layers:
             raise ValueError(f"expected gates for {self.routed_layers} routed layers, got {len(given)}")
@@ -229,6 +230,15 @@ class Encoder(nn.Module):
             x = self.finish_layer(index, x)
         encoding.z = x
         return encoding
+
+    def _check_widths(self, graph: Data) -> None:
+        edges = graph.get("edge_attr")
+        widths = (graph.x.size(-1), None if edges is None else edges.size(-1))
+        if widths[0] != self.in_width or widths[1] not in (None, self.edge_width):
+            raise ValueError(
+                f"the model reads node features of width {self.in_width} and edge features of width "
+                f"{self.edge_width}; the graph has {widths[0]} and {widths[1]}"
+            )
 
 
 def gumbel_noise(like: Tensor) -> Tensor:

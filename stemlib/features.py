@@ -57,14 +57,14 @@ def reduced(x: Tensor, width: int | None, name: str) -> Tensor:
 
 def _svd(matrix: scipy.sparse.csr_matrix, width: int) -> Tensor:
     """The first `width` left singular vectors times their values, `[N, width]`; zero columns past the rank."""
-    rank = min(width, min(matrix.shape) - 1)
-    if rank < 1:
-        return F.pad(torch.from_numpy(matrix.toarray()).float(), (0, max(0, width - matrix.shape[1])))[:, :width]
+    rank = min(width, *matrix.shape)
     scores = TruncatedSVD(rank, random_state=0).fit_transform(matrix)
     return F.pad(torch.from_numpy(np.ascontiguousarray(scores)).float(), (0, width - rank))
 
 
-def encode_texts(texts: Sequence[str], width: int | None, encoder: str = TFIDF, name: str = "texts") -> Tensor:
+def encode_texts(
+    texts: Sequence[str], width: int | None, encoder: str = TFIDF, name: str = "texts"
+) -> Tensor:
     """One vector for each text, `[T, width]`, cached.
 
     Args:
@@ -78,10 +78,17 @@ def encode_texts(texts: Sequence[str], width: int | None, encoder: str = TFIDF, 
         ImportError: the encoder's package is not installed; says which to install.
     """
     if not texts or not all(text.strip() for text in texts):
-        raise ValueError(f"texts to encode must be there and not be empty; got {len(texts)}, some perhaps blank")
+        raise ValueError(
+            f"texts to encode must be there and not be empty; got {len(texts)}, some perhaps blank"
+        )
     if encoder == TFIDF:
         width = 768 if width is None else width
-    made_of = {"texts": digest(list(texts)), "encoder": encoder, "format": FORMAT, "sklearn": sklearn.__version__}
+    made_of = {
+        "texts": digest(list(texts)),
+        "encoder": encoder,
+        "format": FORMAT,
+        "sklearn": sklearn.__version__,
+    }
     if encoder == TFIDF:
         vectors = cached(f"{name}-tfidf", made_of | {"width": width}, lambda: {"x": _tfidf(texts, width)})
         return vectors["x"]

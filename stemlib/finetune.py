@@ -13,7 +13,6 @@ import resource
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -22,9 +21,10 @@ from tqdm.auto import tqdm
 
 from stemlib.batches import batches
 from stemlib.checkpoints import build, load_model, load_state, save_model, save_state
+from stemlib.methods import Method
 from stemlib.model import StemGNN, task_loss
 from stemlib.paths import RUNS
-from stemlib.presets import BaselineConfig, ModelConfig, TrainConfig
+from stemlib.presets import TrainConfig
 from stemlib.records import Record, read_record, run_key, write_record
 from stemlib.tasks import PARTS, Split, Task, score
 
@@ -205,19 +205,6 @@ def _resume(
 def quiet() -> bool:
     """Whether progress bars are off: `STEMLIB_PROGRESS=off`, as in batch runs and committed notebooks."""
     return os.environ.get("STEMLIB_PROGRESS") == "off"
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """A named model with its training: one line of a results table."""
-
-    name: str
-    model: ModelConfig | BaselineConfig
-    train: TrainConfig
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {"model": dataclasses.asdict(self.model), "train": dataclasses.asdict(self.train)}
 
 
 def run_folder(experiment: str, task: Task, split: Split, method: Method, seed: int) -> Path:

@@ -21,10 +21,10 @@ def sorted_by_target(graph: Data) -> Data:
 
     Edge features and types are permuted along, so that the graph stays the same graph.
     """
-    if isinstance(graph.edge_index, EdgeIndex):
+    if isinstance(graph.edge_index, EdgeIndex) and graph.edge_index.is_sorted_by_col:
         return graph
     size = (graph.num_nodes, graph.num_nodes)
-    index, permutation = EdgeIndex(graph.edge_index, sparse_size=size).sort_by("col")
+    index, permutation = EdgeIndex(plain(graph.edge_index), sparse_size=size).sort_by("col")
     out = copy(graph)
     out.edge_index = index.fill_cache_()
     if permutation is not None:
@@ -45,6 +45,17 @@ def edge_attributes(graph: Data) -> list[str]:
     return ["edge_attr"] if graph.get("edge_attr") is not None else []
 
 
+def node_features(graph: Data, nodes: Tensor | None = None) -> Tensor:
+    """Features of some nodes (default: all), `[n, d]`, of a graph that has them by node or by node type.
+
+    A graph with `node_type` `[N]` keeps in `x` a table `[A, d]` of its types, as `edge_attr` is one where there is
+    `edge_type`: a million atoms are of some hundred types.
+    """
+    if graph.get("node_type") is None:
+        return graph.x if nodes is None else graph.x[nodes]
+    return graph.x[graph.node_type if nodes is None else graph.node_type[nodes]]
+
+
 def in_degree(edge_index: Tensor, nodes: int) -> Tensor:
     """Number of edges that end in each node, `[N]` long."""
     if isinstance(edge_index, EdgeIndex):
@@ -57,7 +68,9 @@ def neighbour_mean(x: Tensor, edge_index: Tensor) -> Tensor:
     """`mean_{j -> i} x_j`, `[N, d]`; zero for a node that no edge ends in."""
     if isinstance(edge_index, EdgeIndex) and edge_index.size(1) > 0:
         count = in_degree(edge_index, x.size(0)).clamp(min=1).unsqueeze(1)
-        return edge_index.matmul(x, transpose=True) / count
+        # The cached edge weights are float32 ones; other precisions need their own.
+        weights = None if x.dtype == torch.float else x.new_ones(edge_index.size(1))
+        return edge_index.matmul(x, input_value=weights, transpose=True) / count
     return scatter(x[edge_index[0]], edge_index[1], dim_size=x.size(0), reduce="mean")
 
 

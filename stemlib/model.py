@@ -116,9 +116,11 @@ class StemGNN(nn.Module):
 def task_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy for class labels `[M]`; for `[M, T]` labels the mean binary one over labels that exist.
 
-    Missing labels are NaN.
+    Missing labels are NaN; where none exists (a small batch of a sparse task) the loss is zero.
     """
     if labels.dim() == 1:
         return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
     known = labels.isfinite()
+    if not known.any():
+        return logits.sum() * 0
     return F.binary_cross_entropy_with_logits(logits[known], labels[known])

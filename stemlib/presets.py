@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Base of all configurations: a wrong name, choice or range is refused when the object is made."""
+    """Base of all configurations: a wrong type, choice or range is refused when the object is made."""
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
         for item in dataclasses.fields(self):
-            value, choices = getattr(self, item.name), get_args(hints[item.name])
-            if choices and all(isinstance(choice, str) for choice in choices) and value not in choices:
-                raise ValueError(f"{item.name} must be one of {', '.join(choices)}; got {value!r}")
+            value, hint = getattr(self, item.name), hints[item.name]
+            if get_origin(hint) is Literal:
+                if value not in get_args(hint):
+                    raise ValueError(f"{item.name} must be one of {', '.join(get_args(hint))}; got {value!r}")
+                continue
+            types = get_args(hint) or (hint,)
+            if type(value) not in (*types, int if float in types else None):
+                names = " or ".join(kind.__name__ for kind in types)
+                raise ValueError(
+                    f"{item.name} must be of type {names}, got {value!r} ({type(value).__name__})"
+                )
             low, high = item.metadata.get("low", 0), item.metadata.get("high", float("inf"))
             if isinstance(value, int | float) and not low <= value <= high:
                 raise ValueError(f"{item.name} must lie in {low:g}..{high:g}, got {value}")
@@ -128,15 +136,3 @@ def change(settings: T, **changes: Any) -> T:
     if unknown := changes.keys() - known:
         raise ValueError(f"{type(settings).__name__} has no {sorted(unknown)}; it has {sorted(known)}")
     return dataclasses.replace(settings, **changes)
-
-
-def reference(hidden: int = 768) -> tuple[ModelConfig, TrainConfig]:
-    """The authors' form, from scratch: their initialisation, codebook, frozen tokens and schedule."""
-    model = ModelConfig(
-        hidden=hidden,
-        expert_init="reference",
-        codebook="reference",
-        activation="leaky_relu",
-        routed_edge_features=False,
-    )
-    return model, TrainConfig(lr=5e-4, lipschitz=0.0, freeze_tokens=True)

@@ -122,7 +122,9 @@ def _fetch(fetch: Callable[[Path], None], names: Sequence[str], folder: Path) ->
     with tempfile.TemporaryDirectory() as temporary:
         try:
             fetch(Path(temporary))
-        except Exception as error:  # whatever the network and the libraries between raise; the caller chains it
+        except (
+            Exception
+        ) as error:  # whatever the network and the libraries between raise; the caller chains it
             return error
         arrived = {name: path for name in names if (path := Path(temporary) / name).is_file()}
         for name, path in verified(arrived).paths.items():

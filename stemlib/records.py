@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from stemlib.atomic import write_atomically
-from stemlib.paths import ROOT, RUNS
+from stemlib.paths import DATA, ROOT, RUNS
 
 PACKAGES = ("torch", "torch_geometric", "numpy", "scikit-learn")
 
@@ -124,3 +124,23 @@ def save_finding(
     }
     with write_atomically(RUNS / "findings" / f"{notebook}.json") as temporary:
         temporary.write_text(json.dumps(finding, indent=2))
+
+
+def save_results(frame: pd.DataFrame, name: str) -> Path:
+    """Keep a table in compact form under `data/results/`, where notebooks and readers find it without running."""
+    path = DATA / "results" / f"{name}.csv"
+    with write_atomically(path) as temporary:
+        frame.to_csv(temporary, index=False, float_format="%.4f")
+    return path
+
+
+def read_results(name: str) -> pd.DataFrame:
+    """A table that `save_results` kept.
+
+    Raises:
+        FileNotFoundError: there is none of that name.
+    """
+    path = DATA / "results" / f"{name}.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"no results {name!r} in {path.parent}; run the notebook that makes them")
+    return pd.read_csv(path)

@@ -25,8 +25,10 @@ def stratified_split(index: Tensor, labels: Tensor, seed: int, name: str | None 
         name: of the split; `stratified-<seed>` where not given.
 
     Raises:
-        ValueError: nothing to split, or a class with fewer than 3 instances.
+        ValueError: nothing to split, several labels per instance, or a class with fewer than 3 instances.
     """
+    if labels.dim() != 1:
+        raise ValueError(f"a stratified split needs one class per instance [M], got {tuple(labels.shape)}")
     if index.numel() == 0:
         raise ValueError("no instances to split: the bucket is empty")
     generator = torch.Generator().manual_seed(seed)

@@ -30,7 +30,7 @@ from stemlib import paths
 from stemlib.atomic import write_atomically
 from stemlib.presets import PRESETS
 
-MAX_THREADS = 4  # of one notebook: more do not pay on graphs of this size
+MAX_THREADS = 4  # of one notebook, so that it does not take the whole of a large machine
 VALUE_OF = {"str": str, "int": int, "float": float, "bool": {"true": True, "false": False}.__getitem__}
 EXECUTE = """
 import sys

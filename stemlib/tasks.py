@@ -11,13 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.nn import global_add_pool, global_max_pool, global_mean_pool
-from torch_geometric.utils import contains_isolated_nodes, contains_self_loops
 
+from stemlib.checks import problems, remarks
 from stemlib.messages import sorted_by_target
 
 Kind = Literal["node", "link", "graph"]
@@ -52,7 +51,8 @@ class Task:
         name: short name, as in file names.
         kind: node, link or graph.
         graph: `x` `[N, d]`, `edge_index` `[2, E]` (source, target), optionally `edge_attr` and `edge_type`
-            as in `Encoder.forward`, and for graph tasks `batch` and `ptr`.
+            as in `Encoder.forward`, and for graph tasks `batch` and `ptr`; these may have their node features as a
+            table, see `messages.node_features`.
         labels: classes `[M]` (long), or `[M, T]` (float, NaN where missing) for many binary labels.
         splits: by name; indices of instances.
         pairs: a link task's pairs of nodes `[M, 2]`.
@@ -98,6 +98,10 @@ class Task:
             raise ValueError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits)}")
         return self.splits[name]
 
+    def with_split(self, split: Split) -> Task:
+        """The same task with one more split."""
+        return replace(self, splits=self.splits | {split.name: split})
+
     def with_graph(self, graph: Data) -> Task:
         """The same task on another graph of the same nodes: corrupted, say."""
         return replace(self, graph=sorted_by_target(graph))
@@ -115,7 +119,7 @@ def read_out(z: Tensor, graph: Data, instances: Tensor | None, kind: Kind, pool:
         pool: mean, sum or max over a graph's nodes.
     """
     if kind == "graph":
-        return POOLS[pool](z, graph.batch)
+        return POOLS[pool](z, graph.batch, graph.ptr.numel() - 1)
     return z[instances] if kind == "node" else z[instances].mean(1)
 
 
@@ -146,118 +150,9 @@ def score(logits: Tensor, labels: Tensor) -> float:
 def checked(task: Task) -> Task:
     """The task, its edges sorted for speed, after checks that name every problem at once.
 
-    Isolated nodes, self-loops and repeated edges are legal (a mean over no neighbours is zero) and noted.
-
     Raises:
-        ValueError: all problems, one a line, each with what to do.
+        ValueError: all problems, one a line, each with what to do; see `stemlib.checks`.
     """
-    graph = task.graph
-    problems = _feature_problems(graph) + _edge_problems(graph) + _label_problems(task)
-    for split in task.splits.values():
-        problems += _split_problems(task, split)
-    if problems:
-        lines = "\n".join(f"  - {line}" for line in problems)
-        raise ValueError(f"the data of {task.name!r} cannot be used:\n{lines}")
-    notes = []
-    if graph.num_edges == 0:
-        notes.append("no edges: every neighbourhood mean is zero")
-    elif contains_isolated_nodes(graph.edge_index, graph.num_nodes):
-        notes.append("isolated nodes: their neighbourhood mean is zero")
-    if contains_self_loops(graph.edge_index):
-        notes.append("self-loops: kept as edges")
-    keys = graph.edge_index[0] * graph.num_nodes + graph.edge_index[1]
-    repeated = keys.numel() - keys.unique().numel()
-    if repeated and graph.get("edge_attr") is None:
-        notes.append(f"{repeated} repeated edges: each counts in the mean")
-    notes += _untrained_classes(task)
-    return replace(task, graph=sorted_by_target(graph), notes=task.notes + tuple(notes))
-
-
-def _feature_problems(graph: Data) -> list[str]:
-    if graph.get("x") is None or graph.x.dim() != 2 or not graph.x.is_floating_point():
-        return ["node features `x` must be a float tensor [N, d]"]
-    problems = []
-    if graph.x.size(0) == 0 or graph.x.size(1) == 0:
-        problems.append(f"node features `x` are empty: {tuple(graph.x.shape)}")
-    for name in ("x", "edge_attr"):
-        value = graph.get(name)
-        if value is not None and not value.isfinite().all():
-            row = int((~value.isfinite()).any(-1).nonzero()[0])
-            bad = int((~value.isfinite()).sum())
-            problems.append(
-                f"{name} has {bad} NaN or infinite values, first in row {row}; impute or drop them"
-            )
-    return problems
-
-
-def _edge_problems(graph: Data) -> list[str]:
-    edges = graph.get("edge_index")
-    if edges is None or edges.dim() != 2 or edges.size(0) != 2 or edges.dtype != torch.long:
-        return ["`edge_index` must be a long tensor [2, E] (source, target); for no edges use shape [2, 0]"]
-    problems = []
-    nodes = graph.x.size(0) if graph.get("x") is not None else graph.num_nodes
-    if edges.numel() and (int(edges.min()) < 0 or int(edges.max()) >= nodes):
-        problems.append(
-            f"`edge_index` names nodes {int(edges.min())}..{int(edges.max())}, but there are {nodes}"
-        )
-    types, table = graph.get("edge_type"), graph.get("edge_attr")
-    if types is not None:
-        if types.shape != (edges.size(1),):
-            problems.append(f"`edge_type` must be [{edges.size(1)}], one per edge, got {tuple(types.shape)}")
-        elif types.numel() and table is not None and int(types.max()) >= table.size(0):
-            problems.append(
-                f"`edge_type` reaches {int(types.max())}, but `edge_attr` has {table.size(0)} rows"
-            )
-    elif table is not None and table.size(0) != edges.size(1):
-        problems.append(f"`edge_attr` has {table.size(0)} rows for {edges.size(1)} edges")
-    return problems
-
-
-def _label_problems(task: Task) -> list[str]:
-    labels = task.labels
-    expected = {"node": task.graph.num_nodes, "link": None if task.pairs is None else len(task.pairs)}
-    if task.kind == "graph":
-        expected["graph"] = int(task.graph.ptr.numel()) - 1
-    problems = []
-    if expected[task.kind] is None:
-        return ["a link task needs `pairs` [M, 2]"]
-    if labels.size(0) != expected[task.kind]:
-        problems.append(f"{labels.size(0)} labels for {expected[task.kind]} {task.kind}s")
-    if labels.dim() == 1 and (labels.dtype != torch.long or labels.numel() == 0 or int(labels.min()) < 0):
-        problems.append("class labels must be long, from 0 on")
-    elif labels.dim() == 2:
-        known = labels[labels.isfinite()]
-        if not ((known == 0) | (known == 1)).all():
-            problems.append("binary labels must be 0, 1 or NaN (missing)")
-    return problems
-
-
-def _split_problems(task: Task, split: Split) -> list[str]:
-    problems = []
-    seen = torch.zeros(task.instances, dtype=torch.long)
-    for part in PARTS:
-        index = getattr(split, part)
-        if index.numel() == 0:
-            problems.append(f"split {split.name!r}: its {part} part is empty")
-        elif int(index.min()) < 0 or int(index.max()) >= task.instances:
-            problems.append(
-                f"split {split.name!r}: its {part} part names instances outside 0..{task.instances - 1}"
-            )
-        else:
-            seen.index_add_(0, index, torch.ones_like(index))
-    if int(seen.max()) > 1:
-        problems.append(f"split {split.name!r}: {int((seen > 1).sum())} instances stand in it more than once")
-    return problems
-
-
-def _untrained_classes(task: Task) -> list[str]:
-    """A note where training instances lack a class: it happens in published splits, and bounds the accuracy."""
-    if task.labels.dim() == 2:
-        return []
-    classes = task.labels.unique()
-    names = [
-        split.name
-        for split in task.splits.values()
-        if not torch.isin(classes, task.labels[split.train]).all()
-    ]
-    return [f"classes without a training instance in: {', '.join(names)}"] if names else []
+    if found := problems(task):
+        raise ValueError("\n  - ".join([f"the data of {task.name!r} cannot be used:", *found]))
+    return replace(task, graph=sorted_by_target(task.graph), notes=task.notes + tuple(remarks(task)))

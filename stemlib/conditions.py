@@ -1,0 +1,92 @@
+"""Test conditions: whom a frozen model meets, and how damaged their graph is.
+
+A shift is a condition (a bucket of instances), a corruption is one (the same instances on a damaged graph),
+and so are both together. The theory and the stress tests see only conditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stemlib.corruptions import Corruption, delete_edges, mask_features, touched_nodes
+from stemlib.finetune import predict
+from stemlib.shifts import Buckets
+from stemlib.splits import stratified_split
+from stemlib.tasks import Split, Task, score
+
+CORRUPTIONS = {"masked": mask_features, "deleted": delete_edges}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a frozen model meets.
+
+    Attributes:
+        name: as in tables and figures: `clean`, `OOD-low`, `masked 0.4`, `OOD-low, masked 0.4`.
+        task: the task as it is met, its graph possibly damaged.
+        index: the instances that are met, `[n]`.
+    """
+
+    name: str
+    task: Task
+    index: Tensor
+
+    def __post_init__(self) -> None:
+        if self.index.numel() == 0:
+            raise ValueError(f"condition {self.name!r} has no instances: the split or bucket is empty")
+
+
+def shift_protocol(task: Task, buckets: Buckets, seed: int) -> tuple[Task, Split, list[Condition]]:
+    """Train inside the in-distribution bucket, meet the other buckets only at test time (the reference's protocol).
+
+    Args:
+        task: what is learnt.
+        buckets: from `stemlib.shifts`, with an `ID` bucket.
+        seed: of the stratified 50/25/25 split of `ID`.
+
+    Returns:
+        The task with that split added, the split, and the conditions: `clean` (the test part of `ID`), then
+        every other bucket.
+    """
+    inside = buckets.members["ID"]
+    split = stratified_split(inside, task.labels, seed, name=f"inside-{seed}")
+    task = task.with_split(split)
+    outside = [Condition(name, task, index) for name, index in buckets.members.items() if name != "ID"]
+    return task, split, [Condition("clean", task, split.test), *outside]
+
+
+def corrupt(condition: Condition, kind: str, rate: float, seed: int) -> tuple[Condition, Corruption]:
+    """The condition with its instances' nodes corrupted, and what was really done.
+
+    Args:
+        condition: clean or already corrupted.
+        kind: `masked` (features) or `deleted` (edges).
+        rate: in [0, 1].
+        seed: of the draw.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    if kind not in CORRUPTIONS:
+        raise ValueError(f"unknown corruption {kind!r}; there are {', '.join(CORRUPTIONS)}")
+    nodes = touched_nodes(condition.task, condition.index)
+    damage = CORRUPTIONS[kind](condition.task.graph, nodes, rate, seed)
+    name = f"{kind} {rate:g}" if condition.name == "clean" else f"{condition.name}, {kind} {rate:g}"
+    return Condition(name, condition.task.with_graph(damage.graph), condition.index), damage
+
+
+def scores(model: nn.Module, conditions: Iterable[Condition]) -> dict[str, float]:
+    """The task's score under every condition; conditions on one graph share one pass."""
+    conditions = list(conditions)
+    result = {}
+    for task in {id(condition.task.graph): condition.task for condition in conditions}.values():
+        on_it = [condition for condition in conditions if condition.task.graph is task.graph]
+        index = torch.cat([condition.index for condition in on_it])
+        logits = predict(model, task, index).split([condition.index.numel() for condition in on_it])
+        for condition, out in zip(on_it, logits, strict=True):
+            result[condition.name] = score(out, task.labels[condition.index])
+    return {condition.name: result[condition.name] for condition in conditions}

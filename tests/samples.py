@@ -1,0 +1,121 @@
+"""Small graphs and tasks that the tests share."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch_geometric.data import Data
+
+from stemlib.graphs import built_in
+from stemlib.messages import edge_attributes
+from stemlib.presets import BaselineConfig, ModelConfig
+from stemlib.splits import stratified_split
+from stemlib.tasks import Split, Task, checked
+
+few = settings(max_examples=25, deadline=None)
+EXACT = {"rtol": 1e-9, "atol": 1e-12}  # of identities in float64
+
+BACKBONES = ("sage", "gcn", "gat", "gin")
+ENCODERS = [("all", "sage"), *[(routed, kind) for routed in ("last", "none") for kind in BACKBONES]]
+BASELINES = ("mlp", "gcn", "sage", "gat", "gin")
+
+
+def small_model(**settings: object) -> ModelConfig:
+    """A model of a few hundred parameters."""
+    return ModelConfig(**{"hidden": 8, "heads": 2, "codes": 6, "dropout": 0.0, **settings})
+
+
+def small_baseline(kind: str, **settings: object) -> BaselineConfig:
+    return BaselineConfig(kind, **{"hidden": 8, "dropout": 0.0, "input_dropout": 0.0, **settings})
+
+
+def random_graph(
+    nodes: int = 12,
+    edges: int = 30,
+    *,
+    width: int = 6,
+    edge_width: int = 3,
+    edge_features: str = "none",
+    seed: int = 0,
+) -> Data:
+    """Uniform edges in float64, self-loops and repeats among them; edge features `none`, by `rows` or `types`."""
+    generator = torch.Generator().manual_seed(seed)
+    graph = Data(
+        x=torch.randn(nodes, width, generator=generator, dtype=torch.double),
+        edge_index=torch.randint(nodes, (2, edges), generator=generator),
+    )
+    if edge_features != "none":
+        rows = edges if edge_features == "rows" else 4
+        graph.edge_attr = torch.randn(rows, edge_width, generator=generator, dtype=torch.double)
+    if edge_features == "types":
+        graph.edge_type = torch.randint(4, (edges,), generator=generator)
+    return graph
+
+
+graphs = st.builds(
+    random_graph,
+    nodes=st.integers(1, 8),
+    edges=st.integers(0, 25),
+    edge_features=st.sampled_from(["none", "rows", "types"]),
+    seed=st.integers(0, 2**31),
+)
+
+
+def renumbered(graph: Data, order: Tensor, edge_order: Tensor) -> Data:
+    """The same graph with node `order[k]` called `k` and the edges listed in another order."""
+    out = graph.clone()
+    out.x = graph.x[order]
+    out.edge_index = order.argsort()[graph.edge_index][:, edge_order]
+    for name in edge_attributes(graph):
+        out[name] = graph[name][edge_order]
+    return out
+
+
+def node_task(nodes: int = 80, seed: int = 0, **settings: float) -> Task:
+    """Three classes, well apart."""
+    defaults = {"classes": 3, "degree": 4, "homophily": 0.8, "mu": 2.0, "sigma": 1.0}
+    return built_in(nodes, seed=seed, name="tiny", **(defaults | settings))
+
+
+def link_task(pairs: int = 60, seed: int = 0) -> Task:
+    """Whether two nodes are of one class; the edges have one of four types."""
+    generator = torch.Generator().manual_seed(seed)
+    nodes = node_task(seed=seed)
+    drawn = torch.randint(nodes.instances, (pairs, 2), generator=generator)
+    labels = (nodes.labels[drawn[:, 0]] == nodes.labels[drawn[:, 1]]).long()
+    graph = nodes.graph.clone()
+    graph.edge_type = torch.randint(4, (graph.num_edges,), generator=generator)
+    graph.edge_attr = torch.randn(4, 5, generator=generator)
+    split = stratified_split(torch.arange(pairs), labels, seed, name="random")
+    return checked(
+        Task("tiny-links", "link", graph, labels, {"random": split}, pairs=drawn, checksum=f"links-{seed}")
+    )
+
+
+def graph_task(count: int = 32, seed: int = 0) -> Task:
+    """Two binary labels of graphs of 1 to 6 nodes, some of them missing; an edge has features of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = torch.randint(1, 7, (count,), generator=generator)
+    first = sizes.cumsum(0) - sizes
+    batch = torch.arange(count).repeat_interleave(sizes)
+    target = torch.arange(len(batch)).repeat_interleave(2)
+    source = first[batch[target]] + (torch.rand(len(target), generator=generator) * sizes[batch[target]]).long()
+    alternating = torch.stack([torch.arange(count) % 2, torch.arange(count) // 2 % 2], 1).float()
+    graph = Data(
+        x=torch.randn(len(batch), 4, generator=generator) + 2 * alternating[batch].repeat(1, 2),
+        edge_index=torch.stack([source, target]),
+        edge_attr=torch.randn(len(target), 3, generator=generator),
+        batch=batch,
+        ptr=torch.cat([first, first.new_tensor([len(batch)])]),
+    )
+    labels = alternating.clone()
+    labels[:: count // 4, 1] = float("nan")
+    parts = torch.arange(count).split([count // 2, count // 4, count - count // 2 - count // 4])
+    return checked(
+        Task("tiny-graphs", "graph", graph, labels, {"random": Split("random", *parts)}, checksum=f"g-{seed}")
+    )
+
+
+TASKS = {"node": node_task, "link": link_task, "graph": graph_task}
