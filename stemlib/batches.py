@@ -51,16 +51,11 @@ def union_of_graphs(graph: Data, index: Tensor) -> Data:
     """
     first, size = graph.ptr[index], graph.ptr.diff()[index]
     new_ptr = torch.cat([size.new_zeros(1), size.cumsum(0)])
-    offset = first - new_ptr[:-1]
-    batch = torch.arange(index.numel()).repeat_interleave(size)
-    nodes = torch.arange(int(new_ptr[-1])) + offset[batch]
+    nodes, batch = spans(first, size)
     # Edges are sorted by target, so each graph's edges lie together, between its nodes' pointers.
     (pointer, _), _ = graph.edge_index.get_csc()
-    begin, end = pointer[first], pointer[first + size]
-    count = end - begin
-    of_edge = torch.arange(index.numel()).repeat_interleave(count)
-    before = torch.cat([count.new_zeros(1), count.cumsum(0)[:-1]])
-    edges = torch.arange(int(count.sum())) - before[of_edge] + begin[of_edge]
+    edges, of_edge = spans(pointer[first], pointer[first + size] - pointer[first])
+    offset = first - new_ptr[:-1]
     edge_index = plain(graph.edge_index)[:, edges] - offset[of_edge]
     out = Data(x=node_features(graph, nodes), edge_index=edge_index, batch=batch, ptr=new_ptr)
     if graph.get("edge_attr") is not None:
@@ -68,3 +63,10 @@ def union_of_graphs(graph: Data, index: Tensor) -> Data:
         for name in edge_attributes(graph):
             out[name] = graph[name][edges]
     return sorted_by_target(out)
+
+
+def spans(first: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """The numbers `first[i], ..., first[i] + size[i] - 1` of all spans `i` in turn, and whose each is."""
+    owner = torch.arange(size.numel()).repeat_interleave(size)
+    before = size.cumsum(0) - size
+    return torch.arange(owner.numel()) + (first - before)[owner], owner

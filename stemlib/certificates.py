@@ -2,15 +2,22 @@
 
 They are promises about what is computed, not only about real numbers: with numbers of precision `eps` an
 inner product of `n`-vectors `a, b` is off by less than `n eps ||a|| ||b||` in any order of summation (twice the
-standard bound; the other half pays for the rounding of the norms), and every radius is shortened by what that
+standard bound; the other half pays for the rounding of norms), and every radius is shortened by what that
 could do on both sides of the comparison. It needs products in the tensors' own precision, which is torch's
 default on a CPU.
+
+Example:
+    >>> codebook = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])  # one head, two codes
+    >>> query = torch.tensor([[[0.6, 0.8]]])
+    >>> print(f"{TokenCertificate(codebook).margins(query, torch.tensor([[1]])).item():.4f}")  # 0.2 / sqrt(2)
+    0.1414
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from stemlib.head import AveragedHead
 
@@ -20,60 +27,84 @@ def rounding(width: int, dtype: torch.dtype) -> float:
     return width * torch.finfo(dtype).eps
 
 
-def token_margins(queries: Tensor, codebook: Tensor, indices: Tensor) -> Tensor:
-    """`min_{c != best} <u, c_best - c> / ||c_best - c||`, `[M, H]`: no query closer than this has another code.
+class TokenCertificate:
+    """`m = min_{c != best} <u, c_best - c> / ||c_best - c||`: no query nearer to `u` than `m` has another code.
 
-    Codes need not be unit vectors. Equal codes are one token: exchanging them changes nothing, so they do not
-    count as another; a head all of whose codes are equal has margin infinity. Codes that all but coincide
-    cannot be told apart in finite precision, and give margin 0.
+    Codes need not be unit vectors. Equal codes are one token: exchanging them changes nothing, so that they do
+    not count as another, and a head all of whose codes are equal has margin infinity. Codes that all but
+    coincide cannot be told apart in finite precision: they give margin 0.
 
     Args:
-        queries: unit vectors `u` `[M, H, d_c]`.
         codebook: `[H, C, d_c]`.
-        indices: the codes that won, `[M, H]`.
     """
-    heads = torch.arange(codebook.size(0), device=codebook.device)
-    # Distances from differences: by ||c||^2 - 2 <c, c'> + ||c'||^2 close codes would seem equal, or not.
-    apart = torch.cdist(codebook, codebook, compute_mode="donot_use_mm_for_euclid_dist")  # [H, C, C]
-    length = torch.linalg.vector_norm(codebook, dim=-1)  # [H, C]
-    error = rounding(codebook.size(2), codebook.dtype) * (length.unsqueeze(1) + length.unsqueeze(2))
-    similarity = torch.einsum("mhd,hcd->mhc", queries, codebook)
-    gap = similarity.gather(2, indices.unsqueeze(2)) - similarity
-    # For a query at distance r both gaps are off by `error`, the second by `error * (1 + r)`; so r must satisfy
-    # gap - 2 error > r (apart + error).
-    margin = (gap - 2 * error[heads, indices]) / (apart + error)[heads, indices]
-    return margin.masked_fill((apart == 0)[heads, indices], torch.inf).amin(-1).clamp(min=0)
+
+    def __init__(self, codebook: Tensor) -> None:
+        self.codebook = codebook
+        # Distances from differences: by ||c||^2 - 2 <c, c'> + ||c'||^2 close codes would seem equal, or not.
+        apart = torch.cdist(codebook, codebook, compute_mode="donot_use_mm_for_euclid_dist")  # [H, C, C]
+        length = torch.linalg.vector_norm(codebook, dim=-1)
+        error = rounding(codebook.size(2), codebook.dtype) * (length.unsqueeze(1) + length.unsqueeze(2))
+        # The gap of a query at distance r is at least gap - r apart, and off by error (1 + r); the gap of the
+        # query itself is off by error: so r (apart + error) < gap - 2 error.
+        same = apart == 0
+        self.slope = (1 / (apart + error)).masked_fill(same, 0.0)  # [H, C, C]
+        self.offset = (2 * error * self.slope).masked_fill(same, -torch.inf)
+
+    def margins(self, queries: Tensor, indices: Tensor) -> Tensor:
+        """`m` of every query `[M, H]`.
+
+        Args:
+            queries: unit vectors `[M, H, d_c]`.
+            indices: the codes that won `[M, H]`.
+        """
+        heads, codes, _ = self.codebook.shape
+        similarity = torch.einsum("mhd,hcd->mhc", queries, self.codebook)
+        gap = similarity.gather(2, indices.unsqueeze(2)) - similarity
+        rows = indices + codes * torch.arange(heads, device=indices.device)
+        slope, offset = (F.embedding(rows, table.flatten(0, 1)) for table in (self.slope, self.offset))
+        return (gap * slope - offset).amin(-1).clamp(min=0)
 
 
-def decision_radius(head: AveragedHead, inputs: Tensor, binary: bool) -> Tensor:
-    """How far the head's input can move before a decision changes, `[M]`.
+class DecisionCertificate:
+    """How far the head's input can move before a decision changes.
 
     For classes `min_c (f_y - f_c) / ||w_y - w_c||` with the predicted class `y` and the rows `w` of `W_eff`; for
     binary labels `min_t |f_t| / ||w_t||`.
 
     Args:
         head: of the model.
-        inputs: its inputs `[M, width]`: concatenated codes, or embeddings where there are no tokens.
         binary: whether logits are binary labels rather than classes.
     """
-    weight, logits = head.effective_weight, head(inputs)
-    per_head = head.linear.weight.unflatten(0, (head.heads, -1))  # rounding happens before averaging
-    size = torch.linalg.vector_norm(per_head, dim=-1).mean(0)  # [classes]
-    offset = head.linear.bias.abs().unflatten(0, (head.heads, -1)).mean(0)
-    terms = rounding(weight.size(1) + head.heads + 1, weight.dtype)
-    length = torch.linalg.vector_norm(inputs, dim=-1, keepdim=True)  # [M, 1]
-    if binary:
-        gap, slope = logits.abs(), torch.linalg.vector_norm(weight, dim=-1)
-        error, constant = terms * size, terms * offset
-    else:
-        apart = torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")
-        best = logits.argmax(-1)
-        gap, slope = logits.gather(1, best.unsqueeze(1)) - logits, apart[best]
-        error, constant = (
-            terms * (size + size[best].unsqueeze(1)),
-            terms * (offset + offset[best].unsqueeze(1)),
-        )
-    radius = (gap - 2 * (error * length + constant)) / (slope + error)
-    if not binary:
-        radius = radius.scatter(1, best.unsqueeze(1), torch.inf)
-    return radius.amin(-1).clamp(min=0)
+
+    def __init__(self, head: AveragedHead, binary: bool) -> None:
+        weight = head.effective_weight
+        self.binary = binary
+        terms = rounding(weight.size(1) + head.heads + 1, weight.dtype)
+        by_head = head.linear.weight.unflatten(0, (head.heads, -1))  # products are rounded before the average
+        self.error = terms * torch.linalg.vector_norm(by_head, dim=-1).mean(0)  # [classes], per input length
+        self.constant = terms * head.linear.bias.unflatten(0, (head.heads, -1)).abs().mean(0)
+        if binary:
+            self.slope = torch.linalg.vector_norm(weight, dim=-1)
+        else:
+            self.slope = torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")
+            self.error = self.error + self.error.unsqueeze(1)  # of a difference of logits, [classes, classes]
+            self.constant = self.constant + self.constant.unsqueeze(1)
+
+    def radii(self, inputs: Tensor, logits: Tensor) -> Tensor:
+        """The radius of every decision `[M]`.
+
+        Args:
+            inputs: of the head `[M, width]`: concatenated codes, or embeddings where there are no tokens.
+            logits: the head's outputs for them `[M, classes]`.
+        """
+        length = torch.linalg.vector_norm(inputs, dim=-1, keepdim=True)
+        if self.binary:
+            gap, slope, error, constant = logits.abs(), self.slope, self.error, self.constant
+        else:
+            best = logits.argmax(-1)
+            gap = logits.gather(1, best.unsqueeze(1)) - logits
+            slope, error, constant = self.slope[best], self.error[best], self.constant[best]
+        radius = (gap - 2 * (error * length + constant)) / (slope + error)
+        if not self.binary:
+            radius = radius.scatter(1, best.unsqueeze(1), torch.inf)  # the class itself is no other class
+        return radius.amin(-1).clamp(min=0)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from stemlib.experts import path_gates
 from stemlib.floor import HomophilyModel
 from stemlib.floor_measured import Samples
 from stemlib.floor_nonlinear import FrequencyModel, RouterContext
@@ -58,9 +59,8 @@ def condition_graph(
 
 def one_hop(graph: Data) -> Samples:
     """What one round of message passing sees (float64): own feature, its mean over the neighbours, label."""
-    own = graph.x[:, :1]
-    mean = neighbour_mean(own, graph.edge_index)
-    return Samples(*(column.flatten().double() for column in (own, mean, graph.y)))
+    own = graph.x[:, :1].double()
+    return Samples(own.flatten(), neighbour_mean(own, graph.edge_index).flatten(), graph.y.double())
 
 
 def matched_pairs(model: FrequencyModel, count: int, generator: torch.Generator, condition: int) -> Samples:
@@ -115,6 +115,24 @@ class NodeRegressor(nn.Module):
         return weights[:, [2, 0], 0]
 
 
+@torch.no_grad()
+def misroute(network: NodeRegressor, graph: Data, share: float, generator: torch.Generator) -> Tensor:
+    """Predictions `[N]` with every node sent to one expert, a random `share` of them to the other one.
+
+    The one expert is the one that the network's own gates prefer on this graph.
+
+    Args:
+        network: of one layer and two experts.
+        graph: of one condition.
+        share: probability of the wrong expert, in [0, 1].
+        generator: decides which nodes are misrouted.
+    """
+    right = network.model.encode(graph).gates[0].mean(0).argmax().item()
+    (gates,) = path_gates([right], graph.num_nodes, experts=2)
+    wrong = torch.rand(graph.num_nodes, 1, generator=generator) < share
+    return network(graph, [torch.where(wrong, gates.flip(1), gates)])
+
+
 class CappedNetwork(nn.Module):
     """`f(u, v) = a u + b v + w . tanh(p u + q v + r) + c` with `|df/dv| <= cap` whatever the weights.
 
@@ -149,7 +167,7 @@ class CappedNetwork(nn.Module):
 
 
 def train_worst_case(
-    network: nn.Module, conditions: Sequence[tuple[Any, ...]], *, steps: int = 200, lr: float = 0.05
+    network: nn.Module, conditions: Sequence[tuple[Any, ...]], *, steps: int = 150, lr: float = 0.1
 ) -> nn.Module:
     """Train in place for the least `max_e R_e`, full batch, and return the network in evaluation mode.
 

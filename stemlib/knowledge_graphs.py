@@ -76,6 +76,12 @@ class KnowledgeGraph(Benchmark):
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
         triples, files = self.raw()
         entity_text, relation_text, text_files, notes = self._read_texts()
+        unnamed = [name for name in triples.entities if name not in entity_text]
+        unnamed += [name for name in triples.relations if name not in relation_text]
+        if unnamed:
+            raise ValueError(
+                f"{self.texts} has no text for {len(unnamed)} identifiers: {', '.join(unnamed[:5])}, ..."
+            )
         words = [entity_text[name] for name in triples.entities]
         forward = [relation_text[name] for name in triples.relations]
         # One call, for entities and relations to share a space. The second half is the inverse relations.

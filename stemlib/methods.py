@@ -26,13 +26,18 @@ class Method:
 def stem(preset: Preset, name: str = "stem", **changes: Any) -> Method:
     """STEM-GNN as this study trains it from scratch; `changes` name fields of `ModelConfig`."""
     model = ModelConfig(hidden=preset.hidden, codes=min(128, preset.hidden), input_dropout=0.5, dropout=0.5)
-    train = preset.train(lr=5e-3, weight_decay=0.05)
+    train = preset.train(lr=1e-2, weight_decay=0.5)
     return Method(name, change(model, **changes), train)
 
 
 def static(preset: Preset) -> Method:
     """The same network without routing and without tokens: one static GraphSAGE-mean network."""
     return stem(preset, "static", routed="none", codebook="none")
+
+
+def routed(preset: Preset) -> Method:
+    """Experts without tokens: the head reads the embedding."""
+    return stem(preset, "routed", codebook="none")
 
 
 def reference(preset: Preset) -> Method:
@@ -44,12 +49,13 @@ def reference(preset: Preset) -> Method:
         activation="leaky_relu",
         routed_edge_features=False,
     )
-    return Method("reference", model, preset.train(lr=5e-4, lipschitz=0.0, freeze_tokens=True))
+    train = preset.train(lr=5e-4, lipschitz=0.0, freeze_tokens=True, patience=100)
+    return Method("reference", model, train)
 
 
 def baseline(preset: Preset, kind: str) -> Method:
     """A PyG network under the same protocol: `mlp`, `gcn`, `sage`, `gat` or `gin`."""
-    return Method(kind, BaselineConfig(kind, hidden=preset.hidden), preset.train(lr=1e-2, weight_decay=0.05))
+    return Method(kind, BaselineConfig(kind, hidden=preset.hidden), preset.train(lr=1e-2, weight_decay=0.5))
 
 
 def named(preset: Preset, *names: str) -> list[Method]:
@@ -58,7 +64,7 @@ def named(preset: Preset, *names: str) -> list[Method]:
     Raises:
         ValueError: an unknown name, with the known ones.
     """
-    known = {"stem": stem, "static": static, "reference": reference}
+    known = {"stem": stem, "routed": routed, "static": static, "reference": reference}
     plain = ("mlp", "gcn", "sage", "gat", "gin")
     if unknown := [name for name in names if name not in known and name not in plain]:
         raise ValueError(f"unknown methods {unknown}; there are {', '.join([*known, *plain])}")

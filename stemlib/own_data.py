@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -82,7 +83,7 @@ def from_data(
         lines = found + [problem for problem in problems(task) if labels.numel() or "label" not in problem]
         raise ValueError("\n  - ".join([f"the data of {name!r} cannot be used:", *lines]))
     tensors = {key: digest(value) for key, value in data.to_dict().items() if isinstance(value, Tensor)}
-    return checked(Task(**vars(task) | {"checksum": digest(tensors)}))
+    return checked(replace(task, checksum=digest(tensors)))
 
 
 def _mask_problems(data: Data, instances: int) -> list[str]:

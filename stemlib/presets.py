@@ -110,7 +110,7 @@ class Preset(Settings):
 
 PRESETS = {
     "smoke": Preset("smoke", hidden=32, epochs=100, patience=50, seeds=2, nodes=2000),
-    "laptop": Preset("laptop", hidden=128, epochs=300, patience=100, seeds=5, nodes=10000),
+    "laptop": Preset("laptop", hidden=128, epochs=300, patience=50, seeds=5, nodes=10000),
     "paper": Preset("paper", hidden=768, epochs=1000, patience=200, seeds=10, nodes=100000),
 }
 

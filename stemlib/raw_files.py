@@ -12,6 +12,8 @@ import os
 import pickle
 import shutil
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,11 +22,14 @@ from typing import Any
 
 from torch_geometric.data import Data, InMemoryDataset
 
+from stemlib.atomic import write_atomically
 from stemlib.cache import digest
 from stemlib.paths import DATA, data_folder
 
 # What a reader meets in a file that is not what its name says.
-UNREADABLE = (ValueError, KeyError, IndexError, EOFError, OSError, pickle.UnpicklingError)
+UNREADABLE = (
+    ValueError, KeyError, IndexError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ def verified(paths: dict[str, Path]) -> RawFiles:
         )
         raise ValueError(
             f"damaged, cut or replaced files, nothing was read:\n{lines}\n"
-            "delete them and load again, or restore them from their source"
+            "delete them and load again, or restore them from their source; another version that you trust needs "
+            "its line in data/SHA256SUMS changed"
         )
     return RawFiles(dict(paths), sums, tuple(name for name in paths if name not in listed))
 
@@ -108,7 +114,7 @@ def require(names: Sequence[str], source: str, fetch: Callable[[Path], None] | N
         cause = _fetch(fetch, missing, folder)
         missing = [name for name in names if not (folder / name).is_file()]
     if missing:
-        failed = f" The download failed: {cause!r}." if cause else ""
+        failed = f" The download failed: {cause}." if cause else ""
         where = "which STEMLIB_DATA names" if named else "STEMLIB_DATA is not set"
         raise FileNotFoundError(
             f"missing in {folder} ({where}): {', '.join(missing)}.{failed} Source: {source}. "
@@ -122,19 +128,17 @@ def _fetch(fetch: Callable[[Path], None], names: Sequence[str], folder: Path) ->
     with tempfile.TemporaryDirectory() as temporary:
         try:
             fetch(Path(temporary))
-        except (
-            Exception
-        ) as error:  # whatever the network and the libraries between raise; the caller chains it
+        except Exception as error:  # whatever the network and the libraries raise; the caller chains it
             return error
         arrived = {name: path for name in names if (path := Path(temporary) / name).is_file()}
         for name, path in verified(arrived).paths.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(path, folder / name)
+            with write_atomically(folder / name) as part:
+                shutil.copyfile(path, part)
     return None
 
 
 def open_dataset(
-    dataset: type[InMemoryDataset], *arguments: Any, folder: str, source: str, **settings: Any
+    dataset: type[InMemoryDataset], *arguments: Any, folder: str, source: str
 ) -> tuple[Data, RawFiles]:
     """The first graph of a PyG data set, read by its class from raw files that have been checked.
 
@@ -147,7 +151,6 @@ def open_dataset(
         arguments: after `root`.
         folder: of the raw files, relative to the data folder.
         source: for the message where they are missing.
-        settings: further arguments of the class.
 
     Raises:
         FileNotFoundError: files are missing and cannot be downloaded.
@@ -181,7 +184,7 @@ def open_dataset(
 
     with tempfile.TemporaryDirectory() as root:
         try:
-            graph = Checked(root, *arguments, **settings)[0]
+            graph = Checked(root, *arguments)[0]
         except UNREADABLE as error:
             if not found:
                 raise

@@ -25,7 +25,7 @@ from stemlib.gate_bounds import compare_gates
 from stemlib.model import StemGNN
 from stemlib.routing import evaluating, first_routed_layer, instance_loss, labelled, per_instance
 from stemlib.tasks import read_out
-from stemlib.token_stability import head_input
+from stemlib.token_stability import Reading, read
 
 Readout = Literal["embedding", "tokens", "logits", "loss"]
 GRAPHS_PER_BATCH = 512
@@ -98,84 +98,97 @@ def replays(model: StemGNN, clean: Condition, perturbed: Condition, readout: Rea
 def _replay(model: StemGNN, clean: Batch, perturbed: Batch, first: int) -> Replays:
     encoder = model.encoder
     before, after = model.encode(clean.graph), model.encode(perturbed.graph)
-    read = [model.kind, model.config.pool]
-    on_clean = [
-        read_out(z, clean.graph, clean.instances, *read)
-        for z, _ in released(encoder, clean.graph, before.inputs[first], before.gates, after.gates)
-    ]
-    on_perturbed, fluctuation = [], []
-    steps = released(encoder, perturbed.graph, after.inputs[first], before.gates, after.gates)
-    for layer, (z, outputs) in enumerate(steps):
-        on_perturbed.append(read_out(z, perturbed.graph, perturbed.instances, *read))
-        if outputs is not None:
-            logits_change = after.gate_logits[layer] - before.gate_logits[layer]
-            gates = before.gates[layer], after.gates[layer]
-            fluctuation.append(compare_gates(*gates, logits_change, outputs))
-    # The ends are the network as deployed, so that replaying is checked and not assumed.
-    on_clean[0] = read_out(before.z, clean.graph, clean.instances, *read)
-    on_perturbed[-1] = read_out(after.z, perturbed.graph, perturbed.instances, *read)
+    gates = before.gates, after.gates
+    last = len(before.gates) - 1
+    # Both ends are the network as deployed: that replaying gives it again is for the tests to show.
+    on_clean, on_perturbed, fluctuation = [before.z], [], []
+    for level, outputs in enumerate(expert_outputs(encoder, clean.graph, before.inputs[first], after.gates)):
+        if level > 0:
+            on_clean.append(completed(encoder, clean.graph, level, outputs, before.gates))
+        if level == last:
+            on_clean.append(completed(encoder, clean.graph, level, outputs, after.gates))
+    for level, outputs in enumerate(
+        expert_outputs(encoder, perturbed.graph, after.inputs[first], after.gates)
+    ):
+        on_perturbed.append(completed(encoder, perturbed.graph, level, outputs, before.gates))
+        logits_change = after.gate_logits[level] - before.gate_logits[level]
+        fluctuation.append(compare_gates(*(gate[level] for gate in gates), logits_change, outputs))
+    on_perturbed.append(after.z)
+
+    def embeddings(states: list[Tensor], batch: Batch) -> Tensor:
+        read = [read_out(z, batch.graph, batch.instances, model.kind, model.config.pool) for z in states]
+        return torch.stack(read, dim=1)
+
     return Replays(
-        torch.stack(on_clean, dim=1),
-        torch.stack(on_perturbed, dim=1),
+        embeddings(on_clean, clean),
+        embeddings(on_perturbed, perturbed),
         per_instance(fluctuation, clean.graph, clean.instances, model.kind),
         clean.labels,
     )
 
 
-def released(
-    encoder: Encoder, graph: Data, x: Tensor, held: Gates, free: Gates
-) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Node embeddings `[N, d]` with the first `l` routed layers on the gates `free` and the others on `held`.
-
-    Yields `L + 1` of them, for `l = 0, ..., L`, in `L (L + 1) / 2` layers, each with the expert outputs
-    `[N, K, d]` of layer `l + 1` where its gates are next to be released.
+def expert_outputs(encoder: Encoder, graph: Data, x: Tensor, gates: Gates) -> Iterator[Tensor]:
+    """Every routed layer's expert outputs `[N, K, d]`, with the layers before it on the given gates.
 
     Args:
         encoder: its layers before the first routed one are not run.
         graph: clean or perturbed.
         x: input of the first routed layer `[N, d]`.
-        held: gates of every routed layer `[N, K]`.
-        free: gates that replace them, layer by layer.
+        gates: one `[N, K]` per routed layer.
     """
-    routed = [index for index, is_routed in enumerate(encoder.is_routed) if is_routed]
-    for level, index in enumerate(routed):
+    for level, index in enumerate(_routed(encoder)):
         outputs = encoder.layers[index].expert_outputs(encoder.layer_mean(index, x, graph), x)
-        z = encoder.finish_layer(index, torch.einsum("nk,nko->no", held[level], outputs))
-        for gates, later in zip(held[level + 1 :], routed[level + 1 :], strict=True):
-            mean = encoder.layer_mean(later, z, graph)
-            z = encoder.finish_layer(later, encoder.layers[later](mean, z, gates))
-        yield z, outputs
-        x = encoder.finish_layer(index, torch.einsum("nk,nko->no", free[level], outputs))
-    yield x, None
+        yield outputs
+        x = encoder.finish_layer(index, torch.einsum("nk,nko->no", gates[level], outputs))
 
 
-def read_change(model: StemGNN, states: Replays, readout: Readout) -> Change:
-    """The change of a read-out and its pieces, in both orders."""
-    clean, perturbed = (
-        torch.stack([_read(model, z, states.labels, readout) for z in part.unbind(1)], dim=1)
-        for part in (states.clean, states.perturbed)
-    )
+def completed(encoder: Encoder, graph: Data, level: int, outputs: Tensor, gates: Gates) -> Tensor:
+    """Node embeddings `[N, d]` from the expert outputs of routed layer `level` on, on the given gates."""
+    routed = _routed(encoder)[level:]
+    z = encoder.finish_layer(routed[0], torch.einsum("nk,nko->no", gates[level], outputs))
+    for index, gate in zip(routed[1:], gates[level + 1 :], strict=True):
+        z = encoder.finish_layer(index, encoder.layers[index](encoder.layer_mean(index, z, graph), z, gate))
+    return z
+
+
+def _routed(encoder: Encoder) -> list[int]:
+    return [index for index, is_routed in enumerate(encoder.is_routed) if is_routed]
+
+
+def read_change(model: StemGNN, states: Replays, readout: Readout, ends: tuple[Reading, Reading]) -> Change:
+    """The change of a read-out and its pieces, in both orders.
+
+    Args:
+        model: in evaluation mode.
+        states: of some instances.
+        readout: what is read.
+        ends: readings of `states.clean[:, 0]` and `states.perturbed[:, L]`.
+    """
+
+    def value(z: Tensor, reading: Reading | None = None) -> Tensor:
+        if readout == "embedding":
+            return z.double()
+        reading = reading or read(model, z)
+        if readout == "loss":
+            return instance_loss(reading.logits, states.labels, "ce").unsqueeze(1)
+        return (reading.codes if readout == "tokens" else reading.logits).double()
+
+    first, *gates_first = states.clean.unbind(1)
+    *inputs_first, last = states.perturbed.unbind(1)
+    clean = torch.stack([value(first, ends[0]), *map(value, gates_first)], dim=1)
+    perturbed = torch.stack([*map(value, inputs_first), value(last, ends[1])], dim=1)
     sequential = Pieces(perturbed[:, 0] - clean[:, 0], perturbed.diff(dim=1))
-    gates_first = Pieces(perturbed[:, -1] - clean[:, -1], clean.diff(dim=1))
-    symmetric = Pieces(*((one + other) / 2 for one, other in zip(sequential, gates_first, strict=True)))
+    other = Pieces(perturbed[:, -1] - clean[:, -1], clean.diff(dim=1))
+    symmetric = Pieces(*((one + two) / 2 for one, two in zip(sequential, other, strict=True)))
     return Change(perturbed[:, -1] - clean[:, 0], sequential, symmetric)
-
-
-def _read(model: StemGNN, z: Tensor, labels: Tensor, readout: Readout) -> Tensor:
-    """`[M, r]` in float64 from embeddings `[M, d]`."""
-    if readout == "embedding":
-        return z.double()
-    if readout == "tokens":
-        return head_input(model, z).double()
-    logits, _ = model.classify(z)
-    return logits.double() if readout == "logits" else instance_loss(logits, labels, "ce").unsqueeze(1)
 
 
 def change_under(model: StemGNN, clean: Condition, perturbed: Condition, readout: Readout) -> Change:
     """The vectors themselves, `[M, r]`, for all instances; `sensitivity` keeps their energies alone."""
+    parts = []
     with evaluating(model):
-        parts = [read_change(model, states, readout) for states in replays(model, clean, perturbed, readout)]
-    pieces = [
-        Pieces(*map(torch.cat, zip(*order, strict=True))) for order in list(zip(*parts, strict=True))[1:]
-    ]
-    return Change(torch.cat([part.total for part in parts]), *pieces)
+        for states in replays(model, clean, perturbed, readout):
+            ends = read(model, states.clean[:, 0]), read(model, states.perturbed[:, -1])
+            parts.append(read_change(model, states, readout, ends))
+    total, *orders = zip(*parts, strict=True)
+    return Change(torch.cat(total), *(Pieces(*map(torch.cat, zip(*order, strict=True))) for order in orders))

@@ -5,7 +5,8 @@
     E||D||^2 = E||b||^2 + E||a||^2 + 2 E<b, a>,         amplification factor = ||D|| / ||b||.
 
 Cost. Both orders over `L` routed layers take, beside the clean and the perturbed pass, `L (L + 1)` layers (those
-before a released one are shared) and the read-out `2 L` times: for two layers at most 6 evaluations.
+before a released one are shared), less one pass, and the read-out `2 L` times: for two layers about 6
+evaluations, and about 5 for the embedding.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from stemlib.certificates import DecisionCertificate, TokenCertificate
 from stemlib.conditions import Condition
 from stemlib.gate_bounds import GateFluctuation
 from stemlib.model import StemGNN
 from stemlib.replay import Pieces, Readout, read_change, replays
 from stemlib.routing import evaluating
-from stemlib.token_stability import HeadStability, TokenStability, compare_head, compare_tokens
+from stemlib.token_stability import HeadStability, TokenStability, compare_head, compare_tokens, read
 
 NUMBERS_PER_CHUNK = 2**21  # of the widest tensor over instances: it should stay in a cache
 
@@ -111,21 +113,22 @@ def sensitivity(
             tokens from a model without.
     """
     size = max(64, NUMBERS_PER_CHUNK // _widest(model))
-    binary = clean.task.labels.dim() == 2
     sequential, symmetric, order_gap, gates, tokens, head = [], [], [], [], [], []
     with evaluating(model):
+        of_tokens = TokenCertificate(model.tokens.codebook) if model.tokens is not None else None
+        of_head = DecisionCertificate(model.head, binary=clean.task.labels.dim() == 2)
         for batch in replays(model, clean, perturbed, readout):
             for states in batch.split(size):
-                change = read_change(model, states, readout)
+                ends = read(model, states.clean[:, 0]), read(model, states.perturbed[:, -1])
+                change = read_change(model, states, readout, ends)
                 sequential.append(_energies(change.total, change.sequential))
                 symmetric.append(_energies(change.total, change.symmetric))
                 apart = change.sequential.amplification - change.symmetric.amplification
                 order_gap.append({"order_gap": apart.square().sum(-1)})
                 gates.append(GateFluctuation.fields(states.fluctuation))
-                ends = states.clean[:, 0], states.perturbed[:, -1]
-                head.append(compare_head(model, *ends, binary))
-                if model.tokens is not None:
-                    tokens.append(compare_tokens(model.tokens, *ends))
+                head.append(compare_head(of_head, *ends))
+                if of_tokens is not None:
+                    tokens.append(compare_tokens(of_tokens, *ends))
         norms = model.head.norms()
     return Sensitivity(
         condition=perturbed.name,
@@ -141,21 +144,21 @@ def sensitivity(
 
 def _energies(total: Tensor, pieces: Pieces) -> dict[str, Tensor]:
     """The fields of `Energies` for some instances, with sums in place of means."""
+    base, layers = pieces
     amplification = pieces.amplification
     lengths = {
-        "total": total.square().sum(-1),
-        "base": pieces.base.square().sum(-1),
-        "amplification": amplification.square().sum(-1),
+        name: torch.linalg.vecdot(vector, vector)
+        for name, vector in (("total", total), ("base", base), ("amplification", amplification))
     }
-    cross = (pieces.base * amplification).sum(-1)
+    cross = torch.linalg.vecdot(base, amplification)
     scale = sum(lengths.values()).clamp(min=torch.finfo(torch.double).tiny)
     squares = lengths["base"] + lengths["amplification"] + 2 * cross - lengths["total"]
-    vectors = torch.linalg.vector_norm(total - pieces.base - amplification, dim=-1)
+    vectors = torch.linalg.vector_norm(total - base - amplification, dim=-1)
     return lengths | {
         "cross": cross,
-        "layers": pieces.layers.square().sum(-1),
+        "layers": torch.linalg.vecdot(layers, layers),
         "residual": torch.maximum(squares.abs() / scale, vectors / scale.sqrt()),
-        "mean": torch.cat([pieces.base.unsqueeze(1), pieces.layers], dim=1).sum(0, keepdim=True),
+        "mean": torch.cat([base.sum(0, keepdim=True), layers.sum(0)]).unsqueeze(0),
     }
 
 

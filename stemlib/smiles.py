@@ -26,6 +26,7 @@ from stemlib.tasks import Split
 
 FORMAT = 1  # of the cached graphs; raise it when they change
 CHUNK = 1000  # molecules that one process takes at a time
+FEW = 4  # chunks that are parsed before other processes have even started
 BASE = 128  # every value of an atom or a bond is smaller
 RATIOS = (0.8, 0.1)  # of the molecules: training, validation; the rest tests
 
@@ -92,7 +93,7 @@ def molecules(smiles: Sequence[str], name: str = "molecules") -> Molecules:
 def _union(smiles: Sequence[str]) -> dict[str, Tensor]:
     """What is stored: types as small numbers, ends of bonds counted within each molecule."""
     chunks = [list(smiles[i : i + CHUNK]) for i in range(0, len(smiles), CHUNK)]
-    if len(chunks) > 1:
+    if len(chunks) > FEW:
         parsed = Parallel(n_jobs=-1)(delayed(_parse)(chunk) for chunk in chunks)
     else:
         parsed = [_parse(chunk) for chunk in chunks]

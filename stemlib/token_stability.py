@@ -7,14 +7,15 @@ change `du` to the codes' change `dq` lies below 1, which is measured here, not 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from stemlib.certificates import decision_radius, rounding, token_margins
+from stemlib.certificates import DecisionCertificate, TokenCertificate, rounding
 from stemlib.gate_bounds import tightness
 from stemlib.model import StemGNN
-from stemlib.tokens import TokenInterface, perplexity
+from stemlib.tokens import Tokens, perplexity
 
 
 @dataclass(frozen=True)
@@ -116,42 +117,54 @@ class HeadStability:
         return row
 
 
-def compare_tokens(tokens: TokenInterface, z: Tensor, perturbed: Tensor) -> dict[str, Tensor]:
-    """The per-instance fields of `TokenStability` from clean and perturbed embeddings `[M, d]`."""
-    before, after = tokens(z), tokens(perturbed)
+class Reading(NamedTuple):
+    """What the model makes of embeddings.
+
+    Attributes:
+        tokens: None for a model without.
+        codes: the head's input `[M, H d_c]`: codes as they stand in the codebook, or the embeddings. In a forward
+            pass codes come by way of the straight-through sum, whose rounding would blur equal tokens.
+        logits: `[M, classes]`.
+    """
+
+    tokens: Tokens | None
+    codes: Tensor
+    logits: Tensor
+
+
+def read(model: StemGNN, z: Tensor) -> Reading:
+    """Tokens, codes and logits of embeddings `[M, d]`."""
+    tokens = model.tokens(z) if model.tokens is not None else None
+    codes = z if tokens is None else model.tokens.lookup(tokens.indices).flatten(1)
+    return Reading(tokens, codes, model.head(codes))
+
+
+def compare_tokens(certificate: TokenCertificate, before: Reading, after: Reading) -> dict[str, Tensor]:
+    """The per-instance fields of `TokenStability` from the clean and the perturbed reading."""
+    change = after.tokens.queries - before.tokens.queries
+    code_change = (after.codes - before.codes).view_as(change)
     # A measured length may be too short by its own rounding; the certificate must not profit from that.
-    longer = 1 + 2 * rounding(tokens.codebook.size(2), z.dtype)
+    longer = 1 + 2 * rounding(change.size(-1), change.dtype)
     return {
-        "clean": before.indices,
-        "perturbed": after.indices,
-        "query_change": torch.linalg.vector_norm(after.queries - before.queries, dim=-1) * longer,
-        "code_change": torch.linalg.vector_norm(
-            tokens.lookup(after.indices) - tokens.lookup(before.indices), dim=-1
-        ),
-        "margin": token_margins(before.queries, tokens.codebook, before.indices),
+        "clean": before.tokens.indices,
+        "perturbed": after.tokens.indices,
+        "query_change": torch.linalg.vector_norm(change, dim=-1) * longer,
+        "code_change": torch.linalg.vector_norm(code_change, dim=-1),
+        "margin": certificate.margins(before.tokens.queries, before.tokens.indices),
     }
 
 
-def compare_head(model: StemGNN, z: Tensor, perturbed: Tensor, binary: bool) -> dict[str, Tensor]:
-    """The per-instance fields of `HeadStability` from clean and perturbed embeddings `[M, d]`."""
-    before, after = head_input(model, z), head_input(model, perturbed)
-    logits, perturbed_logits = model.head(before), model.head(after)
-    if binary:
-        same = ((logits > 0) == (perturbed_logits > 0)).all(-1)
+def compare_head(certificate: DecisionCertificate, before: Reading, after: Reading) -> dict[str, Tensor]:
+    """The per-instance fields of `HeadStability` from the clean and the perturbed reading."""
+    if certificate.binary:
+        same = ((before.logits > 0) == (after.logits > 0)).all(-1)
     else:
-        same = logits.argmax(-1) == perturbed_logits.argmax(-1)
-    longer = 1 + 2 * rounding(before.size(1), z.dtype)
+        same = before.logits.argmax(-1) == after.logits.argmax(-1)
+    change = after.codes - before.codes
+    longer = 1 + 2 * rounding(change.size(1), change.dtype)
     return {
-        "input_change": torch.linalg.vector_norm(after - before, dim=-1) * longer,
-        "logit_change": torch.linalg.vector_norm(perturbed_logits - logits, dim=-1),
-        "radius": decision_radius(model.head, before, binary),
+        "input_change": torch.linalg.vector_norm(change, dim=-1) * longer,
+        "logit_change": torch.linalg.vector_norm(after.logits - before.logits, dim=-1),
+        "radius": certificate.radii(before.codes, before.logits),
         "same_decision": same,
     }
-
-
-def head_input(model: StemGNN, z: Tensor) -> Tensor:
-    """What the head reads for embeddings `[M, d]`: codes as they stand in the codebook `[M, H d_c]`, or `z`.
-
-    In a forward pass codes come by way of the straight-through sum, whose rounding would blur equal tokens.
-    """
-    return z if model.tokens is None else model.tokens.lookup(model.tokens(z).indices).flatten(1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import BASELINES, EXACT, few, graphs, node_task, renumbered, small_baseline
+from samples import BASELINES, EXACT, fewer, graphs, node_task, renumbered, small_baseline
 from torch_geometric.data import Data
 from torch_geometric.nn.models import GCN
 
@@ -30,7 +30,7 @@ def test_every_network_reads_every_kind_of_task(task: Task, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", BASELINES)
-@few
+@fewer
 @given(graph=graphs, random=st.randoms(use_true_random=False))
 def test_networks_do_not_depend_on_numbering_or_on_the_fast_path(
     kind: str, graph: Data, random: object

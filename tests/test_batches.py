@@ -12,7 +12,7 @@ from torch_geometric.data import Batch, Data
 
 from stemlib.batches import batches, union_of_graphs
 from stemlib.checkpoints import build
-from stemlib.messages import plain, sorted_by_target
+from stemlib.messages import node_features, plain, sorted_by_target
 from stemlib.tasks import Task
 
 
@@ -27,18 +27,22 @@ def drawn_graphs(seed: int, count: int, features: str) -> list[Data]:
         graph.edge_index = torch.randint(nodes, (2, edges), generator=generator)
         if features == "rows":
             graph.edge_attr = torch.randn(edges, 2, generator=generator)
-        elif features == "types":
+        elif features == "edge types":
             graph.edge_type = torch.randint(3, (edges,), generator=generator)
             graph.edge_attr = table
+        elif features == "node types":
+            graph.node_type = torch.randint(3, (nodes,), generator=generator)
+            graph.x, graph.num_nodes = table, nodes
         drawn.append(graph)
     return drawn
 
 
 def union(drawn: list[Data]) -> Data:
-    """PyG's own disjoint union, the table of edge types kept once."""
-    whole = Batch.from_data_list(drawn, exclude_keys=["edge_attr"] if "edge_type" in drawn[0] else None)
-    if "edge_type" in drawn[0]:
-        whole.edge_attr = drawn[0].edge_attr
+    """PyG's own disjoint union, tables of types kept once."""
+    tables = [name for name, kind in (("edge_attr", "edge_type"), ("x", "node_type")) if kind in drawn[0]]
+    whole = Batch.from_data_list(drawn, exclude_keys=tables)
+    for name in tables:
+        whole[name] = drawn[0][name]
     return whole
 
 
@@ -49,14 +53,14 @@ def content(graph: Data) -> tuple[object, ...]:
         rows = torch.cat([rows, graph.edge_attr[graph.edge_type]], 1)
     elif "edge_attr" in graph:
         rows = torch.cat([rows, graph.edge_attr], 1)
-    return graph.x.tolist(), sorted(rows.tolist()), graph.batch.tolist(), graph.ptr.tolist()
+    return node_features(graph).tolist(), sorted(rows.tolist()), graph.batch.tolist(), graph.ptr.tolist()
 
 
 @few
 @given(
     st.integers(0, 2**31),
     st.integers(1, 6),
-    st.sampled_from(["none", "rows", "types"]),
+    st.sampled_from(["none", "rows", "edge types", "node types"]),
     st.randoms(use_true_random=False),
 )
 def test_some_graphs_of_a_union_are_what_pyg_would_batch(

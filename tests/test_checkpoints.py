@@ -35,7 +35,9 @@ def saved(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: getattr(config, "kind", None) or config.codebook)
+@pytest.mark.parametrize(
+    "config", CONFIGS, ids=lambda config: getattr(config, "kind", None) or config.codebook
+)
 def test_a_model_comes_back_bit_by_bit(task: Task, config: Any, tmp_path: Path) -> None:
     model = build(config, task).train()
     graph, instances, _ = next(batches(task, torch.arange(task.instances)))
@@ -61,7 +63,9 @@ def test_a_model_can_be_saved_over_another(saved: Path) -> None:
 
 def rewrite(file: Path, **changes: Any) -> None:
     settings = json.loads(file.read_text())
-    file.write_text(json.dumps({key: value for key, value in (settings | changes).items() if value is not ...}))
+    file.write_text(
+        json.dumps({key: value for key, value in (settings | changes).items() if value is not ...})
+    )
 
 
 def sha256(file: Path) -> str:
@@ -93,10 +97,14 @@ def test_another_models_weights_are_refused(saved: Path, tmp_path: Path) -> None
         load_model(saved)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"format": "another program, version 1"}', "\x00\xff"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "{}", '{"format": "another program, version 1"}', "\x00\xff"]
+)
 def test_settings_of_another_kind_are_refused(saved: Path, text: str) -> None:
     (saved / "model.json").write_text(text)
-    with pytest.raises(ValueError, match=r"model.json (is not valid JSON|does not describe a).*save the model again"):
+    with pytest.raises(
+        ValueError, match=r"model.json (is not valid JSON|does not describe a).*save the model again"
+    ):
         load_model(saved)
 
 
@@ -119,7 +127,7 @@ def test_settings_of_another_kind_are_refused(saved: Path, text: str) -> None:
 )
 def test_settings_that_do_not_fit_the_weights_are_refused(saved: Path, changes: dict[str, Any]) -> None:
     rewrite(saved / "model.json", **changes)
-    with pytest.raises(ValueError, match="does not hold a model of this version|sha256"):
+    with pytest.raises(ValueError, match=r"does not hold a model of this version|sha256"):
         load_model(saved)
 
 
@@ -152,7 +160,7 @@ def test_nothing_is_ever_unpickled(saved: Path, tmp_path: Path) -> None:
         rewrite(saved / "model.json", sha256=sha256(weights))
         with pytest.raises(ValueError, match="does not hold a model of this version"):
             load_model(saved)
-        with pytest.raises(ValueError, match="is not a training state .*; delete it to start over"):
+        with pytest.raises(ValueError, match=r"is not a training state .*; delete it to start over"):
             load_state(weights)
         rewrite(saved / "model.json", sha256="")
     torch.save({"weight": torch.ones(2)}, weights)
@@ -169,10 +177,15 @@ tensors = st.builds(
     st.sampled_from([torch.float, torch.double, torch.long, torch.uint8, torch.bool]),
     st.integers(0, 100),
 )
-values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4) | tensors
+values = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4) | tensors
+)
 keys = st.text(max_size=3) | st.integers(-3, 3)
 states = st.dictionaries(
-    keys, st.recursive(values, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3))
+    keys,
+    st.recursive(
+        values, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)
+    ),
 )
 
 
@@ -223,7 +236,7 @@ def test_an_optimisers_state_comes_back(tmp_path: Path) -> None:
 def test_a_foreign_file_is_no_training_state(tmp_path: Path, layout: str | None) -> None:
     metadata = None if layout is None else {"layout": layout}
     save_file({"weight": torch.ones(2)}, tmp_path / "s", metadata=metadata)
-    with pytest.raises(ValueError, match="is not a training state .*; delete it to start over"):
+    with pytest.raises(ValueError, match=r"is not a training state .*; delete it to start over"):
         load_state(tmp_path / "s")
 
 

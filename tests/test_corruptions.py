@@ -122,7 +122,10 @@ def test_a_self_loop_is_one_edge_and_a_graph_may_have_none() -> None:
     assert (damage.hit, damage.candidates) == (1, 1)
     assert damage.graph.edge_index.tolist() == [[1], [1]]
     empty = Data(x=torch.ones(2, 1), edge_index=torch.empty(2, 0, dtype=torch.long))
-    assert (delete_edges(empty, nodes, 1.0, 0).candidates, delete_edges(empty, nodes, 1.0, 0).realised) == (0, 0.0)
+    assert (delete_edges(empty, nodes, 1.0, 0).candidates, delete_edges(empty, nodes, 1.0, 0).realised) == (
+        0,
+        0.0,
+    )
 
 
 def test_the_nodes_of_instances() -> None:

@@ -11,7 +11,15 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
 
-from stemlib.messages import edge_mean, in_degree, message_mean, neighbour_mean, plain, sorted_by_target
+from stemlib.messages import (
+    edge_mean,
+    in_degree,
+    message_mean,
+    neighbour_mean,
+    node_features,
+    plain,
+    sorted_by_target,
+)
 
 
 def by_definition(messages: Tensor, target: Tensor, nodes: int) -> Tensor:
@@ -105,7 +113,9 @@ def test_an_edge_index_in_another_order_is_sorted_too() -> None:
     by_source, order = EdgeIndex(graph.edge_index, sparse_size=size).sort_by("row")
     for index, rows in ((by_source, graph.edge_attr[order]), (EdgeIndex(graph.edge_index), graph.edge_attr)):
         fast = sorted_by_target(Data(x=graph.x, edge_index=index, edge_attr=rows))
-        torch.testing.assert_close(neighbour_mean(graph.x, fast.edge_index), neighbour_mean(graph.x, plain(index)))
+        torch.testing.assert_close(
+            neighbour_mean(graph.x, fast.edge_index), neighbour_mean(graph.x, plain(index))
+        )
         torch.testing.assert_close(edge_mean(fast, fast.edge_attr), expected)
 
 
@@ -133,3 +143,12 @@ def test_without_edges_every_mean_is_zero(fast: bool) -> None:
     assert edge_mean(graph, graph.edge_attr).eq(0).all()
     assert message_mean(graph.x, graph, None).eq(0).all()
     assert in_degree(graph.edge_index, 3).tolist() == [0, 0, 0]
+
+
+def test_node_features_may_be_a_table_of_types() -> None:
+    graph = Data(x=torch.tensor([[1.0], [2.0], [3.0]]))
+    assert node_features(graph) is graph.x
+    assert node_features(graph, torch.tensor([2, 0])).tolist() == [[3], [1]]
+    graph.node_type = torch.tensor([1, 1, 0, 2])
+    assert node_features(graph).tolist() == [[2], [2], [1], [3]]
+    assert node_features(graph, torch.tensor([3, 1])).tolist() == [[3], [2]]

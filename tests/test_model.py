@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import ENCODERS, EXACT, TASKS, few, graphs, node_task, random_graph, renumbered, small_model
+from samples import ENCODERS, EXACT, TASKS, fewer, graphs, node_task, random_graph, renumbered, small_model
 from torch.nn import functional as F
 from torch_geometric.data import Data
 
@@ -71,7 +71,7 @@ def test_only_the_instances_asked_for_are_read_out() -> None:
 
 
 @pytest.mark.parametrize(("routed", "backbone"), ENCODERS)
-@few
+@fewer
 @given(graph=graphs, random=st.randoms(use_true_random=False))
 def test_the_model_does_not_depend_on_numbering_or_on_the_fast_path(
     routed: str, backbone: str, graph: Data, random: object

@@ -34,7 +34,9 @@ def test_feature_and_edge_feature_losses_are_mean_squared_errors(
     torch.testing.assert_close(decoders.edge_feature_loss(quantised, EDGES, edge_attr), expected, **EXACT)
 
 
-def test_edge_loss_is_the_cross_entropy_of_inner_products(decoders: Decoders, quantised: torch.Tensor) -> None:
+def test_edge_loss_is_the_cross_entropy_of_inner_products(
+    decoders: Decoders, quantised: torch.Tensor
+) -> None:
     projected = decoders.edge(quantised)
 
     def mean_loss(pairs: torch.Tensor, truth: float) -> torch.Tensor:

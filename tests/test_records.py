@@ -74,7 +74,9 @@ def test_a_record_says_how_it_was_selected_and_with_which_versions() -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"seed": 1}'])
 def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "record.json").write_text(text)
-    with pytest.raises(ValueError, match=r"record.json is not a record of this version .*; delete its folder"):
+    with pytest.raises(
+        ValueError, match=r"record.json is not a record of this version .*; delete its folder"
+    ):
         read_record(tmp_path)
 
 
@@ -120,5 +122,7 @@ def test_results_are_kept_and_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     frame = pd.DataFrame({"model": ["stem", "gcn"], "test": [81.23456, 80.0]})
     assert save_results(frame, "cora") == tmp_path / "results" / "cora.csv"
     pd.testing.assert_frame_equal(read_results("cora"), frame.round(4))
-    with pytest.raises(FileNotFoundError, match="no results 'citeseer' .*; run the notebook that makes them"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no results 'citeseer' .*; run the notebook that makes them"
+    ):
         read_results("citeseer")

@@ -74,7 +74,9 @@ def test_every_task_can_be_shifted(task: Task) -> None:
 
 @few
 @given(covariates, st.sampled_from([0.05, 0.15, 0.3, 0.45]))
-def test_tails_are_the_lowest_and_highest_and_the_rest_is_inside(covariate: torch.Tensor, tail: float) -> None:
+def test_tails_are_the_lowest_and_highest_and_the_rest_is_inside(
+    covariate: torch.Tensor, tail: float
+) -> None:
     buckets = tail_buckets(covariate, tail)
     low, inside, high = (buckets.members[name] for name in ("OOD-low", "ID", "OOD-high"))
     assert torch.cat([low, inside, high]).sort().values.tolist() == list(range(len(covariate)))

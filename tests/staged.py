@@ -1,0 +1,29 @@
+"""Skips what needs public data that is not at hand."""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+
+from stemlib.benchmarks import benchmark
+from stemlib.paths import DATA
+from stemlib.raw_files import raw_folder
+
+
+def staged(name: str) -> Path:
+    """The raw folder of a data set; skips the test where it is not there, and never downloads."""
+    folder = raw_folder() / benchmark(name).folder
+    if not os.environ.get("STEMLIB_DATA"):
+        pytest.skip(f"{name}: STEMLIB_DATA is not set")
+    if not folder.is_dir():
+        pytest.skip(f"{name}: {benchmark(name).folder} is not in the folder that STEMLIB_DATA names")
+    return folder
+
+
+def published_splits(name: str) -> dict[str, str]:
+    """The hashes of a data set's splits as `data/results/splits.csv` publishes them."""
+    with (DATA / "results/splits.csv").open() as file:
+        return {row["split"]: row["hash"] for row in csv.DictReader(file) if row["task"] == name}

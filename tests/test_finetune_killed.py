@@ -1,0 +1,87 @@
+"""A run that was killed, at whatever stage, continues and ends with the same bits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from killed_run import STAGES
+from run_samples import NOISY, TRAIN, equal, history, method, untimed, weights
+from samples import link_task
+
+from stemlib import finetune
+from stemlib.finetune import run, run_folder
+from stemlib.tasks import Task
+
+
+def test_a_run_killed_at_every_stage_ends_with_the_bits_of_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tests = Path(__file__).parent
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tests.parent)}
+    command = [sys.executable, str(tests / "killed_run.py"), str(tmp_path / "killed")]
+    stages = [
+        line.split() for line in subprocess.check_output(command, env=environment, text=True).splitlines()
+    ]
+    assert [name for name, *_ in stages] == [stage.__name__ for stage in STAGES]
+    for name, signalled, *files in stages:
+        assert int(signalled) == signal.SIGKILL, name
+        assert "training.safetensors" in files, name
+        assert "record.json" not in files, name
+    assert {"model.json", "history.csv"} <= set(stages[-1])
+
+    task = link_task()
+    resumed_from = []
+    monkeypatch.setattr(
+        finetune,
+        "Fit",
+        lambda *args, fit=finetune.Fit, **saved: (
+            resumed_from.append(saved.get("epoch", 0)) or fit(*args, **saved)
+        ),
+    )
+    results = []
+    for folder in ("killed", "whole"):
+        monkeypatch.setattr(finetune, "RUNS", tmp_path / folder)
+        record = run("t", task, "random", NOISY, 3)
+        results.append((untimed(record), weights(task, NOISY, 3), history(task, NOISY, 3)))
+    assert resumed_from == [14, 0]  # nothing was trained twice
+    killed, whole = results
+    assert killed[0] == whole[0]
+    assert equal(killed[1], whole[1])
+    pd.testing.assert_frame_equal(killed[2], whole[2], check_exact=True)
+
+
+@pytest.mark.parametrize("batch_size", [0, 7])
+def test_a_training_state_continues_with_the_same_bits(
+    task: Task, batch_size: int, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted by an error this time, for every kind of task."""
+    what = method(batch_size=batch_size)
+    run("t", task, "random", what, 0)
+    expected = weights(task, what), history(task, what)
+    monkeypatch.setattr(finetune, "RUNS", runs / "again")
+    monkeypatch.setattr(finetune, "SECONDS_BETWEEN_STATES", -1.0)
+    epochs = []
+
+    def stops(*args: object) -> float:
+        epochs.append(len(epochs))
+        if len(epochs) == 4:
+            raise KeyboardInterrupt
+        return train_epoch(*args)
+
+    train_epoch = finetune.train_epoch
+    monkeypatch.setattr(finetune, "train_epoch", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run("t", task, "random", what, 0)
+    folder = run_folder("t", task, task.split("random"), what, 0)
+    assert [file.name for file in folder.iterdir()] == ["training.safetensors"]
+    run("t", task, "random", what, 0)
+    assert len(epochs) == 4 + (TRAIN.epochs - 3)
+    assert equal(weights(task, what), expected[0])
+    pd.testing.assert_frame_equal(history(task, what), expected[1], check_exact=True)
+    assert not (folder / "training.safetensors").exists()
