@@ -2,9 +2,9 @@
 
 They are promises about what is computed, not only about real numbers: with numbers of precision `eps` an
 inner product of `n`-vectors `a, b` is off by less than `n eps ||a|| ||b||` in any order of summation (twice the
-standard bound; the other half pays for the rounding of norms), and every radius is shortened by what that
-could do on both sides of the comparison. It needs products in the tensors' own precision, which is torch's
-default on a CPU.
+standard bound; the other half pays for the rounding of norms). Every radius is shortened by what that could do
+on both sides of the comparison, and to the distances that are held against it. It needs products in the
+tensors' own precision, which is torch's default on a CPU.
 
 Example:
     >>> codebook = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])  # one head, two codes
@@ -62,7 +62,8 @@ class TokenCertificate:
         gap = similarity.gather(2, indices.unsqueeze(2)) - similarity
         rows = indices + codes * torch.arange(heads, device=indices.device)
         slope, offset = (F.embedding(rows, table.flatten(0, 1)) for table in (self.slope, self.offset))
-        return (gap * slope - offset).amin(-1).clamp(min=0)
+        margin = (gap * slope - offset).amin(-1).clamp(min=0)
+        return margin / (1 + 2 * rounding(self.codebook.size(2), self.codebook.dtype))
 
 
 class DecisionCertificate:
@@ -107,4 +108,4 @@ class DecisionCertificate:
         radius = (gap - 2 * (error * length + constant)) / (slope + error)
         if not self.binary:
             radius = radius.scatter(1, best.unsqueeze(1), torch.inf)  # the class itself is no other class
-        return radius.amin(-1).clamp(min=0)
+        return radius.amin(-1).clamp(min=0) / (1 + 2 * rounding(inputs.size(1), inputs.dtype))

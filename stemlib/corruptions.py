@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from stemlib.messages import edge_attributes, plain
+from stemlib.messages import edge_attributes, node_features, plain
 from stemlib.tasks import Task
 
 
@@ -53,17 +53,18 @@ def mask_features(graph: Data, nodes: Tensor, rate: float, seed: int) -> Corrupt
     Reproduces the reference's draw: one uniform number for every entry of `x`, used on the nodes' rows.
 
     Args:
-        graph: `x` `[N, d]`.
+        graph: `x` `[N, d]`; a table of node types is spelled out first.
         nodes: mask `[N]` of nodes to damage.
         rate: in [0, 1].
         seed: of the draw.
     """
     _check(graph, nodes, rate)
     generator = torch.Generator().manual_seed(seed)
-    hit = (torch.rand(graph.x.shape, generator=generator) < rate) & nodes.unsqueeze(1)
+    x = node_features(graph)
+    hit = (torch.rand(x.shape, generator=generator) < rate) & nodes.unsqueeze(1)
     out = copy(graph)
-    out.x = graph.x.masked_fill(hit, 0.0)
-    return _corruption(out, rate, int(hit.sum()), int(nodes.sum()) * graph.x.size(1))
+    out.x, out.node_type = x.masked_fill(hit, 0.0), None
+    return _corruption(out, rate, int(hit.sum()), int(nodes.sum()) * x.size(1))
 
 
 def delete_edges(graph: Data, nodes: Tensor, rate: float, seed: int) -> Corruption:

@@ -43,7 +43,7 @@ from stemlib.tasks import Task, read_out
 Scope = Literal["node", "graph"]
 Classify = Callable[[Tensor], Tensor]
 GRAPHS_PER_BATCH = 512
-NUMBERS_PER_CHUNK = 2**21  # of the widest tensor over instances and experts: it should stay in a cache
+NUMBERS_PER_CHUNK = 2**19  # of the widest tensor over instances and experts: it should stay in a cache
 
 
 @dataclass(frozen=True)

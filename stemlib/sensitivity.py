@@ -24,7 +24,7 @@ from stemlib.replay import Pieces, Readout, read_change, replays
 from stemlib.routing import evaluating
 from stemlib.token_stability import HeadStability, TokenStability, compare_head, compare_tokens, read
 
-NUMBERS_PER_CHUNK = 2**21  # of the widest tensor over instances: it should stay in a cache
+NUMBERS_PER_CHUNK = 2**18  # of the widest tensor over instances: it should stay in a cache
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def sensitivity(
         ValueError: no routed layers; conditions of other instances or nodes; an unknown read-out, or one of
             tokens from a model without.
     """
-    size = max(64, NUMBERS_PER_CHUNK // _widest(model))
+    size = _instances_per_chunk(model)
     sequential, symmetric, order_gap, gates, tokens, head = [], [], [], [], [], []
     with evaluating(model):
         of_tokens = TokenCertificate(model.tokens.codebook) if model.tokens is not None else None
@@ -171,5 +171,6 @@ def _joined_energies(parts: list[dict[str, Tensor]]) -> Energies:
     return Energies(**fields | {"mean": fields["mean"].sum(0) / len(fields["total"])})
 
 
-def _widest(model: StemGNN) -> int:
-    return max(model.head.linear.in_features, model.config.heads * model.config.codes)
+def _instances_per_chunk(model: StemGNN) -> int:
+    widest = max(model.head.linear.in_features, model.config.heads * model.config.codes)
+    return max(64, NUMBERS_PER_CHUNK // widest)

@@ -53,7 +53,10 @@ def feature_homophily(graph: Data) -> Tensor:
     """Mean cosine similarity to the undirected neighbours, self left out, `[N]`; 0 without any."""
     edges, _ = remove_self_loops(to_undirected(plain(graph.edge_index), num_nodes=graph.num_nodes))
     unit = F.normalize(graph.x, dim=-1)
-    similarity = (unit[edges[0]] * unit[edges[1]]).sum(-1)
+    if graph.get("node_type") is None:
+        similarity = (unit[edges[0]] * unit[edges[1]]).sum(-1)
+    else:  # a table of types: their similarities are few
+        similarity = (unit @ unit.T)[graph.node_type[edges[0]], graph.node_type[edges[1]]]
     return scatter(similarity, edges[0], dim_size=graph.num_nodes, reduce="mean")
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stemlib.certificates import DecisionCertificate, TokenCertificate, rounding
+from stemlib.certificates import DecisionCertificate, TokenCertificate
 from stemlib.gate_bounds import tightness
 from stemlib.model import StemGNN
 from stemlib.tokens import Tokens, perplexity
@@ -143,12 +143,10 @@ def compare_tokens(certificate: TokenCertificate, before: Reading, after: Readin
     """The per-instance fields of `TokenStability` from the clean and the perturbed reading."""
     change = after.tokens.queries - before.tokens.queries
     code_change = (after.codes - before.codes).view_as(change)
-    # A measured length may be too short by its own rounding; the certificate must not profit from that.
-    longer = 1 + 2 * rounding(change.size(-1), change.dtype)
     return {
         "clean": before.tokens.indices,
         "perturbed": after.tokens.indices,
-        "query_change": torch.linalg.vector_norm(change, dim=-1) * longer,
+        "query_change": torch.linalg.vector_norm(change, dim=-1),
         "code_change": torch.linalg.vector_norm(code_change, dim=-1),
         "margin": certificate.margins(before.tokens.queries, before.tokens.indices),
     }
@@ -161,9 +159,8 @@ def compare_head(certificate: DecisionCertificate, before: Reading, after: Readi
     else:
         same = before.logits.argmax(-1) == after.logits.argmax(-1)
     change = after.codes - before.codes
-    longer = 1 + 2 * rounding(change.size(1), change.dtype)
     return {
-        "input_change": torch.linalg.vector_norm(change, dim=-1) * longer,
+        "input_change": torch.linalg.vector_norm(change, dim=-1),
         "logit_change": torch.linalg.vector_norm(after.logits - before.logits, dim=-1),
         "radius": certificate.radii(before.codes, before.logits),
         "same_decision": same,

@@ -150,6 +150,9 @@ def test_ablated_parts_and_frozen_tokens_are_not_penalised() -> None:
     everything = TrainConfig(lipschitz=0.0, routing=1.0, commitment=1.0, orthogonality=1.0)
     bare = build(small_model(routed="none", codebook="none"), task)
     assert bare.penalty(bare(task.graph, torch.arange(80)), everything).item() == 0
+    ema = build(small_model(routed="none"), task)
+    output = ema(task.graph, torch.arange(80))
+    torch.testing.assert_close(ema.penalty(output, everything), ema.tokens.commitment(output.tokens))
     frozen = build(small_model(routed="none"), task)
     frozen.tokens.freeze()
     assert frozen.penalty(frozen(task.graph, torch.arange(80)), everything).item() == 0

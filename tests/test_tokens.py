@@ -165,6 +165,7 @@ def test_an_ema_codebook_starts_by_k_means_and_follows_the_data() -> None:
     tokens, z = interface("ema", codes=8).train(), clusters()
     drawn = distance(tokens, z)
     assert not tokens.started
+    assert not tokens.codebook.requires_grad  # no optimiser moves it
     tokens(z)
     assert tokens.started
     started = distance(tokens, z)
@@ -191,23 +192,20 @@ def test_k_means_improves_on_its_own_start() -> None:
     assert (queries[:, 0] @ tokens.codebook[0].T).max(-1).values.mean() > nearest + 0.02
 
 
-def test_dead_codes_revive_as_queries() -> None:
+def test_codes_that_nobody_uses_die_and_revive_as_queries() -> None:
     tokens, z = interface("ema", heads=1, codes=4).train(), clusters(count=4, noise=0.0)
     tokens(z)
-    far = -tokens.queries(z).detach().mean(0)
-    dead = torch.zeros(1, 4, dtype=torch.bool)
-    dead[0, 1] = True
-    with torch.no_grad():
-        tokens.codebook[dead] = F.normalize(far, dim=-1)
-        tokens.total[dead] = far
-        tokens.use[dead] = 1e-4
-    tokens(z)
     queries = tokens.queries(z).detach()[:, 0]
-    assert (queries @ tokens.codebook[0, 1]).max() > 1 - 1e-5
-    assert tokens.use[0, 1] == 1
-    for _ in range(50):  # and none dies for good: in the end every cluster has a code
+    far = F.normalize(-queries.mean(0), dim=-1)
+    with torch.no_grad():
+        tokens.codebook[0, 1] = tokens.total[0, 1] = far
+        tokens.use[0, 1] = 1.0
+    for step in range(60):
         tokens(z)
-    assert (queries @ tokens.codebook[0].T).max(-1).values.min() > 1 - 1e-3
+        if step == 10:  # unused, but not for long enough
+            torch.testing.assert_close(tokens.codebook[0, 1], far)
+    assert (queries @ tokens.codebook[0, 1]).max() > 1 - 1e-5
+    assert (queries @ tokens.codebook[0].T).max(-1).values.min() > 1 - 1e-3  # every cluster has a code again
 
 
 @pytest.mark.parametrize("kind", KINDS)
