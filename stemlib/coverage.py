@@ -7,6 +7,12 @@ For a finite condition and every instance `i` with path losses `l_i(p)`, deploye
 
 `S >= 0` is a sum of layer regrets, each `>= 0`. A minimum over `K^L` paths is optimistic: read `C` beside its
 null, which `stemlib.coverage_report` gives with the table over conditions.
+
+Example:
+    >>> forced = torch.tensor([[5.0, 3.0, 4.0, 1.0]])  # losses on the paths 00, 01, 10, 11
+    >>> gates = torch.tensor([[[0.9, 0.1], [0.6, 0.4]]])  # the top path is 00
+    >>> layer_regrets(forced, gates)  # with both layers free 1, with the second alone 3, with none 5
+    tensor([[2., 2.]])
 """
 
 from __future__ import annotations
@@ -87,18 +93,22 @@ class Coverage:
 
     @property
     def R(self) -> float:
+        """Risk as deployed."""
         return self.routed.mean().item()
 
     @property
     def C(self) -> float:
+        """Coverage: what the best path per instance leaves."""
         return self.covered.mean().item()
 
     @property
     def S(self) -> float:
+        """Selection: what picking another path costs."""
         return self.selection.mean().item()
 
     @property
     def X(self) -> float:
+        """Mixing: what soft routing adds to its own top path; any sign."""
         return self.mixing.mean().item()
 
     @property

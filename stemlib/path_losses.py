@@ -28,6 +28,7 @@ from torch_geometric.data import Data
 
 from stemlib.batches import Batch, batches
 from stemlib.experts import Encoder, Encoding, RoutedSAGE
+from stemlib.folded import Classify, folded_classifier
 from stemlib.model import StemGNN
 from stemlib.routing import (
     LOSSES,
@@ -41,7 +42,6 @@ from stemlib.routing import (
 from stemlib.tasks import Task, read_out
 
 Scope = Literal["node", "graph"]
-Classify = Callable[[Tensor], Tensor]
 GRAPHS_PER_BATCH = 512
 NUMBERS_PER_CHUNK = 2**19  # of the widest tensor over instances and experts: it should stay in a cache
 
@@ -210,30 +210,6 @@ def _path_end_losses(
         logits = classify(rows.view(len(rows) * experts, -1)).view(len(rows), experts, -1)
         tables.append(torch.stack([instance_loss(logits, known, loss) for loss in LOSSES]))
     return torch.cat(tables, dim=1)
-
-
-def folded_classifier(model: StemGNN) -> Classify:
-    """The function `model.classify` from embeddings `[M, d]` to logits `[M, classes]`, in two tables.
-
-    Which code wins does not depend on a query's length, so that projection and codebook are one matrix; and
-    each code of each head adds a fixed vector to the logits. Equal to rounding, and several times cheaper.
-    """
-    if model.tokens is None:
-        return model.head
-    tokens, head = model.tokens, model.head
-    heads = torch.arange(tokens.heads)
-    project = tokens.project_in.weight.unflatten(0, (tokens.heads, -1))  # [H, d_c, d]
-    offset = tokens.project_in.bias.unflatten(0, (tokens.heads, -1))
-    match = (tokens.codebook @ project).flatten(0, 1).T  # [d, H C]
-    match_offset = torch.einsum("hcd,hd->hc", tokens.codebook, offset).flatten()
-    weight = head.effective_weight.unflatten(1, (tokens.heads, -1))  # [classes, H, d_c]
-    logits_of = torch.einsum("khd,hcd->hck", weight, tokens.codebook)
-
-    def classify(z: Tensor) -> Tensor:
-        best = torch.addmm(match_offset, z, match).unflatten(-1, (tokens.heads, -1)).argmax(-1)
-        return logits_of[heads, best].sum(1) + head.effective_bias
-
-    return classify
 
 
 def _instances_per_chunk(model: StemGNN) -> int:

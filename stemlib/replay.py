@@ -11,7 +11,7 @@ and amplification is the sum of what releasing the gates of routed layer 1, then
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -21,6 +21,7 @@ from torch_geometric.data import Data
 from stemlib.batches import Batch, batches
 from stemlib.conditions import Condition
 from stemlib.experts import Encoder, Gates
+from stemlib.folded import folded_tokens
 from stemlib.gate_bounds import compare_gates
 from stemlib.model import StemGNN
 from stemlib.routing import evaluating, first_routed_layer, instance_loss, labelled, per_instance
@@ -28,6 +29,7 @@ from stemlib.tasks import read_out
 from stemlib.token_stability import Reading, read
 
 Readout = Literal["embedding", "tokens", "logits", "loss"]
+Tokenise = Callable[[Tensor], Tensor]
 GRAPHS_PER_BATCH = 512
 
 
@@ -72,7 +74,7 @@ class Replays(NamedTuple):
 
 
 def replays(model: StemGNN, clean: Condition, perturbed: Condition, readout: Readout) -> Iterator[Replays]:
-    """All passes that statement 3 needs, batch by batch; graph tasks have several batches.
+    """All passes that statement 3 needs, batch by batch (graph tasks have several); the caller sets `evaluating`.
 
     Raises:
         ValueError: as `stemlib.sensitivity.sensitivity`.
@@ -90,9 +92,8 @@ def replays(model: StemGNN, clean: Condition, perturbed: Condition, readout: Rea
         )
     index = labelled(clean.task.labels, clean.index) if readout == "loss" else clean.index
     size = GRAPHS_PER_BATCH if clean.task.kind == "graph" else 0
-    with evaluating(model):
-        for pair in zip(batches(clean.task, index, size), batches(perturbed.task, index, size), strict=True):
-            yield _replay(model, *pair, first)
+    for pair in zip(batches(clean.task, index, size), batches(perturbed.task, index, size), strict=True):
+        yield _replay(model, *pair, first)
 
 
 def _replay(model: StemGNN, clean: Batch, perturbed: Batch, first: int) -> Replays:
@@ -155,7 +156,13 @@ def _routed(encoder: Encoder) -> list[int]:
     return [index for index, is_routed in enumerate(encoder.is_routed) if is_routed]
 
 
-def read_change(model: StemGNN, states: Replays, readout: Readout, ends: tuple[Reading, Reading]) -> Change:
+def read_change(
+    model: StemGNN,
+    states: Replays,
+    readout: Readout,
+    ends: tuple[Reading, Reading],
+    tokens_of: Tokenise | None,
+) -> Change:
     """The change of a read-out and its pieces, in both orders.
 
     Args:
@@ -163,12 +170,15 @@ def read_change(model: StemGNN, states: Replays, readout: Readout, ends: tuple[R
         states: of some instances.
         readout: what is read.
         ends: readings of `states.clean[:, 0]` and `states.perturbed[:, L]`.
+        tokens_of: `folded_tokens`, for the states between; None for a model without tokens.
     """
 
     def value(z: Tensor, reading: Reading | None = None) -> Tensor:
         if readout == "embedding":
             return z.double()
-        reading = reading or read(model, z)
+        if reading is None:
+            codes = model.tokens.lookup(tokens_of(z)).flatten(1) if tokens_of else z
+            reading = Reading(None, codes, model.head(codes))
         if readout == "loss":
             return instance_loss(reading.logits, states.labels, "ce").unsqueeze(1)
         return (reading.codes if readout == "tokens" else reading.logits).double()
@@ -187,8 +197,9 @@ def change_under(model: StemGNN, clean: Condition, perturbed: Condition, readout
     """The vectors themselves, `[M, r]`, for all instances; `sensitivity` keeps their energies alone."""
     parts = []
     with evaluating(model):
+        tokens_of = folded_tokens(model.tokens) if model.tokens is not None else None
         for states in replays(model, clean, perturbed, readout):
             ends = read(model, states.clean[:, 0]), read(model, states.perturbed[:, -1])
-            parts.append(read_change(model, states, readout, ends))
+            parts.append(read_change(model, states, readout, ends, tokens_of))
     total, *orders = zip(*parts, strict=True)
     return Change(torch.cat(total), *(Pieces(*map(torch.cat, zip(*order, strict=True))) for order in orders))

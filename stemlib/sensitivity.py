@@ -18,6 +18,7 @@ from torch import Tensor
 
 from stemlib.certificates import DecisionCertificate, TokenCertificate
 from stemlib.conditions import Condition
+from stemlib.folded import folded_tokens
 from stemlib.gate_bounds import GateFluctuation
 from stemlib.model import StemGNN
 from stemlib.replay import Pieces, Readout, read_change, replays
@@ -116,11 +117,12 @@ def sensitivity(
     sequential, symmetric, order_gap, gates, tokens, head = [], [], [], [], [], []
     with evaluating(model):
         of_tokens = TokenCertificate(model.tokens.codebook) if model.tokens is not None else None
+        tokens_of = folded_tokens(model.tokens) if model.tokens is not None else None
         of_head = DecisionCertificate(model.head, binary=clean.task.labels.dim() == 2)
         for batch in replays(model, clean, perturbed, readout):
             for states in batch.split(size):
                 ends = read(model, states.clean[:, 0]), read(model, states.perturbed[:, -1])
-                change = read_change(model, states, readout, ends)
+                change = read_change(model, states, readout, ends, tokens_of)
                 sequential.append(_energies(change.total, change.sequential))
                 symmetric.append(_energies(change.total, change.symmetric))
                 apart = change.sequential.amplification - change.symmetric.amplification
@@ -173,4 +175,4 @@ def _joined_energies(parts: list[dict[str, Tensor]]) -> Energies:
 
 def _instances_per_chunk(model: StemGNN) -> int:
     widest = max(model.head.linear.in_features, model.config.heads * model.config.codes)
-    return max(64, NUMBERS_PER_CHUNK // widest)
+    return max(512, NUMBERS_PER_CHUNK // widest)

@@ -233,9 +233,7 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
         preset("big")
     with pytest.raises(ValueError, match="tiny has no split 'publik'; it has random"):
         run("t", task, "publik", named(preset("smoke"), "gcn")[0], 0)
-    with pytest.raises(
-        ValueError, match=r"unknown methods \['gnc'\]; there are stem, static, reference, mlp, gcn"
-    ):
+    with pytest.raises(ValueError, match=r"unknown methods \['gnc'\]; there are stem, .*mlp, gcn"):
         named(preset("smoke"), "gcn", "gnc")
     clean = Condition("clean", task, task.split("random").test)
     with pytest.raises(ValueError, match="unknown corruption 'noise'; there are masked, deleted"):

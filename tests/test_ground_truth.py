@@ -70,7 +70,7 @@ def network(task: Task, hidden: int, layers: int = 1, **settings: object) -> Ste
 
 
 def opposite_experts(task: Task, per_context: float, bias: float = 0.0, second: float = -1.0) -> StemGNN:
-    """`z` is the neighbours' mean, by expert 1 `second` times it; the router's logits are `per_context c + bias` and 0."""
+    """`z` is the neighbours' mean, by expert 1 `second` times it; router logits are `per_context c + bias` and 0."""
     model = network(task, hidden=1)
     model.encoder.layers[0].weight.data[:, MEAN_Y, 0] = torch.tensor([1.0, second]).double()
     model.encoder.routers[0].weight.data[0, 1] = per_context

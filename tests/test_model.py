@@ -171,6 +171,21 @@ def test_tokens_start_once_on_the_data() -> None:
     build(small_model(codebook="none"), task).start_tokens(task.graph, None)  # nothing to start
 
 
+def test_tokens_start_from_embeddings_without_noise() -> None:
+    task = node_task()
+    model = build(small_model(dropout=0.5, input_dropout=0.5, norm="batch"), task).train()
+    buffers = {name: value.clone() for name, value in model.encoder.named_buffers()}
+    embedding = model.eval()(task.graph, torch.arange(80)).embedding
+    torch.manual_seed(3)
+    model.tokens.start(model.tokens.queries(embedding))
+    expected = model.tokens.codebook.clone()
+    model.tokens.started.fill_(False)
+    torch.manual_seed(3)
+    model.train().start_tokens(task.graph, torch.arange(80))
+    assert torch.equal(model.tokens.codebook, expected)
+    assert all(torch.equal(value, buffers[name]) for name, value in model.encoder.named_buffers())
+
+
 def test_task_loss_of_classes_and_of_binary_labels() -> None:
     logits = torch.randn(6, 3)
     labels = torch.tensor([0, 1, 2, 0, 1, 2])

@@ -13,9 +13,10 @@ from torch import Tensor
 from stemlib.batches import batches
 from stemlib.checkpoints import build
 from stemlib.experts import path_gates
+from stemlib.folded import folded_classifier
 from stemlib.messages import plain, sorted_by_target
 from stemlib.model import StemGNN, task_loss
-from stemlib.path_losses import all_paths, folded_classifier, path_losses
+from stemlib.path_losses import all_paths, path_losses
 from stemlib.routing import LOSSES, evaluating, instance_loss
 from stemlib.tasks import Task, read_out
 

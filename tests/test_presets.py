@@ -14,7 +14,8 @@ def test_presets_are_found_by_name_and_grow() -> None:
     assert [preset(name) for name in ("smoke", "laptop", "paper")] == list(PRESETS.values())
     for size in ("hidden", "epochs", "patience", "seeds", "nodes"):
         sizes = [getattr(budget, size) for budget in PRESETS.values()]
-        assert sizes == sorted(set(sizes)), size
+        assert sizes == sorted(sizes), size
+        assert sizes[0] < sizes[-1], size
 
 
 def test_unknown_preset_is_refused_with_the_known_ones() -> None:
