@@ -7,6 +7,7 @@ product with its transpose cached for the backward pass: the same numbers, sever
 
 from __future__ import annotations
 
+import warnings
 from copy import copy
 
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
 from torch_geometric.utils import degree, scatter
+
+# PyTorch announces once per process that its sparse products are in beta; the tests hold them to the plain form.
+warnings.filterwarnings("ignore", message="Sparse", category=UserWarning, module="torch_geometric")
 
 
 def sorted_by_target(graph: Data) -> Data:

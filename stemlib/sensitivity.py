@@ -4,9 +4,9 @@
 
     E||D||^2 = E||b||^2 + E||a||^2 + 2 E<b, a>,         amplification factor = ||D|| / ||b||.
 
-Cost. Both orders over `L` routed layers take, beside the clean and the perturbed pass, `L (L + 1)` layers (those
-before a released one are shared), less one pass, and the read-out `2 L` times: for two layers about 6
-evaluations, and about 5 for the embedding.
+Cost. Both orders over `L` routed layers take, beside the clean and the perturbed pass, less than `L (L + 1)` layers
+(those before a released one are shared), the read-out of `2 L` states, and the ends' tokens and certificates. For
+two layers about 5 evaluations, up to 6 for logits and loss; more for tokens where codes are wider than embeddings.
 """
 
 from __future__ import annotations

@@ -140,10 +140,13 @@ def decide(logits: Tensor, binary: bool) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
-@pytest.mark.parametrize("binary", [False, True])
-def test_no_input_inside_the_radius_changes_the_decision(dtype: torch.dtype, binary: bool) -> None:
-    """Random perturbations, and steps straight at the border of every other class."""
+@pytest.mark.parametrize(("binary", "bias"), [(False, 0.0), (True, 0.0), (False, 1000.0)])
+def test_no_input_inside_the_radius_changes_the_decision(
+    dtype: torch.dtype, binary: bool, bias: float
+) -> None:
+    """Random perturbations, and steps straight at the border of every other class; also far from zero."""
     head = decision(5).to(dtype)
+    head.linear.bias.data += bias
     with torch.no_grad():
         inputs = torch.randn(TRIES, 12, dtype=dtype)
         logits = head(inputs)
