@@ -1,16 +1,15 @@
-"""Seconds per training step and per evaluation, memory, and share of this machine's matrix-product peak.
+"""Seconds of one fine-tuning epoch, ours against the authors' algorithm: the same weights, protocol, machine and run.
 
     python benchmarks/speed.py [--cases cora-768 cora-128 ...] [--repeats 7]
 
-Every case runs in a process of its own, so that peak memory is its own. Floating-point operations are
-counted by torch on the step itself; the peak is the best of several 4096^3 float32 products in this run.
-The table is printed and kept in `benchmarks/speed.csv`.
+Every case and algorithm runs in a process of its own, so that peak memory is its own. Floating-point operations are
+those of the matrix products, counted by torch on the step itself; the peak is the best of several 4096^3 float32
+products in this run. The table is printed and kept in `benchmarks/speed.csv`.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import resource
 import statistics
@@ -18,79 +17,102 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from copy import copy
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch
+from reference_algorithm import ReferenceAlgorithm, agreement
 from torch.utils.flop_counter import FlopCounterMode
 
 from stemlib.checkpoints import build
-from stemlib.finetune import predict, train_epoch
+from stemlib.finetune import answer, evaluation_batches, predict, start_tokens, train_epoch, training_batches
 from stemlib.graphs import built_in
-from stemlib.messages import plain
-from stemlib.presets import ModelConfig, TrainConfig
-from stemlib.splits import per_class_split
-from stemlib.tasks import Task
+from stemlib.methods import reference
+from stemlib.presets import change, preset
+from stemlib.splits import per_class_split, stratified_split
+from stemlib.tasks import Split, Task
 
-# name: nodes, in-degree, width of features and of the hidden layers
-CASES = {
-    "cora-768": (2708, 4, 768),
-    "cora-128": (2708, 4, 128),
-    "built-in-20k": (20_000, 10, 128),
-    "built-in-170k": (170_000, 14, 128),
-}
 CLASSES = 7
+ALGORITHMS = ("reference", "ours")
 
 
-def task_of(nodes: int, degree: int, width: int) -> Task:
-    """A built-in graph of that size with 20 training nodes per class, 500 to validate, the rest to test."""
-    task = built_in(nodes, classes=CLASSES, degree=degree, noise_features=width - CLASSES)
-    return task.with_split(per_class_split(task.labels, seed=0, name="public"))
+class Case(NamedTuple):
+    """A graph's size, the width of features and layers, and how many nodes train (the rest: a quarter validates)."""
+
+    nodes: int
+    degree: float
+    width: int
+    training: str  # few: 20 nodes of each class; half: 50/25/25
+
+
+CASES = {
+    "cora-768": Case(2708, 4, 768, "few"),
+    "cora-768-half": Case(2708, 4, 768, "half"),
+    "cora-128": Case(2708, 4, 128, "few"),
+    "pubmed-128": Case(19_717, 4.5, 128, "few"),
+    "pubmed-768": Case(19_717, 4.5, 768, "few"),
+    "arxiv-128": Case(169_343, 13.7, 128, "half"),
+}
+
+
+def task_of(case: Case) -> tuple[Task, Split]:
+    """A built-in graph of that size and its split."""
+    task = built_in(case.nodes, classes=CLASSES, degree=case.degree, noise_features=case.width - CLASSES)
+    if case.training == "half":
+        return task, stratified_split(torch.arange(case.nodes), task.labels, seed=0)
+    return task, per_class_split(task.labels, seed=0)
 
 
 def median_seconds(action: Callable[[], object], repeats: int) -> float:
-    """Median over `repeats` calls after two to warm up."""
+    """Median over `repeats` calls after one to warm up."""
     seconds = []
-    for _ in range(repeats + 2):
+    for _ in range(repeats + 1):
         start = time.perf_counter()
         action()
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[2:])
+    return statistics.median(seconds[1:])
 
 
-def flops(action: Callable[[], object]) -> int:
-    """Floating-point operations of the matrix products that `action` does."""
+def flops(action: Callable[[], object]) -> float:
+    """Floating-point operations, in 10^9, of the dense matrix products that `action` does."""
     with FlopCounterMode(display=False) as counter:
         action()
-    return counter.get_total_flops()
+    counts = counter.get_flop_counts()["Global"]
+    return sum(count for operation, count in counts.items() if "sparse" not in str(operation)) / 1e9
 
 
-def measure(name: str, repeats: int) -> dict[str, float | str]:
+def measure(name: str, algorithm: str, repeats: int) -> dict[str, float | str]:
     """One row of the table."""
-    nodes, degree, width = CASES[name]
-    task = task_of(nodes, degree, width)
-    split, train = task.split("public"), TrainConfig()
+    case = CASES[name]
+    task, split = task_of(case)
+    method = reference(change(preset("paper"), hidden=case.width))
     torch.manual_seed(0)
-    model = build(ModelConfig(hidden=width), task)
-    optimiser = torch.optim.AdamW([value for value in model.parameters() if value.requires_grad])
-    shuffle = torch.Generator().manual_seed(0)
+    model = build(method.model, task)
+    start_tokens(model, task, split)
+    model.tokens.freeze()
+    optimiser = torch.optim.AdamW([value for value in model.parameters() if value.requires_grad], fused=True)
+    theirs = ReferenceAlgorithm(model, task, split, optimiser)
+    row: dict[str, float | str] = {"case": name, "algorithm": algorithm, **case._asdict()}
+    if algorithm == "reference":
+        train, evaluate = theirs.train_step, theirs.evaluate
+    else:
+        shown = training_batches(model, task, split, method.train)(None)
+        asked = evaluation_batches(model, task, torch.cat([split.val, split.test]))(None)
 
-    def step(task: Task = task) -> None:
-        train_epoch(model, task, split, train, optimiser, shuffle)
+        def train() -> None:
+            train_epoch(model, shown, method.train, optimiser)
 
-    def evaluation(task: Task = task) -> None:
-        predict(model, task)
+        def evaluate() -> None:
+            answer(model, asked, name)
 
-    row: dict[str, float | str] = {"case": name, "nodes": nodes, "edges": task.graph.num_edges, "width": width}
-    row["train_s"], row["evaluate_s"] = median_seconds(step, repeats), median_seconds(evaluation, repeats)
+    row["train_s"], row["evaluate_s"] = median_seconds(train, repeats), median_seconds(evaluate, repeats)
     row["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    # The counter takes a sparse product for a dense one; on plain edges the same step has dense products only.
-    graph = copy(task.graph)
-    graph.edge_index = plain(graph.edge_index)
-    unsorted = dataclasses.replace(task, graph=graph)
-    row["train_gflop"] = flops(lambda: step(unsorted)) / 1e9
-    row["evaluate_gflop"] = flops(lambda: evaluation(unsorted)) / 1e9
+    row["train_gflop"], row["evaluate_gflop"] = flops(train), flops(evaluate)
+    if algorithm == "ours":
+        row["difference"] = agreement(theirs.evaluate(), predict(model, task))
+        if row["difference"] > 1e-5:
+            raise AssertionError(f"{name}: the two algorithms' logits differ by {row['difference']:.1e}")
     return row
 
 
@@ -105,26 +127,37 @@ def matrix_peak(size: int = 4096, repeats: int = 5) -> float:
     return 2 * size**3 / best / 1e9
 
 
+def ratios(table: pd.DataFrame) -> pd.DataFrame:
+    """How many times less time and memory ours takes, by case."""
+    table = table.assign(epoch_s=table.train_s + table.evaluate_s)
+    wide = table.pivot(index="case", columns="algorithm").loc[table.case.unique()]
+    columns = ("train_s", "evaluate_s", "epoch_s", "peak_mb")
+    return pd.DataFrame({name: wide[name, "reference"] / wide[name, "ours"] for name in columns})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--one", choices=CASES, help="measure one case in this process and print it as JSON")
+    parser.add_argument("--one", nargs=2, metavar=("CASE", "ALGORITHM"), help="measure in this process, print JSON")
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure(arguments.one, arguments.repeats)))
+        print(json.dumps(measure(*arguments.one, arguments.repeats)))
         return
-    peak, rows = matrix_peak(), []
+    rows = []
     for name in arguments.cases:
-        command = [sys.executable, __file__, "--one", name, "--repeats", str(arguments.repeats)]
-        rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-        print(f"{name}: {rows[-1]['train_s']:.3f} s a training step", flush=True)
+        for algorithm in ALGORITHMS:
+            command = [sys.executable, __file__, "--one", name, algorithm, "--repeats", str(arguments.repeats)]
+            rows.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
+            rows[-1]["peak_gflops"] = matrix_peak()  # beside each case: other work on the machine changes it
+            print("{case} {algorithm}: {train_s:.3f} + {evaluate_s:.3f} s".format(**rows[-1]), flush=True)
     table = pd.DataFrame(rows)
     for what in ("train", "evaluate"):
-        table[f"{what}_peak_share"] = table[f"{what}_gflop"] / table[f"{what}_s"] / peak
+        table[f"{what}_peak_share"] = table[f"{what}_gflop"] / table[f"{what}_s"] / table.peak_gflops
     table.to_csv(Path(__file__).with_suffix(".csv"), index=False, float_format="%.4g")
-    print(f"\n{torch.get_num_threads()} threads, matrix-product peak {peak:.0f} GFLOP/s, torch {torch.__version__}")
-    print(table.to_string(index=False, float_format="%.3g"))
+    print(f"\n{torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(table.drop(columns=["nodes", "degree", "width", "training"]).to_string(index=False, float_format="%.3g"))
+    print("\nreference / ours\n" + ratios(table).to_string(float_format="%.2f"))
 
 
 if __name__ == "__main__":

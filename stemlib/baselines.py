@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.nn.models import GAT, GCN, GIN, MLP, GraphSAGE
 
-from stemlib.messages import plain
+from stemlib.layers import Dropout
+from stemlib.messages import edge_mean, node_features, plain, sorted_by_target
 from stemlib.model import Output
 from stemlib.presets import BaselineConfig, TrainConfig
 from stemlib.tasks import Kind, read_out
@@ -15,15 +18,44 @@ from stemlib.tasks import Kind, read_out
 NETWORKS = {"mlp": MLP, "gcn": GCN, "sage": GraphSAGE, "gat": GAT, "gin": GIN}
 
 
+def adjacency(kind: str, graph: Data, dtype: torch.dtype) -> Tensor:
+    """The form of a graph's edges with which PyG's convolution of that kind gives the same numbers soonest.
+
+    GCN, GraphSAGE and GIN multiply by a sparse matrix, which spares the `[E, d]` messages; row `i` has the edges
+    that end in `i`. GCN's is normalised here, once for all layers.
+
+    Args:
+        kind: of the network.
+        graph: `edge_index` `[2, E]`.
+        dtype: of the features.
+
+    Returns:
+        A sparse CSR matrix `[N, N]`; the plain `edge_index` `[2, E]` for GAT, whose weights are its own.
+    """
+    if kind == "gat":
+        return plain(graph.edge_index)
+    if kind == "gcn":
+        edges, weights = gcn_norm(plain(graph.edge_index), num_nodes=graph.num_nodes, dtype=dtype)
+        index, order = EdgeIndex(edges, sparse_size=(graph.num_nodes, graph.num_nodes)).sort_by("col")
+        weights = weights[order]
+    else:
+        index = sorted_by_target(graph).edge_index
+        weights = torch.ones(index.size(1), dtype=dtype, device=index.device)
+    return index.to_sparse_csc(weights).t()
+
+
 class Baseline(nn.Module):
     """A PyG network; link and graph tasks read out the mean (or pool) of its node logits.
+
+    Where edges have features, the mean of those that end in a node stands behind the node's own features: all
+    that STEM-GNN reads, these networks read as well, but for the MLP, which reads no edge.
 
     Args:
         config: which network, how large.
         in_width: width of node features.
         classes: number of logits.
         kind: what an instance is.
-        edge_width: accepted for the common interface; these networks read no edge features.
+        edge_width: width of edge features; None where the graph has none.
     """
 
     def __init__(
@@ -37,16 +69,31 @@ class Baseline(nn.Module):
         super().__init__()
         self.config, self.in_width, self.classes = config, in_width, classes
         self.kind, self.edge_width = kind, edge_width
-        self.input_dropout = nn.Dropout(config.input_dropout)
+        self.input_dropout = Dropout(config.input_dropout)
+        width = in_width + (edge_width or 0) * (config.kind != "mlp")
         sizes = {"hidden_channels": config.hidden, "out_channels": classes, "num_layers": config.layers}
-        norm = {"norm": None} if config.kind == "mlp" else {}
-        self.network = NETWORKS[config.kind](in_width, **sizes, **norm, dropout=config.dropout)
+        special = {"mlp": {"norm": None}, "gcn": {"normalize": False}}.get(config.kind, {})
+        self.network = NETWORKS[config.kind](width, **sizes, **special, dropout=config.dropout)
+        self._last: tuple[Tensor, torch.dtype, Tensor] | None = None  # edges, and what `adjacency` made of them
 
     def forward(self, graph: Data, instances: Tensor | None) -> Output:
-        x = self.input_dropout(graph.x)
-        arguments = () if self.config.kind == "mlp" else (plain(graph.edge_index),)
-        logits = read_out(self.network(x, *arguments), graph, instances, self.kind, self.config.pool)
+        x, edges = node_features(graph), ()
+        if self.config.kind != "mlp":
+            if self.edge_width is not None:
+                x = torch.cat([x, edge_mean(graph, graph.edge_attr)], dim=-1)
+            edges = (self._edges(graph, x.dtype),)
+        logits = read_out(
+            self.network(self.input_dropout(x), *edges), graph, instances, self.kind, self.config.pool
+        )
         return Output(logits, logits)
+
+    def _edges(self, graph: Data, dtype: torch.dtype) -> Tensor:
+        """The graph's adjacency, made once as long as the same graph comes again."""
+        last = self._last
+        if last is None or last[0] is not graph.edge_index or last[1] != dtype:
+            with torch.inference_mode(False):  # made in an evaluation, it may serve a training step next
+                self._last = last = (graph.edge_index, dtype, adjacency(self.config.kind, graph, dtype))
+        return last[2]
 
     def penalty(self, output: Output, train: TrainConfig) -> Tensor:
         """Baselines are regularised by dropout and weight decay alone."""

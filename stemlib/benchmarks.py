@@ -17,6 +17,7 @@ from stemlib.features import TFIDF
 from stemlib.knowledge_graphs import KNOWLEDGE_GRAPHS
 from stemlib.molecules import MOLECULE_BENCHMARKS
 from stemlib.node_catalogue import NODE_BENCHMARKS
+from stemlib.raw_files import raw_folder
 from stemlib.registry import Benchmark
 from stemlib.tasks import PARTS, Task
 
@@ -30,6 +31,11 @@ BENCHMARKS: dict[str, Benchmark] = {
 def names(kind: str | None = None) -> list[str]:
     """The names that `load` takes, of one kind (node, link, graph) or all."""
     return [name for name, entry in BENCHMARKS.items() if kind in (None, entry.kind)]
+
+
+def available() -> list[str]:
+    """The names whose raw files lie in the data folder, so that `load` downloads nothing."""
+    return [name for name, entry in BENCHMARKS.items() if (raw_folder() / entry.folder).is_dir()]
 
 
 def benchmark(name: str) -> Benchmark:

@@ -31,14 +31,18 @@ def build(config: ModelConfig | BaselineConfig, task: Task) -> nn.Module:
 
 def save_model(model: nn.Module, folder: str | Path) -> None:
     """Write `model.safetensors`, then `model.json`: the settings, and the weights' checksum."""
-    weights, settings_file = Path(folder) / "model.safetensors", Path(folder) / "model.json"
-    with write_atomically(weights) as temporary:
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
     family = "stem" if isinstance(model.config, ModelConfig) else "baseline"
     settings = {"format": FORMAT, "family": family, "config": dataclasses.asdict(model.config)}
-    settings |= {name: getattr(model, name) for name in SHAPE}
-    settings["sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
-    with write_atomically(settings_file) as temporary:
+    write_weights(model, settings | {name: getattr(model, name) for name in SHAPE}, folder)
+
+
+def write_weights(module: nn.Module, settings: dict[str, Any], folder: str | Path) -> None:
+    """Write a module's state, then its settings with the state's checksum: they say that the state is whole."""
+    weights = Path(folder) / "model.safetensors"
+    with write_atomically(weights) as temporary:
+        save_file({name: value.contiguous() for name, value in module.state_dict().items()}, temporary)
+    settings = settings | {"sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    with write_atomically(Path(folder) / "model.json") as temporary:
         temporary.write_text(json.dumps(settings, indent=2))
 
 
@@ -49,6 +53,22 @@ def load_model(folder: str | Path) -> nn.Module:
         FileNotFoundError: a file is missing.
         ValueError: a file is not of this format, is cut, or does not belong to the other.
     """
+    settings, weights = read_settings(folder, FORMAT)
+    try:
+        config, network = FAMILIES[settings["family"]]
+        model = network(config(**settings["config"]), **{name: settings[name] for name in SHAPE})
+        model.load_state_dict(load_file(weights))
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{folder} does not hold a model of this version: {error}") from None
+    return model.eval()
+
+
+def read_settings(folder: str | Path, form: str) -> tuple[dict[str, Any], Path]:
+    """What `write_weights` wrote: the settings, and the file of weights, which is the one that they describe.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_model`.
+    """
     settings_file, weights = Path(folder) / "model.json", Path(folder) / "model.safetensors"
     for file in (settings_file, weights):
         if not file.is_file():
@@ -57,19 +77,13 @@ def load_model(folder: str | Path) -> nn.Module:
         settings = json.loads(settings_file.read_text())
     except ValueError as error:
         raise ValueError(f"{settings_file} is not valid JSON ({error}); save the model again") from None
-    if not isinstance(settings, dict) or settings.get("format") != FORMAT:
-        raise ValueError(f"{settings_file} does not describe a '{FORMAT}'; save the model again")
+    if not isinstance(settings, dict) or settings.get("format") != form:
+        raise ValueError(f"{settings_file} does not describe a '{form}'; save the model again")
     if hashlib.sha256(weights.read_bytes()).hexdigest() != settings.get("sha256"):
         raise ValueError(
             f"{weights} is damaged or another model's: its sha256 is not that of {settings_file.name}"
         )
-    try:
-        config, network = FAMILIES[settings["family"]]
-        model = network(config(**settings["config"]), **{name: settings[name] for name in SHAPE})
-        model.load_state_dict(load_file(weights))
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{folder} does not hold a model of this version: {error}") from None
-    return model.eval()
+    return settings, weights
 
 
 def save_state(path: str | Path, state: dict[str, Any]) -> None:

@@ -83,8 +83,7 @@ def delete_edges(graph: Data, nodes: Tensor, rate: float, seed: int) -> Corrupti
     _check(graph, nodes, rate)
     out = copy(graph)
     edges = plain(graph.edge_index)
-    key = edges.min(0).values * graph.num_nodes + edges.max(0).values
-    pairs, pair_of_edge = key.unique(return_inverse=True)
+    pairs, pair_of_edge = undirected_pairs(edges, graph.num_nodes)
     candidate = nodes[pairs // graph.num_nodes] | nodes[pairs % graph.num_nodes]
     generator = torch.Generator().manual_seed(seed)
     deleted = torch.zeros_like(candidate)
@@ -94,6 +93,11 @@ def delete_edges(graph: Data, nodes: Tensor, rate: float, seed: int) -> Corrupti
     for name in edge_attributes(graph):
         out[name] = graph[name][keep]
     return _corruption(out, rate, int(deleted.sum()), int(candidate.sum()))
+
+
+def undirected_pairs(edges: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
+    """The undirected edges, `lower N + higher` of their ends, `[P]`, and which of them each edge `[2, E]` is, `[E]`."""
+    return (edges.min(0).values * nodes + edges.max(0).values).unique(return_inverse=True)
 
 
 def _corruption(graph: Data, rate: float, hit: int, candidates: int) -> Corruption:

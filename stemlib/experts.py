@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from torch_geometric.nn import GATConv, GCNConv, GINConv
 
-from stemlib.messages import edge_mean, message_mean, neighbour_mean
+from stemlib.layers import DenseConv, DenseSAGE, Dropout, RoutedSAGE
+from stemlib.messages import edge_mean, neighbour_mean
 from stemlib.presets import ModelConfig
 
 Gates = list[Tensor]  # one [N, K] per routed layer, rows on the simplex
@@ -39,69 +39,6 @@ class Encoding:
     gates: Gates
     gate_logits: list[Tensor]
     inputs: list[Tensor]
-
-
-class RoutedSAGE(nn.Module):
-    """`K` GraphSAGE-mean experts that share one neighbourhood mean.
-
-    Args:
-        in_width: width of the input `d_in`.
-        out_width: width of the output `d_out`.
-        experts: number of experts `K`.
-        init: `per_expert` draws every expert with its own Xavier fans; `reference` draws the whole
-            `[K, 2 d_in, d_out]` tensor at once, as the authors do, whose fans are wrong: experts
-            start about 20 times too small.
-    """
-
-    def __init__(self, in_width: int, out_width: int, experts: int, init: str = "per_expert") -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(experts, 2 * in_width, out_width))
-        self.residual = in_width == out_width
-        for block in self.weight if init == "per_expert" else [self.weight]:
-            nn.init.xavier_uniform_(block)
-
-    @property
-    def experts(self) -> int:
-        return self.weight.size(0)
-
-    def expert_outputs(self, mean: Tensor, x: Tensor) -> Tensor:
-        """Every expert's output `[N, K, d_out]` from neighbourhood means and own states `[N, d_in]`."""
-        # One product with the experts side by side: `[N, 2 d_in] @ [2 d_in, K d_out]`.
-        side_by_side = self.weight.transpose(0, 1).flatten(1)
-        outputs = (torch.cat([mean, x], dim=-1) @ side_by_side).unflatten(-1, (self.experts, -1))
-        return outputs + x.unsqueeze(1) if self.residual else outputs
-
-    def forward(self, mean: Tensor, x: Tensor, gates: Tensor) -> Tensor:
-        """The experts' outputs mixed by `gates` `[N, K]`, `[N, d_out]`."""
-        return torch.einsum("nk,nko->no", gates, self.expert_outputs(mean, x))
-
-
-class DenseSAGE(nn.Module):
-    """`W_l mean_j relu(x_j + e_ij) + W_r x_i`: the reference's dense layer, `[N, d_in] -> [N, d_out]`."""
-
-    def __init__(self, in_width: int, out_width: int) -> None:
-        super().__init__()
-        self.lin_l = nn.Linear(in_width, out_width)
-        self.lin_r = nn.Linear(in_width, out_width, bias=False)
-
-    def forward(self, x: Tensor, graph: Data, edge_table: Tensor | None) -> Tensor:
-        return self.lin_l(message_mean(x, graph, edge_table)) + self.lin_r(x)
-
-
-class DenseConv(nn.Module):
-    """A PyG convolution as a dense layer; it reads no edge features, as in the reference."""
-
-    def __init__(self, backbone: str, in_width: int, out_width: int) -> None:
-        super().__init__()
-        if backbone == "gcn":
-            self.conv: nn.Module = GCNConv(in_width, out_width)
-        elif backbone == "gat":
-            self.conv = GATConv(in_width, out_width, heads=1)
-        else:
-            self.conv = GINConv(nn.Linear(in_width, out_width))
-
-    def forward(self, x: Tensor, graph: Data, edge_table: Tensor | None) -> Tensor:
-        return self.conv(x, graph.edge_index)
 
 
 def routing_regulariser(gates: Gates, gate_logits: list[Tensor]) -> Tensor:
@@ -168,13 +105,22 @@ class Encoder(nn.Module):
                 {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}[config.norm](b)
             )
         self.activation = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}[config.activation]()
-        self.input_dropout = nn.Dropout(config.input_dropout)
-        self.dropout = nn.Dropout(config.dropout)
+        self.input_dropout = Dropout(config.input_dropout)
+        self.dropout = Dropout(config.dropout)
 
     @property
     def routed_layers(self) -> int:
         """Number of routed layers `L`, the length of a path."""
         return sum(self.is_routed)
+
+    @property
+    def reach(self) -> int:
+        """How many hops suffice for a node's embedding to be that of the whole graph; 0 where all nodes are needed.
+
+        Batch norm reads every node, and PyG's dense convolutions are given whole graphs.
+        """
+        local = self.config.norm != "batch" and (all(self.is_routed) or self.config.backbone == "sage")
+        return self.config.layers if local else 0
 
     def route(self, logits: Tensor) -> Tensor:
         """Gates `[N, K]` from the router's logits: Gumbel-softmax in training, softmax in evaluation."""
@@ -184,7 +130,9 @@ class Encoder(nn.Module):
 
     def layer_mean(self, index: int, x: Tensor, graph: Data) -> Tensor:
         """The neighbourhood mean `[N, d_l]` that routed layer `index` reads, edge features included."""
-        mean = neighbour_mean(x, graph.edge_index)
+        mean = graph.get("mean")  # known beforehand for the first layer's hop, unless dropout changes its input
+        if mean is None or (self.training and self.config.input_dropout):
+            mean = neighbour_mean(x, graph.edge_index)
         if self.config.routed_edge_features and graph.get("edge_attr") is not None:
             mean = mean + edge_mean(graph, self.edge_projections[index](graph.edge_attr))
         return mean
@@ -200,7 +148,8 @@ class Encoder(nn.Module):
 
         Args:
             graph: `x` `[N, d]`, `edge_index` `[2, E]` (source, target), optionally `edge_attr` `[E, d_e]`
-                or, with `edge_type` `[E]`, a table `[T, d_e]` that it indexes.
+                or, with `edge_type` `[E]`, a table `[T, d_e]` that it indexes. With `hops` (see
+                `stemlib.sampling.neighbourhood`) every layer computes only the nodes that the next one reads.
             gates: gates to replay or force, one entry per routed layer: `[N, K]`, or None for 'as routed'.
 
         Raises:
@@ -211,11 +160,13 @@ class Encoder(nn.Module):
         if len(given) != self.routed_layers:
             raise ValueError(f"expected gates for {self.routed_layers} routed layers, got {len(given)}")
         encoding = Encoding(graph.x, [], [], [])
+        hops = graph.get("hops") or [graph] * len(self.layers)
         x = self.input_dropout(graph.x)
-        for index, layer in enumerate(self.layers):
+        for index, (layer, hop) in enumerate(zip(self.layers, hops, strict=True)):
             encoding.inputs.append(x)
             if self.is_routed[index]:
-                logits = self.routers[len(encoding.gates)](x)
+                own = x[: hop.num_nodes]
+                logits = self.routers[len(encoding.gates)](own)
                 forced = given[len(encoding.gates)]
                 if forced is not None and forced.shape != logits.shape:
                     raise ValueError(
@@ -223,10 +174,10 @@ class Encoder(nn.Module):
                     )
                 encoding.gates.append(self.route(logits) if forced is None else forced)
                 encoding.gate_logits.append(logits)
-                x = layer(self.layer_mean(index, x, graph), x, encoding.gates[-1])
+                x = layer(self.layer_mean(index, x, hop), own, encoding.gates[-1])
             else:
-                edges = graph.get("edge_attr")
-                x = layer(x, graph, None if edges is None else self.edge_projections[index](edges))
+                edges = hop.get("edge_attr")
+                x = layer(x, hop, None if edges is None else self.edge_projections[index](edges))
             x = self.finish_layer(index, x)
         encoding.z = x
         return encoding

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from stemlib.batches import batches
-from stemlib.checkpoints import build, load_model, load_state, save_model, save_state
+from stemlib.batches import Batch, Epochs, batches, every_epoch
+from stemlib.checkpoints import load_model, load_state, save_model, save_state
+from stemlib.folded import folded_classifier
 from stemlib.methods import Method
 from stemlib.model import StemGNN, task_loss
 from stemlib.paths import RUNS
@@ -30,6 +31,7 @@ from stemlib.tasks import PARTS, Split, Task, score
 
 SECONDS_BETWEEN_STATES = 15.0
 EVALUATION_BATCH = 4096  # graphs per evaluation batch
+START_INSTANCES = 20_000  # that the codebooks are started on: 150 and more per code
 
 
 def predict(model: nn.Module, task: Task, index: Tensor | None = None) -> Tensor:
@@ -39,17 +41,35 @@ def predict(model: nn.Module, task: Task, index: Tensor | None = None) -> Tensor
         FloatingPointError: the model gives NaN or infinite logits.
     """
     index = torch.arange(task.instances) if index is None else index
+    return answer(model, evaluation_batches(model, task, index)(None), task.name)
+
+
+def evaluation_batches(model: nn.Module, task: Task, index: Tensor) -> Epochs:
+    """The instances `index` with what `model` reads to answer for them: made once, for any number of evaluations."""
+    size = EVALUATION_BATCH if task.kind == "graph" else 0
+    return every_epoch(task, index, size, fanouts=(None,) * hops(model, task))
+
+
+def answer(model: nn.Module, shown: Iterable[Batch], name: str) -> Tensor:
+    """Logits `[M, classes]` of all instances of some batches, in evaluation mode; see `predict`."""
     training = model.training
     model.eval()
-    with torch.no_grad():
-        size = EVALUATION_BATCH if task.kind == "graph" else 0
-        logits = torch.cat(
-            [model(batch.graph, batch.instances).logits for batch in batches(task, index, size)]
-        )
+    with torch.no_grad():  # PyG's `EdgeIndex` cannot be indexed under `inference_mode`
+        if isinstance(model, StemGNN):
+            classify = folded_classifier(model)
+            parts = [classify(model.embed(batch.graph, batch.instances)) for batch in shown]
+        else:
+            parts = [model(batch.graph, batch.instances).logits for batch in shown]
+        logits = torch.cat(parts)
     model.train(training)
     if not logits.isfinite().all():
-        raise FloatingPointError(f"{task.name}: the model's logits are not finite; lower the learning rate")
+        raise FloatingPointError(f"{name}: the model's logits are not finite; lower the learning rate")
     return logits
+
+
+def hops(model: nn.Module, task: Task) -> int:
+    """How many hops around its instances the model reads; 0: it is given whole graphs."""
+    return model.reach if isinstance(model, StemGNN) and task.kind != "graph" else 0
 
 
 def evaluate(model: nn.Module, task: Task, split: Split, parts: Iterable[str] = PARTS) -> dict[str, float]:
@@ -102,13 +122,15 @@ def fit(
         if train.freeze_tokens:
             model.tokens.freeze()
     trained = [value for value in model.parameters() if value.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=train.lr, weight_decay=train.weight_decay)
+    optimiser = torch.optim.AdamW(trained, lr=train.lr, weight_decay=train.weight_decay, fused=True)
     progress = _resume(state_file, model, optimiser, shuffle) or Fit()
+    train_batches = training_batches(model, task, split, train)
+    check_batches = evaluation_batches(model, task, torch.cat([split.val, split.test]))
     since_state = since = time.monotonic()
     bar = tqdm(total=train.epochs, initial=progress.epoch, desc=label, leave=False, disable=quiet())
     while progress.epoch < train.epochs and progress.epoch - progress.best_epoch <= train.patience:
-        loss = train_epoch(model, task, split, train, optimiser, shuffle)
-        _note_epoch(progress, model, task, split, loss)
+        loss = train_epoch(model, train_batches(shuffle), train, optimiser)
+        _note_epoch(progress, model, task, split, answer(model, check_batches(None), task.name), loss)
         now = time.monotonic()
         progress.seconds += now - since
         since = now
@@ -123,18 +145,30 @@ def fit(
     return progress
 
 
+def training_batches(model: nn.Module, task: Task, split: Split, train: TrainConfig) -> Epochs:
+    """The training instances with what a step of `model` reads.
+
+    Raises:
+        ValueError: neighbours are to be drawn for a model or a regulariser that needs all nodes.
+    """
+    # The routing regulariser is a mean over all nodes of the graph, so that no step can do with a part of them.
+    reach = 0 if train.routing else hops(model, task)
+    if train.fanout and not reach:
+        raise ValueError(
+            f"fanout={train.fanout}: neighbours can be drawn for node and link tasks, for a StemGNN whose layers are "
+            "means over neighbours without batch norm, trained with routing=0; set fanout=0"
+        )
+    fanouts = (train.fanout or None,) * reach
+    return every_epoch(task, split.train, train.batch_size, fanouts=fanouts, hide=True)
+
+
 def train_epoch(
-    model: nn.Module,
-    task: Task,
-    split: Split,
-    train: TrainConfig,
-    optimiser: torch.optim.Optimizer,
-    shuffle: torch.Generator,
+    model: nn.Module, shown: Iterable[Batch], train: TrainConfig, optimiser: torch.optim.Optimizer
 ) -> float:
     """One pass over the training instances; the mean loss."""
     model.train()
     losses = []
-    for batch in batches(task, split.train, train.batch_size, shuffle):
+    for batch in shown:
         output = model(batch.graph, batch.instances)
         loss = task_loss(output.logits, batch.labels, train.label_smoothing) + model.penalty(output, train)
         optimiser.zero_grad(set_to_none=True)
@@ -147,19 +181,21 @@ def train_epoch(
 def start_tokens(model: StemGNN, task: Task, split: Split) -> None:
     """K-means start of the codebooks: on the training instances for the reference's kind, else on all instances.
 
-    Only features are seen, no label; on one graph all of them are visible to training anyway.
+    Only features are seen, no label; on one graph all of them are visible to training anyway. Of more than
+    `START_INSTANCES` as many are drawn.
     """
     index = split.train if model.config.codebook == "reference" or task.kind != "node" else None
     index = torch.arange(task.instances) if index is None else index
-    for batch in batches(task, index, EVALUATION_BATCH if task.kind == "graph" else 0):
-        model.start_tokens(batch.graph, batch.instances)
-        break
+    limit = EVALUATION_BATCH if task.kind == "graph" else START_INSTANCES
+    if index.numel() > limit:
+        index = index[torch.randperm(index.numel())[:limit]]
+    (batch,) = batches(task, index, fanouts=(None,) * hops(model, task))
+    model.start_tokens(batch.graph, batch.instances)
 
 
-def _note_epoch(progress: Fit, model: nn.Module, task: Task, split: Split, loss: float) -> None:
-    """Evaluate, write history, and keep the weights when validation says so."""
-    index = torch.cat([split.val, split.test])
-    val, test = predict(model, task, index).split([split.val.numel(), split.test.numel()])
+def _note_epoch(progress: Fit, model: nn.Module, task: Task, split: Split, logits: Tensor, loss: float) -> None:
+    """Score an evaluation's logits (validation's, then test's), and keep the weights when validation says so."""
+    val, test = logits.split([split.val.numel(), split.test.numel()])
     val_loss = task_loss(val, task.labels[split.val]).item()
     row = {"loss": loss, "val_loss": val_loss, "val": score(val, task.labels[split.val])}
     row["test"] = score(test, task.labels[split.test])
@@ -224,7 +260,7 @@ def run(experiment: str, task: Task, split_name: str, method: Method, seed: int)
     if (record := read_record(folder)) is not None:
         return record
     torch.manual_seed(seed)
-    model = build(method.model, task)
+    model = method.build(task)
     state_file = folder / "training.safetensors"
     progress = fit(
         model, task, split, method.train, seed, state_file, f"{task.name} {method.name} seed {seed}"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from stemlib.layers import ROWS
 from stemlib.model import StemGNN
 from stemlib.tokens import TokenInterface
 
@@ -23,7 +24,11 @@ def folded_tokens(tokens: TokenInterface) -> Callable[[Tensor], Tensor]:
     offset = tokens.project_in.bias.unflatten(0, (tokens.heads, -1))
     match = (tokens.codebook @ project).flatten(0, 1).T  # [d, H C]
     match_offset = torch.einsum("hcd,hd->hc", tokens.codebook, offset).flatten()
-    return lambda z: torch.addmm(match_offset, z, match).unflatten(-1, (tokens.heads, -1)).argmax(-1)
+
+    def best(z: Tensor) -> Tensor:
+        return torch.addmm(match_offset, z, match).unflatten(-1, (tokens.heads, -1)).argmax(-1)
+
+    return lambda z: torch.cat([best(part) for part in z.split(ROWS)])  # scores need not be kept for all at once
 
 
 def folded_classifier(model: StemGNN) -> Classify:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class AveragedHead(nn.Module):
@@ -26,7 +27,8 @@ class AveragedHead(nn.Module):
         return self.linear(codes).unflatten(-1, (self.heads, -1))
 
     def forward(self, codes: Tensor) -> Tensor:
-        return self.logits_per_head(codes).mean(1)
+        # The mean over heads of the logits is the logits of the mean over heads: one product in place of H.
+        return F.linear(codes, self.effective_weight, self.effective_bias)
 
     @property
     def effective_weight(self) -> Tensor:

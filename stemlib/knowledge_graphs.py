@@ -137,16 +137,20 @@ def message_graph(triples: Triples, message_edges: str) -> Data:
 
     Returns:
         `edge_index` `[2, 2 T]` and `edge_type` `[2 T]`: `T` triples head -> tail of type `r`, then their
-        inverses tail -> head of type `R + r`.
+        inverses tail -> head of type `R + r`. With `train`, `edge_pair` `[2 T]` says which triple each edge is, so
+        that a training step can leave its own triples out: those of validation and test are not there either.
     """
     count = triples.sizes[0] if message_edges == "train" else len(triples.relation)
     head, tail = triples.pairs[:count].T
     relation = triples.relation[:count]
-    return Data(
+    graph = Data(
         edge_index=torch.stack([torch.cat([head, tail]), torch.cat([tail, head])]),
         edge_type=torch.cat([relation, relation + len(triples.relations)]),
         num_nodes=len(triples.entities),
     )
+    if message_edges == "train":
+        graph.edge_pair = torch.arange(count).repeat(2)
+    return graph
 
 
 def _ambiguity(triples: Triples) -> tuple[str, ...]:

@@ -4,23 +4,42 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from stemlib.checkpoints import build
 from stemlib.presets import BaselineConfig, ModelConfig, Preset, TrainConfig, change
+from stemlib.pretrained import from_pretrained, pretrained_settings
+from stemlib.tasks import Task
 
 
 @dataclass(frozen=True)
 class Method:
-    """A named model with its training."""
+    """A named model with its training; with `checkpoint`, a pretrained one's folder, it starts from there."""
 
     name: str
     model: ModelConfig | BaselineConfig
     train: TrainConfig
+    checkpoint: Path | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All settings as plain values: what a record stores and a run's key is made of."""
-        return {"model": dataclasses.asdict(self.model), "train": dataclasses.asdict(self.train)}
+        """All settings as plain values: what a record stores and a run's key is made of.
+
+        A checkpoint counts by its weights' sha256, not by where it lies.
+        """
+        settings = {"model": dataclasses.asdict(self.model), "train": dataclasses.asdict(self.train)}
+        if self.checkpoint is None:
+            return settings
+        return settings | {"checkpoint": pretrained_settings(self.checkpoint)["sha256"]}
+
+    def build(self, task: Task) -> nn.Module:
+        """The model before training."""
+        if self.checkpoint is None:
+            return build(self.model, task)
+        return from_pretrained(self.checkpoint, task, self.model)
 
 
 def stem(preset: Preset, name: str = "stem", **changes: Any) -> Method:
@@ -28,6 +47,24 @@ def stem(preset: Preset, name: str = "stem", **changes: Any) -> Method:
     model = ModelConfig(hidden=preset.hidden, codes=min(128, preset.hidden), input_dropout=0.5, dropout=0.5)
     train = preset.train(lr=1e-2, weight_decay=0.5)
     return Method(name, change(model, **changes), train)
+
+
+def pretrained(
+    preset: Preset, checkpoint: Path, name: str = "pretrained", freeze_tokens: bool = True, **changes: Any
+) -> Method:
+    """Fine-tuning from a checkpoint, whose width and tokens it has, with `stem`'s training.
+
+    Args:
+        preset: the budget.
+        checkpoint: a pretrained model's folder.
+        name: of the method.
+        freeze_tokens: whether projection and codes stay as pretrained, as in the reference.
+        changes: of dropouts, temperature or pool; see `stemlib.pretrained.from_pretrained`.
+    """
+    scratch = stem(preset)
+    dropouts = {"input_dropout": scratch.model.input_dropout, "dropout": scratch.model.dropout}
+    model = change(ModelConfig(**pretrained_settings(checkpoint)["config"]), **(dropouts | changes))
+    return Method(name, model, change(scratch.train, freeze_tokens=freeze_tokens), checkpoint)
 
 
 def static(preset: Preset) -> Method:

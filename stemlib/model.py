@@ -73,6 +73,15 @@ class StemGNN(nn.Module):
         """The encoder's pass over all nodes; see `Encoder.forward`."""
         return self.encoder(graph, gates)
 
+    @property
+    def reach(self) -> int:
+        """See `Encoder.reach`."""
+        return self.encoder.reach
+
+    def embed(self, graph: Data, instances: Tensor | None) -> Tensor:
+        """Embeddings of the instances, before the tokens, `[M, d]`."""
+        return read_out(self.encode(graph).z, graph, instances, self.kind, self.config.pool)
+
     def classify(self, embedding: Tensor) -> tuple[Tensor, Tokens | None]:
         """Logits `[M, classes]` and tokens of instance embeddings `[M, d]`."""
         tokens = self.tokens(embedding) if self.tokens else None
@@ -108,8 +117,7 @@ class StemGNN(nn.Module):
             return
         training = self.training
         self.eval()
-        embedding = read_out(self.encode(graph).z, graph, instances, self.kind, self.config.pool)
-        self.tokens.start(self.tokens.queries(embedding))
+        self.tokens.start(self.tokens.queries(self.embed(graph, instances)))
         self.train(training)
 
 

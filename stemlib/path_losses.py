@@ -27,8 +27,9 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from stemlib.batches import Batch, batches
-from stemlib.experts import Encoder, Encoding, RoutedSAGE
+from stemlib.experts import Encoder, Encoding
 from stemlib.folded import Classify, folded_classifier
+from stemlib.layers import RoutedSAGE
 from stemlib.model import StemGNN
 from stemlib.routing import (
     LOSSES,

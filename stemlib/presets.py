@@ -85,12 +85,40 @@ class TrainConfig(Settings):
     epochs: int = bounded(300, 1)
     patience: int = bounded(100, 1)
     batch_size: int = 0  # instances per step; 0: all
+    fanout: int = 0  # neighbours drawn per node and layer in a training step of a node or link task; 0: all
     label_smoothing: float = bounded(0.0, 0, 0.99)
     lipschitz: float = 1e-3  # times the squared Frobenius norm of the head's weight
     routing: float = 0.0  # times the routing regulariser (negative entropy of the gates)
     commitment: float = 0.0  # times the distance of queries and codes; 0 in the reference's fine-tuning
     orthogonality: float = 0.0  # times the codebooks' orthogonality term
     freeze_tokens: bool = False  # True: token projection and codes stay as they are, as in the reference
+
+
+@dataclass(frozen=True)
+class PretrainConfig(Settings):
+    """Pretraining: AdamW on sampled batches of one data set after the other; the defaults are the reference's."""
+
+    steps: int = 0  # 0: as many as `epochs` passes over the weighted pool take
+    epochs: int = bounded(50, 1)  # also the period, in steps, of the `reference` schedule
+    batch_size: int = bounded(1024, 1)  # seed nodes per step, of all processes together
+    fanout: int = bounded(10, 1)  # neighbours per node and layer
+    lr: float = bounded(1e-4, 1e-9)
+    schedule: Literal["cosine", "reference"] = "cosine"  # see `stemlib.pretrain_run.learning_rate`
+    weight_decay: float = 1e-5
+    clip: float = bounded(1.0, 1e-9)  # largest norm of the gradient
+    teacher_decay: float = bounded(0.99, 0, 1)  # the share of itself that the teacher keeps in a step
+    feature: float = 100.0  # weight of feature reconstruction
+    edge: float = 0.01  # weight of edge reconstruction
+    edge_share: float = bounded(0.1, 0, 1)  # of the seeds' sampled edges that are reconstructed
+    edge_feature: float = 100.0  # weight of edge-feature reconstruction, where edges have features
+    teacher: float = 1.0  # weight of agreement with the teacher
+    commitment: float = 10.0
+    orthogonality: float = 1.0
+    routing: float = 0.1  # weight of the routing regulariser; the reference's default is 0
+    feature_dropout: float = bounded(0.2, 0, 0.99)  # of the student's view
+    edge_dropout: float = bounded(0.2, 0, 0.99)
+    precision: Literal["float32", "bf16"] = "float32"  # of the encoders' products
+    log_every: int = bounded(50, 1)  # steps that one figure of token usage and expert load covers
 
 
 @dataclass(frozen=True)
@@ -103,14 +131,30 @@ class Preset(Settings):
     patience: int
     seeds: int
     nodes: int
+    pretrain_steps: int = 0  # 0: the reference's 50 epochs
+    pretrain_lr: float = 1e-4  # the reference's; a tenth of its steps or less need a higher one
 
     def train(self, **settings: Any) -> TrainConfig:
         return TrainConfig(**{"epochs": self.epochs, "patience": self.patience, **settings})
 
+    def pretrain(self, **settings: Any) -> PretrainConfig:
+        return PretrainConfig(**{"steps": self.pretrain_steps, "lr": self.pretrain_lr, **settings})
+
 
 PRESETS = {
-    "smoke": Preset("smoke", hidden=32, epochs=100, patience=50, seeds=2, nodes=2000),
-    "laptop": Preset("laptop", hidden=128, epochs=300, patience=50, seeds=5, nodes=10000),
+    "smoke": Preset(
+        "smoke", hidden=32, epochs=100, patience=50, seeds=2, nodes=2000, pretrain_steps=100, pretrain_lr=5e-3
+    ),
+    "laptop": Preset(
+        "laptop",
+        hidden=128,
+        epochs=300,
+        patience=50,
+        seeds=5,
+        nodes=10000,
+        pretrain_steps=8000,
+        pretrain_lr=1e-3,
+    ),
     "paper": Preset("paper", hidden=768, epochs=1000, patience=200, seeds=10, nodes=100000),
 }
 

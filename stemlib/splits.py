@@ -20,17 +20,25 @@ def stratified_split(index: Tensor, labels: Tensor, seed: int, name: str | None 
 
     Args:
         index: instances to split, `[n]`.
-        labels: classes of all instances, `[M]`.
+        labels: classes of all instances, `[M]`, or one binary label of each, `[M, 1]`.
         seed: of the permutations.
         name: of the split; `stratified-<seed>` where not given.
 
     Raises:
-        ValueError: nothing to split, several labels per instance, or a class with fewer than 3 instances.
+        ValueError: nothing to split, several labels per instance, a missing label, or a class with fewer than 3
+            instances.
     """
+    if labels.dim() == 2 and labels.size(1) == 1:
+        labels = labels.squeeze(1)
     if labels.dim() != 1:
-        raise ValueError(f"a stratified split needs one class per instance [M], got {tuple(labels.shape)}")
+        raise ValueError(
+            f"a stratified split needs one label per instance, [M] or [M, 1], got {tuple(labels.shape)}; several "
+            "binary labels define no classes: keep one column, or give the task a split of its own"
+        )
     if index.numel() == 0:
         raise ValueError("no instances to split: the bucket is empty")
+    if missing := int(labels[index].isnan().sum()):
+        raise ValueError(f"{missing} of {index.numel()} instances to split have no label (NaN); leave them out")
     generator = torch.Generator().manual_seed(seed)
     parts: list[list[Tensor]] = [[], [], []]
     for label in labels[index].unique().tolist():
@@ -38,7 +46,7 @@ def stratified_split(index: Tensor, labels: Tensor, seed: int, name: str | None 
         size = members.numel()
         if size < MIN_PER_CLASS:
             raise ValueError(
-                f"class {label} has {size} instances among those to split, and needs {MIN_PER_CLASS} "
+                f"class {label:g} has {size} instances among those to split, and needs {MIN_PER_CLASS} "
                 "(one each to train, validate and test); merge or drop it"
             )
         train, val = (max(1, math.floor(size * ratio)) for ratio in RATIOS)

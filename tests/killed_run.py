@@ -38,7 +38,7 @@ def before_a_state_takes_its_place() -> None:
 
 
 def in_an_evaluation() -> None:
-    finetune.predict = after(3, finetune.predict)
+    finetune.answer = after(3, finetune.answer)
 
 
 def before_the_weights() -> None:

@@ -8,7 +8,7 @@ import torch
 from staged import published_splits, staged
 
 from stemlib import cache, raw_files
-from stemlib.benchmarks import BENCHMARKS, benchmark, load, names, split_table
+from stemlib.benchmarks import BENCHMARKS, available, benchmark, load, names, split_table
 from stemlib.checkpoints import build
 from stemlib.finetune import evaluate, fit
 from stemlib.presets import ModelConfig, TrainConfig
@@ -51,6 +51,13 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
         ValueError, match=r"unknown data set 'Coraa'; did you mean 'cora'.*There are: cora, citeseer"
     ):
         load("Coraa")
+
+
+def test_what_is_available_lies_in_the_data_folder(folder: Path) -> None:
+    assert available() == []
+    (folder / "Planetoid/Cora/raw").mkdir(parents=True)
+    (folder / "MoleculeNet/bace/raw").mkdir(parents=True)
+    assert available() == ["cora", "bace"]
 
 
 def test_a_wrong_option_is_refused() -> None:

@@ -12,7 +12,8 @@ from samples import ENCODERS, EXACT, few, fewer, graphs, random_graph, renumbere
 from torch import nn
 from torch_geometric.data import Data
 
-from stemlib.experts import Encoder, RoutedSAGE, gumbel_noise, path_gates, routing_regulariser
+from stemlib.experts import Encoder, gumbel_noise, path_gates, routing_regulariser
+from stemlib.layers import Dropout, RoutedSAGE
 from stemlib.messages import neighbour_mean, sorted_by_target
 
 NORMS = ("none", "batch", "layer")
@@ -298,3 +299,26 @@ def test_dropout_acts_in_training_only() -> None:
 def test_activations(activation: str) -> None:
     inside = encoder(activation=activation)(random_graph()).inputs[1]
     assert (inside.min() < 0) == (activation == "leaky_relu")
+
+
+@pytest.mark.parametrize("p", [0.15, 0.5])
+def test_dropout_keeps_the_expectation_and_is_off_in_evaluation(p: float) -> None:
+    dropout, x = Dropout(p), torch.ones(500, 401, requires_grad=True)
+    out = dropout(x)
+    assert set(out.unique().tolist()) == {0.0, torch.tensor(1 / (1 - p)).item()}
+    assert (out == 0).double().mean().item() == pytest.approx(p, abs=4 * (p * (1 - p) / x.numel()) ** 0.5)
+    out.sum().backward()
+    assert torch.equal(x.grad, out)
+    assert dropout.eval()(x) is x
+
+
+def test_a_mixture_is_the_sum_over_experts_weighed_by_gates() -> None:
+    gates, outputs = torch.rand(7, 3).double().requires_grad_(), torch.randn(7, 3, 4).double().requires_grad_()
+    layer = RoutedSAGE(2, 4, experts=3).double()
+    layer._products = lambda mean, x: outputs[: len(x)]
+    mixed = layer(torch.zeros(7, 2).double(), torch.zeros(7, 2).double(), gates)
+    torch.testing.assert_close(mixed, torch.einsum("nk,nko->no", gates, outputs), rtol=1e-12, atol=0)
+    weight = torch.randn(7, 4).double()
+    plain = torch.autograd.grad((torch.einsum("nk,nko->no", gates, outputs) * weight).sum(), (gates, outputs))
+    for own, expected in zip(torch.autograd.grad((mixed * weight).sum(), (gates, outputs)), plain, strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-12, atol=1e-14)

@@ -152,7 +152,8 @@ def test_minibatches_see_every_training_instance_once_an_epoch(
     monkeypatch.setattr(finetune, "task_loss", counted)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
     train = replace(TRAIN, batch_size=7)
-    finetune.train_epoch(model, task, split, train, optimiser, torch.Generator().manual_seed(0))
+    shown = finetune.training_batches(model, task, split, train)(torch.Generator().manual_seed(0))
+    finetune.train_epoch(model, shown, train, optimiser)
     assert [len(labels) for labels in seen] == [len(chunk) for chunk in split.train.split(7)]
     together = torch.cat(seen).nan_to_num(-1).double().flatten(1) if seen[0].dim() == 2 else torch.cat(seen)
     expected = (

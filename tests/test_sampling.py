@@ -6,10 +6,11 @@ from samples import TASKS, node_task, random_graph, small_model
 from torch import Tensor
 from torch_geometric.data import Data
 
+from stemlib.batches import batches
 from stemlib.checkpoints import build
 from stemlib.messages import neighbour_mean, sorted_by_target
 from stemlib.model import task_loss
-from stemlib.sampling import incoming, sampled_batches, sampled_neighbourhood
+from stemlib.sampling import incoming, sampled_neighbourhood
 from stemlib.tasks import Task
 
 ALL = (None, None)
@@ -45,7 +46,7 @@ def test_with_all_neighbours_the_mean_gradient_is_the_full_batch_one(kind: str, 
     model = build(small_model(routed=routed, codebook="none"), task).double().eval()
     full = gradient(model, task.graph, task.select(index), task.labels[index])
     total = torch.zeros_like(full)
-    for batch in sampled_batches(task, index, 7, ALL, rng()):
+    for batch in batches(task, index, 7, rng(), fanouts=ALL):
         total += gradient(model, *batch) * len(batch.labels) / len(index)
     assert torch.allclose(total, full, rtol=1e-9, atol=1e-12)
 
@@ -55,7 +56,7 @@ def test_with_all_neighbours_the_logits_are_those_of_the_whole_graph() -> None:
     model = build(small_model(), task).double().eval()
     index = torch.tensor([5, 3, 60])
     whole = model(task.graph, index).logits
-    (batch,) = sampled_batches(task, index, 3, ALL, rng(), shuffle=False)
+    (batch,) = batches(task, index, fanouts=ALL)
     assert torch.allclose(model(batch.graph, batch.instances).logits, whole, rtol=1e-9, atol=1e-12)
     assert batch.labels.tolist() == task.labels[index].tolist()
 
@@ -106,7 +107,7 @@ def test_a_network_s_gradient_comes_closer_with_the_fan_out() -> None:
         draws = [
             gradient(model, *batch)
             for _ in range(20)
-            for batch in sampled_batches(task, index, len(index), (fanout, fanout), generator)
+            for batch in batches(task, index, 0, generator, fanouts=(fanout, fanout))
         ]
         return float((torch.stack(draws).mean(0) - full).norm() / full.norm())
 
@@ -116,9 +117,10 @@ def test_a_network_s_gradient_comes_closer_with_the_fan_out() -> None:
 
 def test_a_batch_is_no_larger_than_its_fan_outs_allow() -> None:
     task = node_task(nodes=300, degree=12)
-    (batch,) = sampled_batches(task, torch.arange(5), 5, (3, 2), rng())
+    (batch,) = batches(task, torch.arange(5), 5, rng(), fanouts=(3, 2))
     assert batch.graph.num_nodes <= 5 * (1 + 3 + 3 * 2)
     assert torch.equal(batch.graph.nodes[:5], torch.arange(5))
+    assert [hop.num_nodes for hop in batch.graph.hops][-1] == 5
     assert torch.equal(batch.graph.x, task.graph.x[batch.graph.nodes])
 
 
@@ -128,8 +130,6 @@ def test_isolated_nodes_and_graphs_without_edges_are_fine() -> None:
     assert (part.num_nodes, part.num_edges) == (1, 0)
 
 
-def test_graph_tasks_and_empty_fan_outs_are_refused() -> None:
-    with pytest.raises(ValueError, match="whole graphs"):
-        next(sampled_batches(TASKS["graph"](), torch.arange(2), 2, ALL, rng()))
+def test_a_fan_out_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        next(sampled_batches(node_task(), torch.arange(2), 2, (0, 3), rng()))
+        next(batches(node_task(), torch.arange(2), 2, rng(), fanouts=(0, 3)))

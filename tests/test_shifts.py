@@ -13,6 +13,7 @@ from samples import few, graph_task, graphs, link_task, node_task
 from torch.nn import functional as F
 from torch_geometric.data import Data
 
+from stemlib import shifts
 from stemlib.messages import sorted_by_target
 from stemlib.shifts import (
     COVARIATES,
@@ -35,6 +36,15 @@ def test_covariates_by_hand() -> None:
     graph = Data(x=x, edge_index=torch.tensor([[0, 1, 1, 2], [1, 0, 2, 2]]))
     assert node_degree(graph).tolist() == [1, 2, 2, 0]
     torch.testing.assert_close(feature_homophily(graph), torch.tensor([0, 0.5**1.5, 0.5**0.5, 0]))
+
+
+def test_homophily_does_not_depend_on_how_many_edges_are_taken_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph = node_task().graph
+    whole = feature_homophily(graph)
+    monkeypatch.setattr(shifts, "VALUES_AT_ONCE", 20)
+    assert torch.equal(feature_homophily(graph), whole)
 
 
 @few

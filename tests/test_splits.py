@@ -57,12 +57,22 @@ def test_one_class_by_hand() -> None:
     assert split.test.tolist() == shuffled[3:]
 
 
+def test_one_binary_label_is_split_as_two_classes() -> None:
+    classes = torch.arange(40) % 2
+    labels = classes.float().unsqueeze(1)
+    labels[30:] = float("nan")  # outside the index, so no matter
+    index = torch.arange(30)
+    assert stratified_split(index, labels, seed=3).hash == stratified_split(index, classes, seed=3).hash
+
+
 @pytest.mark.parametrize(
     ("index", "labels", "message"),
     [
         ([], [0, 1], "no instances to split: the bucket is empty"),
         ([0, 1, 2, 3, 4], [0, 0, 0, 1, 1], "class 1 has 2 instances .* needs 3 .*; merge or drop it"),
-        ([0, 1], [[0.0, 1.0], [1.0, 0.0]], r"one class per instance \[M\], got \(2, 2\)"),
+        ([0, 1], [[0.0, 1.0], [1.0, 0.0]], r"one label per instance, .*, got \(2, 2\); several binary labels"),
+        ([0, 1, 2], [[0.0], [float("nan")], [1.0]], r"1 of 3 instances to split have no label \(NaN\)"),
+        ([0, 1, 2, 3, 4], [[0.0], [0.0], [0.0], [1.0], [1.0]], "class 1 has 2 instances"),
     ],
 )
 def test_what_cannot_be_split_is_refused(index: list[int], labels: list[object], message: str) -> None:

@@ -1,0 +1,89 @@
+"""What a pretraining run writes down: losses step by step, token usage and expert load window by window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+LOSSES = ("feature", "edge", "edge_feature", "teacher", "commitment", "orthogonality", "routing")
+COLUMNS = ("data_set", "rate", "loss", "gradient_norm", *LOSSES)
+
+
+@dataclass
+class Journal:
+    """Tensors that fill up while a run goes on.
+
+    Attributes:
+        steps: one row per step, `[S, len(COLUMNS)]`, NaN where a data set lacks an objective.
+        codes: how often each code was chosen in a window, `[W, H, C]`; empty without tokens.
+        load: sums over nodes of the gates as deployed, by window, data set, layer and expert, `[W, D, L, K]`.
+        nodes: of how many nodes, `[W, D]`.
+        window: steps per window.
+        done: steps done.
+        seconds: that they took.
+    """
+
+    steps: Tensor
+    codes: Tensor
+    load: Tensor
+    nodes: Tensor
+    window: int
+    done: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def blank(cls, steps: int, window: int, codes: tuple[int, int], load: tuple[int, int, int]) -> Journal:
+        """For so many steps, `H` and `C`, and `D`, `L` and `K`."""
+        windows = -(-steps // window)
+        return cls(
+            steps=torch.full((steps, len(COLUMNS)), torch.nan, dtype=torch.double),
+            codes=torch.zeros(windows, *codes, dtype=torch.long),
+            load=torch.zeros(windows, *load, dtype=torch.double),
+            nodes=torch.zeros(windows, load[0], dtype=torch.double),
+            window=window,
+        )
+
+    def note(self, data_set: int, row: dict[str, float], codes: Tensor, load: Tensor, nodes: float) -> None:
+        """Write down one step: its losses, codes chosen `[H, C]`, sums of gates `[L, K]` over so many nodes."""
+        window = self.done // self.window
+        self.steps[self.done] = torch.tensor([row.get(name, torch.nan) for name in COLUMNS])
+        self.steps[self.done, 0] = data_set
+        self.codes[window] += codes
+        self.load[window, data_set] += load
+        self.nodes[window, data_set] += nodes
+        self.done += 1
+
+    def losses(self, names: list[str]) -> pd.DataFrame:
+        """One row per step: `step`, the data set's name, learning rate, and losses as they are, not weighted."""
+        frame = pd.DataFrame(self.steps[: self.done].numpy(), columns=COLUMNS)
+        frame["data_set"] = [names[int(index)] for index in frame["data_set"]]
+        frame.insert(0, "step", range(self.done))
+        return frame
+
+    def usage(self) -> pd.DataFrame:
+        """One row per window and head: `perplexity` of the codes chosen, and `dead`: how many were not at all."""
+        frequency = self.codes / self.codes.sum(-1, keepdim=True)
+        perplexity = torch.special.entr(frequency.double()).sum(-1).exp()
+        return _frame(("step", "head"), self._ends(), perplexity=perplexity, dead=(self.codes == 0).sum(-1))
+
+    def experts(self, names: list[str]) -> pd.DataFrame:
+        """One row per window, data set and layer: the `largest` expert's share of the gates."""
+        share = self.load / self.nodes[:, :, None, None]
+        frame = _frame(("step", "data_set", "layer"), self._ends(), largest=share.amax(-1))
+        frame["data_set"] = [names[index] for index in frame["data_set"]]
+        return frame.dropna(ignore_index=True)
+
+    def _ends(self) -> Tensor:
+        """The last step of each window."""
+        return (torch.arange(1, len(self.codes) + 1) * self.window).clamp(max=len(self.steps)) - 1
+
+
+def _frame(index: tuple[str, ...], steps: Tensor, **columns: Tensor) -> pd.DataFrame:
+    """Tensors of one shape `[W, ...]` as columns; the first index is the step at which a window ends."""
+    shape = next(iter(columns.values())).shape
+    where = torch.cartesian_prod(steps, *(torch.arange(size) for size in shape[1:]))
+    frame = pd.DataFrame(where.numpy(), columns=list(index))
+    return frame.assign(**{name: value.flatten().numpy() for name, value in columns.items()})

@@ -1,0 +1,113 @@
+"""The pool: its law of sampling, one feature space, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from pretrain_samples import WIDTH, tiny_pool
+from samples import TASKS, node_task
+
+from stemlib import features
+from stemlib.pool import BUILT_IN, WEIGHTS, Member, Pool, available, load_pool
+from stemlib.raw_files import raw_folder
+from stemlib.tasks import Task
+from stemlib.unit_features import unit_features
+
+
+def pool_of(*sizes_and_weights: tuple[int, float]) -> Pool:
+    tasks = [node_task(nodes=nodes, seed=seed) for seed, (nodes, _) in enumerate(sizes_and_weights)]
+    named = [replace(unit_features(task, 3), name=f"set-{i}") for i, task in enumerate(tasks)]
+    return Pool(Member(task, weight) for task, (_, weight) in zip(named, sizes_and_weights, strict=True))
+
+
+def test_shares_are_weight_times_the_root_of_the_size() -> None:
+    pool = pool_of((100, 1.0), (400, 1.0), (25, 10.0))
+    assert pool.shares.tolist() == pytest.approx([10 / 80, 20 / 80, 50 / 80])
+
+
+def test_every_data_set_is_drawn_in_proportion_at_any_time_and_never_waits_long() -> None:
+    pool = pool_of((16, 0.1), (100, 1.0), (400, 5.0), (900, 0.5))
+    for seed in range(5):
+        drawn = torch.tensor([pool.drawn(step, seed) for step in range(4000)])
+        counts = torch.nn.functional.one_hot(drawn, 4).cumsum(0)
+        expected = torch.arange(1, 4001).unsqueeze(1) * pool.shares
+        assert (counts - expected).abs().max() < 4  # a random draw would be off by up to a hundred
+        for member, share in enumerate(pool.shares.tolist()):
+            visits = torch.cat([torch.tensor([-1]), (drawn == member).nonzero().flatten()])
+            assert visits.diff().max() <= 2 / share
+            assert 4000 - visits[-1] <= 2 / share
+
+
+def test_the_data_set_of_a_step_follows_from_seed_and_step() -> None:
+    pool = tiny_pool()
+    first = [pool.drawn(step, 0) for step in range(50)]
+    assert first == [tiny_pool().drawn(step, 0) for step in range(50)]
+    assert first != [pool.drawn(step, 1) for step in range(50)]
+
+
+def test_an_epoch_shows_every_node_as_often_as_its_weight_says() -> None:
+    assert pool_of((100, 1.0), (400, 2.0)).epoch_steps(10) == 90
+    assert pool_of((16, 0.1)).epoch_steps(1024) == 1
+
+
+def test_what_a_pool_refuses() -> None:
+    with pytest.raises(ValueError, match="the pool is empty"):
+        Pool([])
+    with pytest.raises(ValueError, match="the pool is empty"):
+        load_pool(8, [])
+    member = Member(unit_features(node_task(), WIDTH), 1.0)
+    with pytest.raises(ValueError, match="must differ, got tiny, tiny"):
+        Pool([member, member])
+    with pytest.raises(ValueError, match="weight of 'tiny' must be positive, got 0"):
+        Pool([Member(member.task, 0.0)])
+    links = Member(unit_features(TASKS["link"](), WIDTH + 1), 1.0)
+    with pytest.raises(ValueError, match=r"features of width 6 .* x of 'tiny-links' has width 7"):
+        Pool([member, links])
+    with pytest.raises(ValueError, match=r"80 rows of other lengths: use stemlib.unit_features"):
+        Pool([Member(node_task(), 1.0)])
+    with pytest.raises(ValueError, match="unknown data set 'corra'; did you mean 'cora'"):
+        load_pool(8, ["corra"])
+    with pytest.raises(ValueError, match="unknown data set 'corra'"):
+        available(["corra"])
+
+
+def test_only_what_is_at_hand_is_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEMLIB_DATA", str(tmp_path))
+    assert available() == [BUILT_IN]
+    (tmp_path / "Planetoid/Cora/raw").mkdir(parents=True)
+    assert available() == ["cora", BUILT_IN]
+    (tmp_path / "other/chembl_smiles").mkdir(parents=True)
+    assert available() == ["cora", "chembl", "chembl-10k", BUILT_IN]
+    monkeypatch.setattr("stemlib.pool.load", lambda name, **_: pytest.fail(name))
+    with pytest.raises(pytest.fail.Exception, match="cora"):
+        load_pool(8)
+    assert raw_folder() == tmp_path
+
+
+def test_the_default_pool_has_the_references_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = []
+
+    def load(name: str, **settings: object) -> Task:
+        loaded.append((name, settings))
+        return replace(node_task(), name=name)
+
+    monkeypatch.setattr("stemlib.pool.load", load)
+    monkeypatch.setattr("stemlib.pool.available", lambda: list(WEIGHTS))
+    pool = load_pool(16, nodes=50)
+    assert {member.task.name: member.weight for member in pool.members} == {
+        name: weight for name, weight in WEIGHTS.items() if name not in ("chembl", "pcba")
+    }
+    assert all(settings == {"width": 16, "encoder": features.TFIDF} for _, settings in loaded)
+    assert pool.members[-1].nodes == 50
+    assert set(load_pool(16, nodes=50, whole=True).names) == WEIGHTS.keys() - {"chembl-10k"}
+    assert load_pool(16, ["actor"]).members[0].weight == 1.0
+
+
+def test_the_checksum_changes_with_data_weights_and_order() -> None:
+    a, b = (Member(unit_features(TASKS[kind](), WIDTH), 1.0) for kind in ("node", "link"))
+    sums = [Pool(members).checksum for members in ([a, b], [b, a], [a], [a, Member(b.task, 2.0)])]
+    assert len(set(sums)) == 4
+    assert Pool([a, b]).checksum == sums[0]
