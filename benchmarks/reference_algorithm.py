@@ -12,11 +12,30 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 from torch_geometric.utils import scatter
 
+from stemlib.experts import Encoder, Gates
 from stemlib.messages import plain
 from stemlib.model import StemGNN, task_loss
 from stemlib.tasks import Split, Task
+
+
+def encode(encoder: Encoder, graph: Data) -> tuple[Tensor, Gates, list[Tensor]]:
+    """Embeddings of all nodes `[N, d]`, and each layer's gates and the router's logits."""
+    x, gates, logits = graph.x, [], []
+    source, target = plain(graph.edge_index)
+    for index, (layer, router) in enumerate(zip(encoder.layers, encoder.routers, strict=True)):
+        logits.append(router(x))
+        gates.append(encoder.route(logits[-1]))
+        mean = scatter(x[source], target, dim_size=len(x), reduce="mean")
+        inputs = torch.cat([mean, x], dim=1).unsqueeze(0).repeat(layer.experts, 1, 1)
+        outputs = torch.matmul(inputs, layer.weight).transpose(0, 1)
+        if layer.residual:
+            outputs = outputs + x.unsqueeze(1)
+        x = (gates[-1].unsqueeze(2).repeat(1, 1, outputs.size(2)) * outputs).sum(1)
+        x = encoder.finish_layer(index, x)
+    return x, gates, logits
 
 
 @dataclass
@@ -30,18 +49,7 @@ class ReferenceAlgorithm:
 
     def encode(self) -> Tensor:
         """Embeddings of all nodes `[N, d]`."""
-        encoder, x = self.model.encoder, self.task.graph.x
-        source, target = plain(self.task.graph.edge_index)
-        for index, (layer, router) in enumerate(zip(encoder.layers, encoder.routers, strict=True)):
-            gates = encoder.route(router(x))
-            mean = scatter(x[source], target, dim_size=len(x), reduce="mean")
-            inputs = torch.cat([mean, x], dim=1).unsqueeze(0).repeat(layer.experts, 1, 1)
-            outputs = torch.matmul(inputs, layer.weight).transpose(0, 1)
-            if layer.residual:
-                outputs = outputs + x.unsqueeze(1)
-            x = (gates.unsqueeze(2).repeat(1, 1, outputs.size(2)) * outputs).sum(1)
-            x = encoder.finish_layer(index, x)
-        return x
+        return encode(self.model.encoder, self.task.graph)[0]
 
     def classify(self, z: Tensor) -> Tensor:
         """Logits `[M, classes]`, and on the way everything that nobody reads."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stemlib.corruptions import Corruption, delete_edges, mask_features, touched_nodes
-from stemlib.finetune import predict
+from stemlib.evaluation import predict
 from stemlib.shifts import Buckets
 from stemlib.splits import stratified_split
 from stemlib.tasks import Split, Task, score

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stemlib.conditions import Condition
 from stemlib.coverage import Coverage
-from stemlib.finetune import predict
+from stemlib.evaluation import predict
 from stemlib.routing import Loss, instance_loss, labelled
 
 

@@ -166,7 +166,7 @@ class Encoder(nn.Module):
             encoding.inputs.append(x)
             if self.is_routed[index]:
                 own = x[: hop.num_nodes]
-                logits = self.routers[len(encoding.gates)](own)
+                logits = self.routers[len(encoding.gates)](own).to(own.dtype)
                 forced = given[len(encoding.gates)]
                 if forced is not None and forced.shape != logits.shape:
                     raise ValueError(
@@ -174,11 +174,15 @@ class Encoder(nn.Module):
                     )
                 encoding.gates.append(self.route(logits) if forced is None else forced)
                 encoding.gate_logits.append(logits)
-                x = layer(self.layer_mean(index, x, hop), own, encoding.gates[-1])
+                if hop.get("known") is None or (self.training and self.config.input_dropout):
+                    x = layer(self.layer_mean(index, x, hop), own, encoding.gates[-1])
+                else:  # see `stemlib.shared_products`
+                    x = layer.mix(hop.known.outputs(layer.weight), own, encoding.gates[-1])
             else:
                 edges = hop.get("edge_attr")
                 x = layer(x, hop, None if edges is None else self.edge_projections[index](edges))
-            x = self.finish_layer(index, x)
+            # Under autocast products are in bf16; gates, states and the means over them keep their precision.
+            x = self.finish_layer(index, x).to(graph.x.dtype)
         encoding.z = x
         return encoding
 

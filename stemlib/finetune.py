@@ -21,65 +21,17 @@ from tqdm.auto import tqdm
 
 from stemlib.batches import Batch, Epochs, batches, every_epoch
 from stemlib.checkpoints import load_model, load_state, save_model, save_state
-from stemlib.folded import folded_classifier
+from stemlib.evaluation import EVALUATION_BATCH, answer, evaluate, evaluation_batches, hops, products_in
 from stemlib.methods import Method
 from stemlib.model import StemGNN, task_loss
 from stemlib.paths import RUNS
 from stemlib.presets import TrainConfig
 from stemlib.records import Record, read_record, run_key, write_record
-from stemlib.tasks import PARTS, Split, Task, score
+from stemlib.shared_products import share_first_products
+from stemlib.tasks import Split, Task, score
 
 SECONDS_BETWEEN_STATES = 15.0
-EVALUATION_BATCH = 4096  # graphs per evaluation batch
 START_INSTANCES = 20_000  # that the codebooks are started on: 150 and more per code
-
-
-def predict(model: nn.Module, task: Task, index: Tensor | None = None) -> Tensor:
-    """Logits `[M, classes]` of the instances `index` (default: all), in evaluation mode.
-
-    Raises:
-        FloatingPointError: the model gives NaN or infinite logits.
-    """
-    index = torch.arange(task.instances) if index is None else index
-    return answer(model, evaluation_batches(model, task, index)(None), task.name)
-
-
-def evaluation_batches(model: nn.Module, task: Task, index: Tensor) -> Epochs:
-    """The instances `index` with what `model` reads to answer for them: made once, for any number of evaluations."""
-    size = EVALUATION_BATCH if task.kind == "graph" else 0
-    return every_epoch(task, index, size, fanouts=(None,) * hops(model, task))
-
-
-def answer(model: nn.Module, shown: Iterable[Batch], name: str) -> Tensor:
-    """Logits `[M, classes]` of all instances of some batches, in evaluation mode; see `predict`."""
-    training = model.training
-    model.eval()
-    with torch.no_grad():  # PyG's `EdgeIndex` cannot be indexed under `inference_mode`
-        if isinstance(model, StemGNN):
-            classify = folded_classifier(model)
-            parts = [classify(model.embed(batch.graph, batch.instances)) for batch in shown]
-        else:
-            parts = [model(batch.graph, batch.instances).logits for batch in shown]
-        logits = torch.cat(parts)
-    model.train(training)
-    if not logits.isfinite().all():
-        raise FloatingPointError(f"{name}: the model's logits are not finite; lower the learning rate")
-    return logits
-
-
-def hops(model: nn.Module, task: Task) -> int:
-    """How many hops around its instances the model reads; 0: it is given whole graphs."""
-    return model.reach if isinstance(model, StemGNN) and task.kind != "graph" else 0
-
-
-def evaluate(model: nn.Module, task: Task, split: Split, parts: Iterable[str] = PARTS) -> dict[str, float]:
-    """The task's score on parts of a split; one pass serves them all."""
-    parts = list(parts)
-    index = torch.cat([getattr(split, part) for part in parts])
-    logits = predict(model, task, index).split([getattr(split, part).numel() for part in parts])
-    return {
-        part: score(out, task.labels[getattr(split, part)]) for part, out in zip(parts, logits, strict=True)
-    }
 
 
 @dataclasses.dataclass
@@ -114,7 +66,12 @@ def fit(
         seed: of noise and batches.
         state_file: where the training state is kept while running; a state found there is continued.
         label: shown at the progress bar.
+
+    Raises:
+        ValueError: a setting of `train` that this model or task does not have.
     """
+    if train.precision == "bf16" and not isinstance(model, StemGNN):
+        raise ValueError(f"precision='bf16' is of a StemGNN's encoder; train {type(model).__name__} in float32")
     torch.manual_seed(seed)
     shuffle = torch.Generator().manual_seed(seed)
     if isinstance(model, StemGNN) and model.tokens:
@@ -126,11 +83,15 @@ def fit(
     progress = _resume(state_file, model, optimiser, shuffle) or Fit()
     train_batches = training_batches(model, task, split, train)
     check_batches = evaluation_batches(model, task, torch.cat([split.val, split.test]))
+    if hops(model, task) and not (train.batch_size or train.fanout or train.routing or train.precision == "bf16"):
+        whole = [batch.graph for shown in (train_batches, check_batches) for batch in shown(None)]
+        share_first_products(model.encoder, task.graph, whole, optimiser)
     since_state = since = time.monotonic()
     bar = tqdm(total=train.epochs, initial=progress.epoch, desc=label, leave=False, disable=quiet())
     while progress.epoch < train.epochs and progress.epoch - progress.best_epoch <= train.patience:
         loss = train_epoch(model, train_batches(shuffle), train, optimiser)
-        _note_epoch(progress, model, task, split, answer(model, check_batches(None), task.name), loss)
+        logits = answer(model, check_batches(None), task.name, train.precision)
+        _note_epoch(progress, model, task, split, logits, loss)
         now = time.monotonic()
         progress.seconds += now - since
         since = now
@@ -169,7 +130,8 @@ def train_epoch(
     model.train()
     losses = []
     for batch in shown:
-        output = model(batch.graph, batch.instances)
+        with products_in(train.precision, batch):
+            output = model(batch.graph, batch.instances)
         loss = task_loss(output.logits, batch.labels, train.label_smoothing) + model.penalty(output, train)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -273,7 +235,8 @@ def run(experiment: str, task: Task, split_name: str, method: Method, seed: int)
         model=method.name,
         seed=seed,
         settings=method.settings,
-        metrics=evaluate(model, task, split) | {"test_best": progress.test_best},
+        metrics=evaluate(model, task, split, precision=method.train.precision)
+        | {"test_best": progress.test_best},
         best_epoch=progress.best_epoch,
         epochs=progress.epoch,
         seconds=progress.seconds,

@@ -50,6 +50,13 @@ class RoutedSAGE(nn.Module):
         rows = max(x.size(0), 1) if torch.is_grad_enabled() or x.is_cuda else ROWS
         parts = zip(mean.split(rows), x.split(rows), gates.split(rows), strict=True)
         mixed = torch.cat([_Mixture.apply(g, self._products(m, own)) for m, own, g in parts])
+        return self._with_residual(mixed, x)
+
+    def mix(self, products: Tensor, x: Tensor, gates: Tensor) -> Tensor:
+        """`forward` where the products `[mean ; x] W_k` `[N, K, d_out]` are known."""
+        return self._with_residual(_Mixture.apply(gates, products), x)
+
+    def _with_residual(self, mixed: Tensor, x: Tensor) -> Tensor:
         # Every expert adds x, and gates sum to one: the mixture adds it once.
         return mixed.add_(x) if self.residual else mixed
 
@@ -74,7 +81,9 @@ class _Mixture(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         gates, outputs = ctx.saved_tensors
-        of_gates = torch.bmm(outputs, grad.unsqueeze(2)).squeeze(2) if ctx.needs_input_grad[0] else None
+        of_gates = None
+        if ctx.needs_input_grad[0]:  # under autocast the outputs are in bf16, the mixture is not
+            of_gates = torch.bmm(outputs, grad.to(outputs.dtype).unsqueeze(2)).squeeze(2)
         return of_gates, gates.unsqueeze(2) * grad.unsqueeze(1)
 
 

@@ -28,9 +28,12 @@ class Method:
     def settings(self) -> dict[str, Any]:
         """All settings as plain values: what a record stores and a run's key is made of.
 
-        A checkpoint counts by its weights' sha256, not by where it lies.
+        A checkpoint counts by its weights' sha256, not by where it lies. Float32, the precision of all records
+        before there was a choice, is not named: those keep their keys.
         """
         settings = {"model": dataclasses.asdict(self.model), "train": dataclasses.asdict(self.train)}
+        if self.train.precision == "float32":
+            del settings["train"]["precision"]
         if self.checkpoint is None:
             return settings
         return settings | {"checkpoint": pretrained_settings(self.checkpoint)["sha256"]}

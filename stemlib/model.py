@@ -84,8 +84,9 @@ class StemGNN(nn.Module):
 
     def classify(self, embedding: Tensor) -> tuple[Tensor, Tokens | None]:
         """Logits `[M, classes]` and tokens of instance embeddings `[M, d]`."""
-        tokens = self.tokens(embedding) if self.tokens else None
-        return self.head(tokens.codes if tokens else embedding), tokens
+        with torch.autocast(embedding.device.type, enabled=False):  # bf16 cannot tell codes that are nearly tied
+            tokens = self.tokens(embedding) if self.tokens else None
+            return self.head(tokens.codes if tokens else embedding), tokens
 
     def forward(
         self, graph: Data, instances: Tensor | None, gates: Sequence[Tensor | None] | None = None

@@ -92,6 +92,7 @@ class TrainConfig(Settings):
     commitment: float = 0.0  # times the distance of queries and codes; 0 in the reference's fine-tuning
     orthogonality: float = 0.0  # times the codebooks' orthogonality term
     freeze_tokens: bool = False  # True: token projection and codes stay as they are, as in the reference
+    precision: Literal["float32", "bf16"] = "float32"  # of the products of a StemGNN's encoder
 
 
 @dataclass(frozen=True)

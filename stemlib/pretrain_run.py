@@ -61,7 +61,9 @@ class Run:
         torch.manual_seed(seed)
         self.student = Student(model, pool.width).to(device).train()
         self.parameters = [value for value in self.student.parameters() if value.requires_grad]
-        self.optimiser = torch.optim.AdamW(self.parameters, config.lr, weight_decay=config.weight_decay)
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, config.lr, weight_decay=config.weight_decay, fused=True
+        )
         encoder = self.student.network.encoder
         codes = (model.heads, model.codes) if self.student.network.tokens else (0, 0)
         load = (len(pool.members), encoder.routed_layers, model.experts)

@@ -16,7 +16,7 @@ from stemlib.checkpoints import build
 from stemlib.conditions import Condition
 from stemlib.coverage import Coverage, coverage, coverages, layer_regrets
 from stemlib.coverage_report import null_coverage, report, static_losses
-from stemlib.finetune import predict
+from stemlib.evaluation import predict
 from stemlib.model import StemGNN
 from stemlib.path_losses import all_paths
 from stemlib.routing import LOSSES, instance_loss
