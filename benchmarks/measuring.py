@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +27,18 @@ def median_seconds(action: Callable[[], object], repeats: int) -> float:
         action()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[1:])
+
+
+def seconds_by_turns(actions: dict[str, Callable[[], object]], repeats: int) -> pd.DataFrame:
+    """Seconds of each action (a column), taken by turns (a row each, the first left out), for ratios within a row."""
+    rows = []
+    for _ in range(repeats + 1):
+        times = [time.perf_counter()]
+        for action in actions.values():
+            action()
+            times.append(time.perf_counter())
+        rows.append([after - before for before, after in pairwise(times)])
+    return pd.DataFrame(rows[1:], columns=list(actions))
 
 
 def peak_mb() -> float:

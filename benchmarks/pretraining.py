@@ -106,6 +106,7 @@ class ReferencePretraining:
 def run_of(width: int) -> Run:
     task = built_in(2708, classes=CLASSES, degree=4, noise_features=width - CLASSES)
     model = reference(change(preset("paper"), hidden=width)).model
+    model = change(model, expert_init="per_expert")  # experts that matter, so that `difference` can see them
     return Run(Pool([Member(unit_features(task, width), 1.0)]), model, CONFIG, 0, "cpu", Path("no state"))
 
 

@@ -11,13 +11,13 @@ Gates are returned by every pass and can be given to it, which is all that the t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from stemlib.layers import DenseConv, DenseSAGE, Dropout, RoutedSAGE
+from stemlib.layers import DenseConv, DenseSAGE, Dropout, RoutedSAGE, mixture
 from stemlib.messages import edge_mean, neighbour_mean
 from stemlib.presets import ModelConfig
 
@@ -33,12 +33,14 @@ class Encoding:
         gates: the gates that were used, `[N, K]` per routed layer.
         gate_logits: the router's logits, `[N, K]` per routed layer (also where gates were forced).
         inputs: each layer's input, `[N, d_l]` for every layer.
+        outputs: every expert's output, `[N, K, d_l]` per routed layer, where it was asked for.
     """
 
     z: Tensor
     gates: Gates
     gate_logits: list[Tensor]
     inputs: list[Tensor]
+    outputs: list[Tensor] = field(default_factory=list)
 
 
 def routing_regulariser(gates: Gates, gate_logits: list[Tensor]) -> Tensor:
@@ -143,7 +145,9 @@ class Encoder(nn.Module):
         h = norm(h.flatten(0, -2)).view_as(h) if self.config.norm == "batch" else norm(h)
         return h if index == self.config.layers - 1 else self.dropout(self.activation(h))
 
-    def forward(self, graph: Data, gates: Sequence[Tensor | None] | None = None) -> Encoding:
+    def forward(
+        self, graph: Data, gates: Sequence[Tensor | None] | None = None, *, keep_outputs: bool = False
+    ) -> Encoding:
         """Encode every node.
 
         Args:
@@ -151,6 +155,7 @@ class Encoder(nn.Module):
                 or, with `edge_type` `[E]`, a table `[T, d_e]` that it indexes. With `hops` (see
                 `stemlib.sampling.neighbourhood`) every layer computes only the nodes that the next one reads.
             gates: gates to replay or force, one entry per routed layer: `[N, K]`, or None for 'as routed'.
+            keep_outputs: whether every expert's outputs are kept.
 
         Raises:
             ValueError: a wrong number or shape of gates, or features of another width than the model's.
@@ -174,7 +179,11 @@ class Encoder(nn.Module):
                     )
                 encoding.gates.append(self.route(logits) if forced is None else forced)
                 encoding.gate_logits.append(logits)
-                if hop.get("known") is None or (self.training and self.config.input_dropout):
+                if keep_outputs:
+                    outputs = layer.expert_outputs(self.layer_mean(index, x, hop), own)
+                    encoding.outputs.append(outputs)
+                    x = mixture(encoding.gates[-1], outputs)
+                elif hop.get("known") is None or (self.training and self.config.input_dropout):
                     x = layer(self.layer_mean(index, x, hop), own, encoding.gates[-1])
                 else:  # see `stemlib.shared_products`
                     x = layer.mix(hop.known.outputs(layer.weight), own, encoding.gates[-1])

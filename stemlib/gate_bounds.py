@@ -19,6 +19,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from stemlib.layers import mixture
+
 
 @dataclass(frozen=True)
 class GateFluctuation:
@@ -94,7 +96,7 @@ def compare_gates(clean: Tensor, perturbed: Tensor, logits_change: Tensor, outpu
         variation,
         variation_bound(logits_change),
         (clean.argmax(-1) != perturbed.argmax(-1)).to(variation.dtype),
-        torch.linalg.vector_norm(torch.einsum("nk,nko->no", change, outputs), dim=-1),
+        torch.linalg.vector_norm(mixture(change, outputs), dim=-1),
         variation * expert_spread(outputs),
     ]
     return torch.stack(columns, dim=1)

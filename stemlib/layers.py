@@ -66,6 +66,11 @@ class RoutedSAGE(nn.Module):
         return (torch.cat([mean, x], dim=-1) @ side_by_side).unflatten(-1, (self.experts, -1))
 
 
+def mixture(gates: Tensor, outputs: Tensor) -> Tensor:
+    """`sum_k g_ik u_ik`, `[N, d]`, of gates `[N, K]` (or any weights) and expert outputs `[N, K, d]`."""
+    return _Mixture.apply(gates, outputs)
+
+
 class _Mixture(torch.autograd.Function):
     """`einsum("nk,nko->no", gates, outputs)`, which runs as one tiny product per node, up to five times slower."""
 

@@ -12,6 +12,7 @@ and amplification is the sum of what releasing the gates of routed layer 1, then
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -23,6 +24,7 @@ from stemlib.conditions import Condition
 from stemlib.experts import Encoder, Gates
 from stemlib.folded import folded_tokens
 from stemlib.gate_bounds import compare_gates
+from stemlib.layers import mixture
 from stemlib.model import StemGNN
 from stemlib.routing import evaluating, first_routed_layer, instance_loss, labelled, per_instance
 from stemlib.tasks import read_out
@@ -79,7 +81,7 @@ def replays(model: StemGNN, clean: Condition, perturbed: Condition, readout: Rea
     Raises:
         ValueError: as `stemlib.sensitivity.sensitivity`.
     """
-    first = first_routed_layer(model)
+    first_routed_layer(model)  # raises where there is none
     if readout not in get_args(Readout):
         raise ValueError(f"readout must be one of {', '.join(get_args(Readout))}, got {readout!r}")
     if readout == "tokens" and model.tokens is None:
@@ -93,24 +95,22 @@ def replays(model: StemGNN, clean: Condition, perturbed: Condition, readout: Rea
     index = labelled(clean.task.labels, clean.index) if readout == "loss" else clean.index
     size = GRAPHS_PER_BATCH if clean.task.kind == "graph" else 0
     for pair in zip(batches(clean.task, index, size), batches(perturbed.task, index, size), strict=True):
-        yield _replay(model, *pair, first)
+        yield _replay(model, *pair)
 
 
-def _replay(model: StemGNN, clean: Batch, perturbed: Batch, first: int) -> Replays:
+def _replay(model: StemGNN, clean: Batch, perturbed: Batch) -> Replays:
     encoder = model.encoder
-    before, after = model.encode(clean.graph), model.encode(perturbed.graph)
+    before, after = (encoder(batch.graph, keep_outputs=True) for batch in (clean, perturbed))
     gates = before.gates, after.gates
     last = len(before.gates) - 1
     # Both ends are the network as deployed: that replaying gives it again is for the tests to show.
     on_clean, on_perturbed, fluctuation = [before.z], [], []
-    for level, outputs in enumerate(expert_outputs(encoder, clean.graph, before.inputs[first], after.gates)):
+    for level, outputs in enumerate(expert_outputs(encoder, clean.graph, before.outputs[0], after.gates)):
         if level > 0:
             on_clean.append(completed(encoder, clean.graph, level, outputs, before.gates))
         if level == last:
             on_clean.append(completed(encoder, clean.graph, level, outputs, after.gates))
-    for level, outputs in enumerate(
-        expert_outputs(encoder, perturbed.graph, after.inputs[first], after.gates)
-    ):
+    for level, outputs in enumerate(after.outputs):
         on_perturbed.append(completed(encoder, perturbed.graph, level, outputs, before.gates))
         logits_change = after.gate_logits[level] - before.gate_logits[level]
         fluctuation.append(compare_gates(*(gate[level] for gate in gates), logits_change, outputs))
@@ -128,25 +128,27 @@ def _replay(model: StemGNN, clean: Batch, perturbed: Batch, first: int) -> Repla
     )
 
 
-def expert_outputs(encoder: Encoder, graph: Data, x: Tensor, gates: Gates) -> Iterator[Tensor]:
+def expert_outputs(encoder: Encoder, graph: Data, outputs: Tensor, gates: Gates) -> Iterator[Tensor]:
     """Every routed layer's expert outputs `[N, K, d]`, with the layers before it on the given gates.
 
     Args:
-        encoder: its layers before the first routed one are not run.
+        encoder: its layers before the second routed one are not run.
         graph: clean or perturbed.
-        x: input of the first routed layer `[N, d]`.
+        outputs: of the first routed layer, which no gate can change.
         gates: one `[N, K]` per routed layer.
     """
-    for level, index in enumerate(_routed(encoder)):
+    routed = _routed(encoder)
+    yield outputs
+    for level, (before, index) in enumerate(pairwise(routed)):
+        x = encoder.finish_layer(before, mixture(gates[level], outputs))
         outputs = encoder.layers[index].expert_outputs(encoder.layer_mean(index, x, graph), x)
         yield outputs
-        x = encoder.finish_layer(index, torch.einsum("nk,nko->no", gates[level], outputs))
 
 
 def completed(encoder: Encoder, graph: Data, level: int, outputs: Tensor, gates: Gates) -> Tensor:
     """Node embeddings `[N, d]` from the expert outputs of routed layer `level` on, on the given gates."""
     routed = _routed(encoder)[level:]
-    z = encoder.finish_layer(routed[0], torch.einsum("nk,nko->no", gates[level], outputs))
+    z = encoder.finish_layer(routed[0], mixture(gates[level], outputs))
     for index, gate in zip(routed[1:], gates[level + 1 :], strict=True):
         z = encoder.finish_layer(index, encoder.layers[index](encoder.layer_mean(index, z, graph), z, gate))
     return z

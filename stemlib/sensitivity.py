@@ -4,9 +4,9 @@
 
     E||D||^2 = E||b||^2 + E||a||^2 + 2 E<b, a>,         amplification factor = ||D|| / ||b||.
 
-Cost. Both orders over `L` routed layers take, beside the clean and the perturbed pass, less than `L (L + 1)` layers
-(those before a released one are shared), the read-out of `2 L` states, and the ends' tokens and certificates. For
-two layers about 5 evaluations, up to 6 for logits and loss; more for tokens where codes are wider than embeddings.
+Cost. Both orders over `L` routed layers take, beside the clean and the perturbed pass, `L (L - 1)` layers (those before
+a released one are shared), the read-out of `2 L` states, and the ends' tokens and certificates; `benchmarks/theory.py`
+measures it.
 """
 
 from __future__ import annotations
@@ -123,10 +123,11 @@ def sensitivity(
             for states in batch.split(size):
                 ends = read(model, states.clean[:, 0]), read(model, states.perturbed[:, -1])
                 change = read_change(model, states, readout, ends, tokens_of)
-                sequential.append(_energies(change.total, change.sequential))
-                symmetric.append(_energies(change.total, change.symmetric))
-                apart = change.sequential.amplification - change.symmetric.amplification
-                order_gap.append({"order_gap": apart.square().sum(-1)})
+                by_order = change.sequential.amplification, change.symmetric.amplification
+                sequential.append(_energies(change.total, change.sequential, by_order[0]))
+                symmetric.append(_energies(change.total, change.symmetric, by_order[1]))
+                apart = by_order[0] - by_order[1]
+                order_gap.append({"order_gap": torch.linalg.vecdot(apart, apart)})
                 gates.append(GateFluctuation.fields(states.fluctuation))
                 head.append(compare_head(of_head, *ends))
                 if of_tokens is not None:
@@ -144,10 +145,9 @@ def sensitivity(
     )
 
 
-def _energies(total: Tensor, pieces: Pieces) -> dict[str, Tensor]:
+def _energies(total: Tensor, pieces: Pieces, amplification: Tensor) -> dict[str, Tensor]:
     """The fields of `Energies` for some instances, with sums in place of means."""
     base, layers = pieces
-    amplification = pieces.amplification
     lengths = {
         name: torch.linalg.vecdot(vector, vector)
         for name, vector in (("total", total), ("base", base), ("amplification", amplification))

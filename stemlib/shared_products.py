@@ -49,9 +49,9 @@ class SharedProducts:
 
 
 class Known:
-    """A batch's share of them: `rows` `[T]`, positions among the nodes of `shared`."""
+    """A batch's share of them: `rows`, positions `[T]` among the nodes of `shared`, or a slice (no copy is made)."""
 
-    def __init__(self, shared: SharedProducts, rows: Tensor) -> None:
+    def __init__(self, shared: SharedProducts, rows: Tensor | slice) -> None:
         self.shared, self.rows, self.inputs = shared, rows, shared.inputs[rows]
 
     def outputs(self, weight: Tensor) -> Tensor:
@@ -84,13 +84,15 @@ def share_first_products(
         optimiser: of the encoder.
     """
     fixed = encoder.is_routed[0] and not encoder.config.input_dropout and graph.get("edge_attr") is None
-    needed = torch.cat([part.nodes[: part.hops[0].num_nodes] for part in parts]).unique()
+    computed = [part.nodes[: part.hops[0].num_nodes] for part in parts]
+    largest = max(computed, key=len)
+    seen = torch.zeros(graph.num_nodes, dtype=torch.bool).index_fill_(0, torch.cat(computed), True)
+    needed = torch.cat([largest, seen.index_fill_(0, largest, False).nonzero().flatten()])
     layer = encoder.layers[0]
     if not fixed or needed.numel() * layer.weight[:, 0].numel() > MOST_VALUES:
         return
     mean = neighbour_mean(graph.x, graph.edge_index)[needed]
     shared = SharedProducts(layer, torch.cat([mean, graph.x[needed]], dim=1), optimiser)
-    position = torch.full((graph.num_nodes,), -1)
-    position[needed] = torch.arange(needed.numel())
-    for part in parts:
-        part.hops[0].known = Known(shared, position[part.nodes[: part.hops[0].num_nodes]])
+    position = torch.full((graph.num_nodes,), -1).index_copy_(0, needed, torch.arange(needed.numel()))
+    for part, nodes in zip(parts, computed, strict=True):
+        part.hops[0].known = Known(shared, slice(len(nodes)) if nodes is largest else position[nodes])

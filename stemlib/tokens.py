@@ -13,9 +13,11 @@ back, and returns neither queries nor codes, which the theory needs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from stemlib.presets import ModelConfig
@@ -23,6 +25,7 @@ from stemlib.presets import ModelConfig
 EMA_DECAY = 0.9
 DEAD_BELOW = 0.05  # of the mean use of a code, after which it is replaced by a query
 KMEANS_STEPS = 10
+TINY = 1e-12  # below which a projection has no direction
 
 
 @dataclass
@@ -32,12 +35,37 @@ class Tokens:
     Attributes:
         codes: the chosen codes of all heads, straight-through, `[M, H * d_c]`.
         indices: which code each head chose, `[M, H]`.
-        queries: what the codes stand for, unit vectors `[M, H, d_c]`.
+        projected: what the codes stand for, `a_h` above, `[M, H, d_c]`.
     """
 
     codes: Tensor
     indices: Tensor
-    queries: Tensor
+    projected: Tensor
+
+    @property
+    def queries(self) -> Tensor:
+        """The same as unit vectors `u_h`, `[M, H, d_c]`."""
+        return F.normalize(self.projected, dim=-1)
+
+
+class _StraightThrough(torch.autograd.Function):
+    """The codes; their gradient is taken for that of `u = a / ||a||`.
+
+    As `u + (codes - u).detach()`, without the six tensors `[M, H, d_c]` that this would write, and its rounding.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, projected: Tensor, codes: Tensor) -> Tensor:
+        ctx.save_for_backward(projected)
+        return codes
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (a,) = ctx.saved_tensors
+        length = torch.linalg.vector_norm(a, dim=-1, keepdim=True).clamp_(min=TINY)
+        along = (grad.unsqueeze(-2) @ a.unsqueeze(-1)).squeeze(-1) / length.square()
+        return torch.addcmul(grad, along, a, value=-1).div_(length), None
 
 
 class TokenInterface(nn.Module):
@@ -74,16 +102,17 @@ class TokenInterface(nn.Module):
         return self.codebook[torch.arange(self.heads, device=indices.device), indices]
 
     def forward(self, z: Tensor) -> Tokens:
-        queries = self.queries(z)
+        projected = self.project_in(z).unflatten(-1, (self.heads, -1))
         learns = self.training and not self.frozen and self.kind == "ema"
+        queries = F.normalize(projected.detach(), dim=-1) if learns else projected.detach()
         if learns and not self.started:
-            self.start(queries.detach())
-        indices = torch.einsum("mhd,hcd->mhc", queries, self.codebook).argmax(-1)
-        codes = self.lookup(indices).detach()
+            self.start(queries)
+        # A query's length does not change which code is the best.
+        indices = torch.einsum("mhd,hcd->mhc", queries, self.codebook.detach()).argmax(-1)
+        codes = _StraightThrough.apply(projected, self.lookup(indices).detach())
         if learns:
-            self._follow(queries.detach(), indices)
-        straight_through = queries + (codes - queries).detach()
-        return Tokens(straight_through.flatten(1), indices, queries)
+            self._follow(queries, indices)
+        return Tokens(codes.flatten(1), indices, projected)
 
     def reconstruct(self, tokens: Tokens) -> Tensor:
         """The tokens back in the embedding's space, `[M, width]`; only pretraining reads it."""

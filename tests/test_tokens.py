@@ -262,3 +262,14 @@ def test_perplexity_lies_between_one_and_the_number_of_codes(
     assert value.shape == (heads,)
     assert (value >= 1 - 1e-12).all()
     assert (value <= used.double() + 1e-9).all()
+
+
+def test_codes_are_exact_and_a_projection_of_length_zero_gets_a_finite_gradient() -> None:
+    tokens = TokenInterface(small_model(codebook="reference"), 8).double().train()
+    z = torch.randn(5, 8).double().requires_grad_()
+    out = tokens(z)
+    assert torch.equal(out.codes, tokens.lookup(out.indices).flatten(1))
+    with torch.no_grad():
+        tokens.project_in.weight.zero_(), tokens.project_in.bias.zero_()
+    tokens(z).codes.sum().backward()
+    assert z.grad.isfinite().all()

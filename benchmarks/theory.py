@@ -1,0 +1,71 @@
+"""What the theory's reports cost, in evaluations, on a graph of Cora's size.
+
+    python benchmarks/theory.py [--repeats 7]
+
+An evaluation is counted in two ways: `predict`, which computes only what the instances read and looks tokens and head
+up in tables, and `forward`, a plain `model(graph, instances)` with whole codes. The instances are all nodes: so
+neither is cheaper for a small part asked for. The goals are `K + 3` for a coverage report (all paths, both losses) and
+6 for a sensitivity report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+import pandas as pd
+import torch
+from measuring import Row, seconds_by_turns, table
+
+from stemlib.conditions import Condition, corrupt
+from stemlib.coverage import coverages
+from stemlib.evaluation import predict
+from stemlib.finetune import start_tokens
+from stemlib.graphs import built_in
+from stemlib.methods import stem
+from stemlib.model import StemGNN
+from stemlib.presets import change, preset
+from stemlib.replay import Readout
+from stemlib.sensitivity import sensitivity
+from stemlib.splits import stratified_split
+from stemlib.tasks import Task
+
+CLASSES, NODES = 7, 2708
+
+
+def setting(width: int) -> tuple[StemGNN, Task, Condition, Condition]:
+    """A model with started tokens, its task, all nodes, and the same with a fifth of the features masked."""
+    task = built_in(NODES, classes=CLASSES, degree=4, noise_features=width - CLASSES)
+    torch.manual_seed(0)
+    method = stem(change(preset("paper"), hidden=width))
+    model = method.build(task)
+    start_tokens(model, task, stratified_split(torch.arange(NODES), task.labels, seed=0))
+    clean = Condition("all", task, torch.arange(NODES))
+    return model.eval(), task, clean, corrupt(clean, "masked", 0.2, 0)[0]
+
+
+def measure(width: int, report: str, repeats: int) -> Row:
+    """One row of the table; report and evaluations are timed by turns, and their ratios are medians over turns."""
+    model, task, clean, perturbed = setting(width)
+    actions: dict[str, Callable[[], object]] = {
+        "report_s": lambda: (
+            coverages(model, [clean])
+            if report == "coverage"
+            else sensitivity(model, clean, perturbed, report.removeprefix("sensitivity, "))
+        ),
+        "predict_s": lambda: predict(model, task),
+        "forward_s": lambda: model(task.graph, clean.index),
+    }
+    limit = model.config.experts + 3 if report == "coverage" else 6
+    with torch.no_grad():
+        seconds = seconds_by_turns(actions, repeats)
+    row = {"width": width, "report": report, "limit": limit} | seconds.median().to_dict()
+    return row | {
+        f"in_{name}s": (seconds.report_s / seconds[f"{name}_s"]).median() for name in ("predict", "forward")
+    }
+
+
+REPORTS = ("coverage", *(f"sensitivity, {readout}" for readout in get_args(Readout)))
+
+if __name__ == "__main__":
+    table(__file__, [(width, report) for width in (128, 768) for report in REPORTS], measure, pd.DataFrame)
