@@ -4,8 +4,8 @@
 
 Every node has 10 incoming edges, so that the largest graph has 10^7; width 64, half the nodes train, the other half
 is evaluated. `whole` takes a step on all training nodes at once; `batches` an epoch of steps on 8,192 training nodes
-each with 10 and 5 drawn neighbours (a node of the first layer, of the second), and evaluates as `whole` does.
-Slopes of log seconds, and of log memory above the smallest graph's, over log nodes: 1 is linear.
+each, with at most five drawn neighbours per node and layer, and evaluates as `whole` does. The last rows are slopes of
+log seconds over log nodes: 1 is linear.
 """
 
 from __future__ import annotations

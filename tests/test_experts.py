@@ -13,7 +13,7 @@ from torch import nn
 from torch_geometric.data import Data
 
 from stemlib.experts import Encoder, gumbel_noise, path_gates, routing_regulariser
-from stemlib.layers import Dropout, RoutedSAGE
+from stemlib.layers import Dropout, RoutedSAGE, mixture
 from stemlib.messages import neighbour_mean, sorted_by_target
 
 NORMS = ("none", "batch", "layer")
@@ -69,6 +69,16 @@ def test_replayed_gates_give_the_same_bits(routed: str, norm: str, training: boo
         assert used is given_
     for a, b in zip(again.gate_logits, first.gate_logits, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("routed", ["last", "all"])
+def test_kept_outputs_are_the_experts_and_change_nothing(routed: str) -> None:
+    model, graph = encoder(routed=routed).eval(), random_graph(edge_features="rows")
+    plain, kept = model(graph), model(graph, keep_outputs=True)
+    torch.testing.assert_close(kept.z, plain.z, **EXACT)
+    assert not plain.outputs
+    assert len(kept.outputs) == model.routed_layers
+    torch.testing.assert_close(model.finish_layer(1, mixture(kept.gates[-1], kept.outputs[-1])), kept.z, **EXACT)
 
 
 def test_gates_may_be_given_for_some_layers_only() -> None:

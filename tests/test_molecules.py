@@ -138,9 +138,17 @@ def test_a_scaffold_lies_in_one_part() -> None:
 def test_frequent_scaffolds_train_and_ties_follow_the_first_molecule() -> None:
     """Ten molecules: a scaffold of 7 and three of 1; by hand."""
     split = scaffold_split(torch.tensor([3, 0, 0, 2, 0, 0, 0, 0, 1, 0]))
-    assert split.train.tolist() == [0, 1, 2, 4, 5, 6, 7, 9]
+    assert split.train.tolist() == [1, 2, 4, 5, 6, 7, 8, 9]
     assert split.val.tolist() == [3]
-    assert split.test.tolist() == [8]
+    assert split.test.tolist() == [0]
+
+
+def test_hiv_s_split_is_the_one_that_others_use() -> None:
+    """OGB's ogbg-molhiv has 81 and 130 positives to validate and test on."""
+    staged("hiv", parsed=True)
+    task = load("hiv", width=8)
+    split = task.split("scaffold")
+    assert [int(task.labels[getattr(split, part)].nansum()) for part in ("val", "test")] == [81, 130]
 
 
 @pytest.mark.parametrize("name", MOLECULES)
