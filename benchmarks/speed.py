@@ -26,6 +26,8 @@ What makes ours faster, and the file that explains it:
   So projection and codebook are one matrix, and tokens and head become one look-up per head.
 - **The head as one map** (`stemlib/head.py`): the mean of the heads' logits is the logits of their mean.
   One product in place of one per head.
+- **Straight through in one step** (`stemlib/tokens.py`): the codes come forward, one formula takes the gradient back.
+  Queries, their lengths and the difference to the codes are not written out for it.
 - **Cheap dropout** (`stemlib/layers.py`): one draw of 64 random bits decides on four values.
   PyTorch draws a number for every value; this takes a third of the time.
 - **Fused AdamW** (`stemlib/finetune.py`): one pass over every weight and its two moments instead of several.

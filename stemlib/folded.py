@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stemlib.layers import ROWS
 from stemlib.model import StemGNN
-from stemlib.tokens import TokenInterface
+from stemlib.tokens import TokenInterface, best_codes
 
 Classify = Callable[[Tensor], Tensor]
 
@@ -26,7 +26,7 @@ def folded_tokens(tokens: TokenInterface) -> Callable[[Tensor], Tensor]:
     match_offset = torch.einsum("hcd,hd->hc", tokens.codebook, offset).flatten()
 
     def best(z: Tensor) -> Tensor:
-        return torch.addmm(match_offset, z, match).unflatten(-1, (tokens.heads, -1)).argmax(-1)
+        return best_codes(torch.addmm(match_offset, z, match).unflatten(-1, (tokens.heads, -1)))
 
     return lambda z: torch.cat([best(part) for part in z.split(ROWS)])  # scores need not be kept for all at once
 
