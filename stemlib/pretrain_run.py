@@ -131,7 +131,9 @@ class Run:
         A term is a mean over a number of items that differs from process to process, and counts accordingly.
         """
         counts = torch.tensor([outcome.counts.get(name, 0) for name in LOSSES], dtype=torch.double)
-        means = torch.tensor([float(outcome.losses.get(name, 0)) for name in LOSSES], dtype=torch.double)
+        means = torch.tensor(
+            [outcome.losses[name].item() if name in outcome.losses else 0.0 for name in LOSSES], dtype=torch.double
+        )
         both = torch.stack([counts, counts * means]).to(self.device)
         all_counts, all_sums = processes.total(both).tolist()
         whole = dict(zip(LOSSES, all_counts, strict=True))

@@ -150,7 +150,9 @@ def completed(encoder: Encoder, graph: Data, level: int, outputs: Tensor, gates:
     routed = _routed(encoder)[level:]
     z = encoder.finish_layer(routed[0], mixture(gates[level], outputs))
     for index, gate in zip(routed[1:], gates[level + 1 :], strict=True):
-        z = encoder.finish_layer(index, encoder.layers[index](encoder.layer_mean(index, z, graph), z, gate))
+        # Mixed as everywhere here, so that what no gate has changed differs by not a bit.
+        outputs = encoder.layers[index].expert_outputs(encoder.layer_mean(index, z, graph), z)
+        z = encoder.finish_layer(index, mixture(gate, outputs))
     return z
 
 

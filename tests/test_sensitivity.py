@@ -24,7 +24,7 @@ from torch import Tensor
 
 from stemlib.batches import batches
 from stemlib.checkpoints import build
-from stemlib.conditions import Condition
+from stemlib.conditions import Condition, corrupt
 from stemlib.experts import Gates
 from stemlib.gate_bounds import expert_spread, tightness, total_variation, variation_bound
 from stemlib.model import StemGNN
@@ -241,6 +241,20 @@ def test_nothing_perturbed_is_nothing_changed(readout: str) -> None:
     assert math.isnan(found.tokens.gain)
     assert found.tokens.flip_rate == 0
     assert found.tokens.certified.double().mean() > 0.99
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_deleting_edges_moves_no_route_of_the_first_layer_by_a_bit(layers: int) -> None:
+    """Its router reads features alone; in float32 this holds only if all passes round alike."""
+    task = node_task()
+    clean = condition(task)
+    torch.manual_seed(0)
+    model = build(small_model(layers=layers), task).eval()
+    change = change_under(model, clean, corrupt(clean, "deleted", 0.5, 0)[0], "embedding")
+    assert change.total.abs().max() > 0.01
+    for pieces in (change.sequential, change.symmetric):
+        assert not pieces.layers[:, 0].any()
+        assert pieces.layers[:, 1].any()
 
 
 @pytest.mark.parametrize("kind", TASKS)
