@@ -10,6 +10,7 @@ Layer by layer the states `x` are then hard-routed ones, so that a deeper layer'
 routing would have met. It is the network of `model.encode(graph, gates)` with the one-hot gates of these argmaxes.
 
 Example:
+    >>> from stemlib.presets import ModelConfig
     >>> graph = Data(x=torch.randn(4, 8), edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]))
     >>> model = StemGNN(ModelConfig(hidden=16), in_width=8, classes=2)
     >>> deploy(model, "top1")(graph, torch.arange(4)).shape
@@ -29,7 +30,6 @@ from torch_geometric.data import Data
 from stemlib.folded import folded_classifier
 from stemlib.layers import RoutedSAGE
 from stemlib.model import StemGNN
-from stemlib.presets import ModelConfig as ModelConfig  # of the example
 
 Routing = Literal["soft", "top1"]
 Deployed = Callable[[Data, Tensor | None], Tensor]

@@ -49,12 +49,12 @@ class RoutedSAGE(nn.Module):
         """The experts' outputs mixed by `gates` `[N, K]` (rows on the simplex), `[N, d_out]`."""
         rows = max(x.size(0), 1) if torch.is_grad_enabled() or x.is_cuda else ROWS
         parts = zip(mean.split(rows), x.split(rows), gates.split(rows), strict=True)
-        mixed = torch.cat([_Mixture.apply(g, self._products(m, own)) for m, own, g in parts])
+        mixed = torch.cat([mixture(g, self._products(m, own)) for m, own, g in parts])
         return self._with_residual(mixed, x)
 
     def mix(self, products: Tensor, x: Tensor, gates: Tensor) -> Tensor:
         """`forward` where the products `[mean ; x] W_k` `[N, K, d_out]` are known."""
-        return self._with_residual(_Mixture.apply(gates, products), x)
+        return self._with_residual(mixture(gates, products), x)
 
     def _with_residual(self, mixed: Tensor, x: Tensor) -> Tensor:
         # Every expert adds x, and gates sum to one: the mixture adds it once.

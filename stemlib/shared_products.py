@@ -83,13 +83,14 @@ def share_first_products(
         parts: `stemlib.sampling.neighbourhood`s of it with all neighbours; their first hop gets `known`.
         optimiser: of the encoder.
     """
-    fixed = encoder.is_routed[0] and not encoder.config.input_dropout and graph.get("edge_attr") is None
+    if not encoder.is_routed[0] or encoder.config.input_dropout or graph.get("edge_attr") is not None:
+        return
     computed = [part.nodes[: part.hops[0].num_nodes] for part in parts]
     largest = max(computed, key=len)
     seen = torch.zeros(graph.num_nodes, dtype=torch.bool).index_fill_(0, torch.cat(computed), True)
     needed = torch.cat([largest, seen.index_fill_(0, largest, False).nonzero().flatten()])
     layer = encoder.layers[0]
-    if not fixed or needed.numel() * layer.weight[:, 0].numel() > MOST_VALUES:
+    if needed.numel() * layer.weight[:, 0].numel() > MOST_VALUES:
         return
     mean = neighbour_mean(graph.x, graph.edge_index)[needed]
     shared = SharedProducts(layer, torch.cat([mean, graph.x[needed]], dim=1), optimiser)

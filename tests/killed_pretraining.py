@@ -1,7 +1,6 @@
 """Runs a tiny pretraining in the folder that is named, killed again and again at one stage after the other.
 
-A script of its own, since SIGKILL ends a process. Prints a line per stage: its name, the signal that ended the
-process, and the files that were left.
+A script of its own, since SIGKILL ends a process; `kills.left_behind` reads what it prints.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
-from killed_run import after, kill
+from kills import after, die_at_every_stage, kill, second_file_of
 from pretrain_samples import MODEL, config, tiny_pool
 
 from stemlib import pretrain as pretraining
@@ -44,23 +43,11 @@ def before_the_tables() -> None:
 
 
 def between_two_tables() -> None:
-    finish = pretraining._finish
-
-    def killed(*args: object) -> None:
-        os.replace = after(1, os.replace)
-        finish(*args)
-
-    pretraining._finish = killed
+    second_file_of(pretraining, "_finish")
 
 
 def between_the_weights_and_their_settings() -> None:
-    save = pretraining.save_pretrained
-
-    def killed(*args: object) -> None:
-        os.replace = after(1, os.replace)
-        save(*args)
-
-    pretraining.save_pretrained = killed
+    second_file_of(pretraining, "save_pretrained")
 
 
 STAGES = (
@@ -77,12 +64,6 @@ STAGES = (
 if __name__ == "__main__":
     torch.set_num_threads(1)
     pretraining.RUNS, pretraining.SECONDS_BETWEEN_STATES = Path(sys.argv[1]), -1.0
-    for stage in STAGES:
-        child = os.fork()  # a fresh process that need not import everything again
-        if child == 0:
-            stage()
-            pretraining.pretrain(tiny_pool(), MODEL, config(steps=12), seed=3)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        files = sorted(file.name for file in pretraining.RUNS.rglob("*") if file.is_file())
-        print(stage.__name__, os.WTERMSIG(status), *files, flush=True)
+    die_at_every_stage(
+        STAGES, lambda: pretraining.pretrain(tiny_pool(), MODEL, config(steps=12), seed=3), pretraining.RUNS
+    )
