@@ -1,54 +1,21 @@
-"""The three demands on one frozen model: fit clean data, hold under shift, stay stable under corruption."""
+"""The three demands on one frozen model: fit clean data, hold under shift, stay stable under corruption.
+
+Scores come from `stemlib.stress`; here they are read as one balance.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import pandas as pd
 import torch
 
-from stemlib.conditions import CORRUPTIONS, corrupt, scores, shift_protocol
-from stemlib.finetune import run, trained_model
+from stemlib.conditions import CORRUPTIONS
+from stemlib.finetune import run
 from stemlib.methods import Method
 from stemlib.records import table
-from stemlib.shifts import Buckets
 from stemlib.splits import stratified_split
 from stemlib.tasks import Task
-
-RATES = (0.2, 0.4, 0.6, 0.8)
-
-
-def stress_scores(
-    experiment: str,
-    task: Task,
-    buckets: Buckets,
-    methods: Iterable[Method],
-    seeds: Iterable[int],
-    rates: Sequence[float] = RATES,
-) -> pd.DataFrame:
-    """Train every method inside the `ID` bucket and meet it with every condition; finished runs are read back.
-
-    Corruption damages the `ID` test instances, at test time only; its draw has the seed of the run.
-
-    Returns:
-        One row per method, seed and condition: `method`, `seed`, `condition`, `kind` (`clean`, `shift` or a
-        corruption), `rate`, and `score` in per cent.
-    """
-    methods, rows = list(methods), []
-    for seed in seeds:
-        inside, split, conditions = shift_protocol(task, buckets, seed)
-        kinds = {"clean": ("clean", 0.0)} | {c.name: ("shift", 0.0) for c in conditions[1:]}
-        for kind in CORRUPTIONS:
-            for rate in rates:
-                conditions.append(corrupt(conditions[0], kind, rate, seed)[0])
-                kinds[conditions[-1].name] = (kind, rate)
-        for method in methods:
-            model = trained_model(experiment, inside, split.name, method, seed)
-            for name, value in scores(model, conditions).items():
-                kind, rate = kinds[name]
-                row = {"method": method.name, "seed": seed, "condition": name, "kind": kind, "rate": rate}
-                rows.append(row | {"score": 100 * value})
-    return pd.DataFrame(rows)
 
 
 def clean_scores(experiment: str, task: Task, methods: Iterable[Method], seeds: Iterable[int]) -> pd.DataFrame:

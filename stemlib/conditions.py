@@ -7,15 +7,16 @@ and so are both together. The theory and the stress tests see only conditions.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from stemlib.batches import union_of_graphs
 from stemlib.corruptions import Corruption, delete_edges, mask_features, touched_nodes
 from stemlib.evaluation import predict
 from stemlib.shifts import Buckets
-from stemlib.splits import stratified_split
+from stemlib.splits import few_labels, stratified_split, within
 from stemlib.tasks import Split, Task, score
 
 CORRUPTIONS = {"masked": mask_features, "deleted": delete_edges}
@@ -40,23 +41,53 @@ class Condition:
             raise ValueError(f"condition {self.name!r} has no instances: the split or bucket is empty")
 
 
-def shift_protocol(task: Task, buckets: Buckets, seed: int) -> tuple[Task, Split, list[Condition]]:
-    """Train inside the in-distribution bucket, meet the other buckets only at test time (the reference's protocol).
+def shift_protocol(
+    task: Task, buckets: Buckets, seed: int, per_class: int | None = None
+) -> tuple[Task, Split, list[Condition]]:
+    """Train inside the in-distribution bucket, meet the other buckets only at test time.
+
+    A node task's `ID` bucket is split 50/25/25 by `seed` (the reference's protocol), and all of the other buckets is
+    met. The splits that links and graphs come with mean something (a message graph without test triples, scaffolds):
+    their first is kept, and its parts are narrowed to the buckets.
 
     Args:
         task: what is learnt.
         buckets: from `stemlib.shifts`, with an `ID` bucket.
-        seed: of the stratified 50/25/25 split of `ID`.
+        seed: of the draws.
+        per_class: training instances per class, drawn from the training part; None for all.
 
     Returns:
         The task with that split added, the split, and the conditions: `clean` (the test part of `ID`), then
         every other bucket.
+
+    Raises:
+        ValueError: a link or graph task without a split, or a part or bucket without instances.
     """
     inside = buckets.members["ID"]
-    split = stratified_split(inside, task.labels, seed, name=f"inside-{seed}")
+    outside = {name: index for name, index in buckets.members.items() if name != "ID"}
+    if task.kind == "node":
+        split = stratified_split(inside, task.labels, seed, name=f"inside-{seed}")
+    else:
+        given = next(iter(task.splits.values()), None)
+        if given is None:
+            raise ValueError(f"{task.name} has no split of its own to shift: links and graphs are not split anew")
+        split = within(given, inside, name=f"{given.name}-inside")
+        outside = {name: index[torch.isin(index, given.test)] for name, index in outside.items()}
+    if per_class is not None:
+        split = few_labels(split, task.labels, per_class, seed)
     task = task.with_split(split)
-    outside = [Condition(name, task, index) for name, index in buckets.members.items() if name != "ID"]
-    return task, split, [Condition("clean", task, split.test), *outside]
+    met = [Condition(name, task, index) for name, index in outside.items()]
+    return task, split, [Condition("clean", task, split.test), *met]
+
+
+def alone(condition: Condition) -> Condition:
+    """The condition without the graphs of a graph task that it does not meet: no others need be damaged or read."""
+    task = condition.task
+    if task.kind != "graph":
+        return condition
+    graph, labels = union_of_graphs(task.graph, condition.index), task.labels[condition.index]
+    task = replace(task, graph=graph, labels=labels, splits={})
+    return Condition(condition.name, task, torch.arange(task.instances))
 
 
 def corrupt(condition: Condition, kind: str, rate: float, seed: int) -> tuple[Condition, Corruption]:

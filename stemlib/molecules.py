@@ -69,7 +69,7 @@ class MoleculeBenchmark(Benchmark):
 def featured(parsed: Molecules, smiles: list[str], width: int | None, encoder: str, name: str) -> Data:
     """The union of molecules with feature tables: `x` `[A, d]` by `node_type`, `edge_attr` `[B, d]` by `edge_type`.
 
-    The strings of the molecules stay with it as `smiles`.
+    The strings of the molecules stay with it as `smiles`, the numbers of their scaffolds `[M]` as `scaffold`.
     """
     atoms = [atom_text(row) for row in parsed.atoms.tolist()]
     bonds = [bond_text(row) for row in parsed.bonds.tolist()]
@@ -78,6 +78,7 @@ def featured(parsed: Molecules, smiles: list[str], width: int | None, encoder: s
     graph.x, graph.edge_attr = vectors[: len(atoms)], vectors[len(atoms) :]
     graph.node_text, graph.edge_text = atoms, bonds
     graph.smiles = [smiles[row] for row in parsed.rows.tolist()]
+    graph.scaffold = parsed.scaffold
     return graph
 
 

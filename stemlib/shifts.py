@@ -1,8 +1,8 @@
 """Who is evaluated: buckets of instances by a covariate that deployment shifts.
 
-Training happens inside the in-distribution bucket; the others are met only at test time. The node
-covariates are the reference's; link instances take the mean of their two ends, graphs the mean of their
-nodes, so that every kind of task can be shifted.
+Training happens inside the in-distribution bucket; the others are met only at test time. The node covariates are the
+reference's; links and graphs read them as means of their nodes, and graphs have sizes and scaffolds besides, so that
+every kind of task can be shifted.
 """
 
 from __future__ import annotations
@@ -62,18 +62,47 @@ def feature_homophily(graph: Data) -> Tensor:
     return scatter(similarity, edges[0], dim_size=graph.num_nodes, reduce="mean")
 
 
-COVARIATES = {"degree": node_degree, "homophily": feature_homophily}
+def graph_size(graph: Data) -> Tensor:
+    """Number of nodes of each graph of a union, `[M]` float."""
+    return graph.ptr.diff().float()
+
+
+def scaffold_frequency(graph: Data) -> Tensor:
+    """How many molecules of the data set have a molecule's Bemis-Murcko scaffold, `[M]` float.
+
+    Args:
+        graph: molecules, with the numbers of their scaffolds as `scaffold` `[M]`.
+    """
+    _, group, size = graph.scaffold.unique(return_inverse=True, return_counts=True)
+    return size[group].float()
+
+
+NODE_COVARIATES = {"degree": node_degree, "homophily": feature_homophily}
+GRAPH_COVARIATES = {"size": graph_size, "scaffold": scaffold_frequency}
+
+
+def covariates(task: Task) -> list[str]:
+    """The covariates by which a task can be shifted."""
+    of_graphs = [name for name in GRAPH_COVARIATES if name == "size" or task.graph.get("scaffold") is not None]
+    return [*NODE_COVARIATES, *(of_graphs if task.kind == "graph" else [])]
 
 
 def instance_covariate(task: Task, name: str) -> Tensor:
-    """A node covariate read out for every instance of a node, link or graph task, `[M]`.
+    """A covariate of every instance of a node, link or graph task, `[M]`.
+
+    Degree and homophily are nodes': a link takes the mean of its two ends, a graph the mean of its nodes, so that a
+    molecule's degree is its density (bonds per atom, twice). Size and scaffold are graphs'.
 
     Raises:
-        ValueError: unknown covariate.
+        ValueError: a covariate that is unknown or not of this task.
     """
-    if name not in COVARIATES:
-        raise ValueError(f"unknown covariate {name!r}; there are {', '.join(COVARIATES)}")
-    values = COVARIATES[name](task.graph).unsqueeze(1)
+    if name not in covariates(task):
+        raise ValueError(
+            f"no covariate {name!r} for the {task.kind} task {task.name}; there are {', '.join(covariates(task))}"
+        )
+    if name in GRAPH_COVARIATES:
+        return GRAPH_COVARIATES[name](task.graph)
+    values = NODE_COVARIATES[name](task.graph).unsqueeze(1)
     instances = None if task.kind == "graph" else task.select(torch.arange(task.instances))
     return read_out(values, task.graph, instances, task.kind).squeeze(1)
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from stemlib.tasks import MIN_PER_CLASS, Split
+from stemlib.tasks import MIN_PER_CLASS, PARTS, Split
 
 RATIOS = (0.5, 0.25)  # of a class: training, validation; the rest tests
 
@@ -86,3 +86,42 @@ def per_class_split(
     return Split(
         name or f"draw-{seed}", train.sort().values, rest[:val].sort().values, rest[val:].sort().values
     )
+
+
+def within(split: Split, index: Tensor, name: str) -> Split:
+    """The split's parts, narrowed to the instances `index`.
+
+    Raises:
+        ValueError: a part has none of them.
+    """
+    parts = {part: getattr(split, part) for part in PARTS}
+    narrowed = {part: members[torch.isin(members, index)] for part, members in parts.items()}
+    if empty := [part for part, members in narrowed.items() if not members.numel()]:
+        raise ValueError(f"split {split.name!r} has no {' and no '.join(empty)} instances among the chosen ones")
+    return Split(name, **narrowed)
+
+
+def few_labels(split: Split, labels: Tensor, per_class: int, seed: int) -> Split:
+    """The split with `per_class` training instances of every class; validation and test stay as they are.
+
+    Classes with fewer keep all they have. Of several binary labels each gives `per_class` positives and as many
+    negatives, and an instance that one label chose trains all of them.
+
+    Args:
+        split: whose training part is thinned.
+        labels: classes `[M]`, or binary labels `[M, T]` with NaN where missing.
+        per_class: how many, at least 1.
+        seed: of the draw.
+
+    Raises:
+        ValueError: `per_class` below 1.
+    """
+    if per_class < 1:
+        raise ValueError(f"per_class must be at least 1, got {per_class}")
+    generator = torch.Generator().manual_seed(seed)
+    order = split.train[torch.randperm(split.train.numel(), generator=generator)]
+    columns = labels[order].reshape(order.numel(), -1)
+    chosen = [
+        order[column == label][:per_class] for column in columns.T for label in column[~column.isnan()].unique()
+    ]
+    return Split(f"{split.name}-{per_class}-per-class", torch.cat(chosen).unique(), split.val, split.test)

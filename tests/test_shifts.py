@@ -16,8 +16,9 @@ from torch_geometric.data import Data
 from stemlib import shifts
 from stemlib.messages import sorted_by_target
 from stemlib.shifts import (
-    COVARIATES,
+    NODE_COVARIATES,
     alignment_buckets,
+    covariates,
     feature_homophily,
     instance_covariate,
     node_degree,
@@ -25,7 +26,7 @@ from stemlib.shifts import (
 )
 from stemlib.tasks import Task
 
-covariates = st.lists(st.integers(-5, 5), min_size=10, max_size=60).map(
+numbers = st.lists(st.integers(-5, 5), min_size=10, max_size=60).map(
     lambda values: torch.tensor(values, dtype=torch.double)  # whole numbers, so that there are ties
 )
 
@@ -65,25 +66,37 @@ def test_covariates_are_what_they_are_defined_as(graph: Data) -> None:
     torch.testing.assert_close(feature_homophily(fast), feature_homophily(graph))
 
 
-@pytest.mark.parametrize("name", COVARIATES)
+@pytest.mark.parametrize("name", NODE_COVARIATES)
 def test_links_take_the_mean_of_their_ends_and_graphs_of_their_nodes(name: str) -> None:
     nodes, links, graphs_ = node_task(), link_task(), graph_task()
-    assert torch.equal(instance_covariate(nodes, name), COVARIATES[name](nodes.graph))
-    of_node = COVARIATES[name](links.graph)
+    assert torch.equal(instance_covariate(nodes, name), NODE_COVARIATES[name](nodes.graph))
+    of_node = NODE_COVARIATES[name](links.graph)
     torch.testing.assert_close(instance_covariate(links, name), of_node[links.pairs].mean(1))
-    of_node = COVARIATES[name](graphs_.graph)
+    of_node = NODE_COVARIATES[name](graphs_.graph)
     expected = torch.stack([of_node[graphs_.graph.batch == i].mean() for i in range(graphs_.instances)])
     torch.testing.assert_close(instance_covariate(graphs_, name), expected)
 
 
 def test_every_task_can_be_shifted(task: Task) -> None:
-    for name in COVARIATES:
+    assert covariates(task)[:2] == ["degree", "homophily"]
+    for name in covariates(task):
         buckets = tail_buckets(instance_covariate(task, name))
         assert sum(buckets.counts.values()) == task.instances
 
 
+def test_graphs_have_sizes_and_molecules_have_scaffolds() -> None:
+    task = graph_task()
+    assert covariates(task) == ["degree", "homophily", "size"]
+    assert instance_covariate(task, "size").tolist() == task.graph.batch.bincount().tolist()
+    molecules = task.graph.clone()
+    molecules.scaffold = torch.arange(task.instances).clamp(max=29)  # the last three share one
+    task = task.with_graph(molecules)
+    assert covariates(task) == ["degree", "homophily", "size", "scaffold"]
+    assert instance_covariate(task, "scaffold").tolist() == [1.0] * 29 + [3.0] * 3
+
+
 @few
-@given(covariates, st.sampled_from([0.05, 0.15, 0.3, 0.45]))
+@given(numbers, st.sampled_from([0.05, 0.15, 0.3, 0.45]))
 def test_tails_are_the_lowest_and_highest_and_the_rest_is_inside(
     covariate: torch.Tensor, tail: float
 ) -> None:
@@ -99,7 +112,7 @@ def test_tails_are_the_lowest_and_highest_and_the_rest_is_inside(
 
 
 @few
-@given(covariates)
+@given(numbers)
 def test_alignment_buckets_are_tenths_and_a_band(covariate: torch.Tensor) -> None:
     buckets = alignment_buckets(covariate)
     groups = [buckets.members[name] for name in ("OOD3", "OOD2", "OOD1", "ID")]
@@ -136,6 +149,7 @@ def test_too_few_instances_for_tenths_are_refused() -> None:
         alignment_buckets(torch.arange(9.0))
 
 
-def test_an_unknown_covariate_is_refused(task: Task) -> None:
-    with pytest.raises(ValueError, match="unknown covariate 'size'; there are degree, homophily"):
-        instance_covariate(task, "size")
+@pytest.mark.parametrize("name", ["age", "scaffold"])
+def test_an_unknown_covariate_is_refused(task: Task, name: str) -> None:
+    with pytest.raises(ValueError, match=f"no covariate '{name}' for the {task.kind} task .*; there are degree, homo"):
+        instance_covariate(task, name)

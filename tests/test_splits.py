@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import few
 
-from stemlib.splits import per_class_split, stratified_split
+from stemlib.splits import few_labels, per_class_split, stratified_split, within
 from stemlib.tasks import PARTS, Split
 
 
@@ -96,3 +96,39 @@ def test_a_fixed_number_per_class_that_leaves_none_is_refused() -> None:
         per_class_split(labels, seed=0, per_class=5, val=1)
     with pytest.raises(ValueError, match="7 instances are left after training's; 7 to validate leave none"):
         per_class_split(labels, seed=0, per_class=4, val=7)
+
+
+def test_a_split_is_narrowed_part_by_part() -> None:
+    split = Split("whole", torch.arange(6), torch.arange(6, 9), torch.arange(9, 12))
+    narrowed = within(split, torch.tensor([10, 2, 7, 3]), "inside")
+    assert (narrowed.name, narrowed.train.tolist()) == ("inside", [2, 3])
+    assert (narrowed.val.tolist(), narrowed.test.tolist()) == ([7], [10])
+    with pytest.raises(ValueError, match="split 'whole' has no val and no test instances among the chosen ones"):
+        within(split, torch.arange(6), "inside")
+
+
+def test_few_labels_thin_the_training_part_alone() -> None:
+    labels = torch.tensor([0] * 20 + [1] * 20 + [2] * 2 + [0, 1] * 9)
+    split = Split("whole", torch.arange(42), torch.arange(42, 50), torch.arange(50, 60))
+    thinned = few_labels(split, labels, 5, seed=1)
+    assert thinned.name == "whole-5-per-class"
+    assert labels[thinned.train].bincount().tolist() == [5, 5, 2]
+    assert (thinned.train.diff() > 0).all()
+    assert torch.equal(thinned.val, split.val)
+    assert torch.equal(thinned.test, split.test)
+    assert few_labels(split, labels, 5, seed=1).hash == thinned.hash != few_labels(split, labels, 5, seed=2).hash
+    assert set(few_labels(split, labels, 3, seed=1).train.tolist()) < set(thinned.train.tolist())
+    with pytest.raises(ValueError, match="per_class must be at least 1, got 0"):
+        few_labels(split, labels, 0, seed=1)
+
+
+def test_few_of_several_binary_labels_are_known_positives_and_negatives_of_each() -> None:
+    nan = float("nan")
+    labels = torch.tensor([[1, 0], [0, 1], [nan, 1], [0, nan], [1, 0], [nan, nan], [0, 0], [0, 0]])
+    split = Split("whole", torch.arange(6), torch.tensor([6]), torch.tensor([7]))
+    for seed in range(20):
+        chosen = labels[few_labels(split, labels, 1, seed).train]
+        for column in chosen.T:
+            assert (column == 0).any()
+            assert (column == 1).any()
+        assert not chosen.isnan().all(1).any()

@@ -1,0 +1,123 @@
+"""How each public data set is learnt: splits, budgets and candidates of settings, equal for all methods.
+
+Of the candidates, validation chooses: see `best`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from stemlib.benchmarks import load
+from stemlib.finetune import run
+from stemlib.methods import Method
+from stemlib.presets import Preset, change
+from stemlib.tasks import Task
+
+
+class Candidate(NamedTuple):
+    """Training settings to choose among; the input's dropout is that of the layers."""
+
+    lr: float
+    weight_decay: float
+    dropout: float
+
+
+CANDIDATES = (
+    Candidate(1e-2, 0.5, 0.5),
+    Candidate(1e-2, 5e-4, 0.5),
+    Candidate(5e-3, 1e-3, 0.2),
+    Candidate(1e-3, 1e-2, 0.2),
+)
+TWO = (CANDIDATES[0], CANDIDATES[2])  # the most and a little regularised
+FEW_LABELS, MANY_LABELS = CANDIDATES[:1], CANDIDATES[2:3]  # where there is no time to choose
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a data set is learnt.
+
+    Attributes:
+        name: of the data set, as `benchmarks.load` takes it.
+        runs: (split, seed) of every run, the first of which also chooses among the candidates.
+        width: of the features; None for the native ones.
+        candidates: of training settings.
+        batch_size: instances per step; 0 for all.
+        epochs: at most, and no more than the preset's.
+        patience: at most, and no more than the preset's.
+    """
+
+    name: str
+    runs: tuple[tuple[str, int], ...]
+    width: int | None = None
+    candidates: tuple[Candidate, ...] = CANDIDATES
+    batch_size: int = 0
+    epochs: int = 1000
+    patience: int = 200
+
+    def tasks(self) -> list[Task]:
+        """The data set; a link data set in both forms of its message graph, `<name>` and `<name>-all`.
+
+        In the second, the reference's, messages run along validation and test triples as well: the answer to a
+        test question lies on an edge of the graph.
+        """
+        task = load(self.name, width=self.width)
+        if task.kind != "link":
+            return [task]
+        leaky = load(self.name, width=self.width, message_edges="all")
+        return [task, replace(leaky, name=f"{self.name}-all")]
+
+    def methods(self, base: Method, preset: Preset) -> list[Method]:
+        """A method with every candidate's settings, within the preset's budget."""
+        budget = {
+            "batch_size": self.batch_size,
+            "epochs": min(self.epochs, preset.epochs),
+            "patience": min(self.patience, preset.patience),
+        }
+        return [
+            replace(
+                base,
+                train=change(base.train, lr=settings.lr, weight_decay=settings.weight_decay, **budget),
+                model=change(base.model, dropout=settings.dropout, input_dropout=settings.dropout),
+            )
+            for settings in self.candidates
+        ]
+
+
+def _each(names: str, split: str, seeds: int, public: int = 0, **settings: Any) -> dict[str, Protocol]:
+    """The same protocol for several data sets; `{}` in the split's name is the seed; `public`: seeds on that split."""
+    runs = *((split.format(seed), seed) for seed in range(seeds)), *(("public", seed) for seed in range(public))
+    return {name: Protocol(name, runs, **settings) for name in names.split()}
+
+
+# Budgets for two cores: what the data set's size allows, the same for every method.
+MEDIUM = {"candidates": TWO, "epochs": 150, "patience": 20}
+LARGE = {"candidates": MANY_LABELS, "epochs": 30, "patience": 8}
+MOLECULES = {"width": 128, "batch_size": 128}
+
+PROTOCOLS: dict[str, Protocol] = {
+    **_each("cora", "draw-{}", 10, public=3),
+    **_each("pubmed", "draw-{}", 10, **MEDIUM),
+    **_each("wikics", "fixed-{}", 3, **MEDIUM),
+    **_each("ogbn-arxiv ogbn-arxiv-predictions", "time", 3, candidates=MANY_LABELS, epochs=80, patience=15),
+    **_each("wn18rr", "given", 3, width=128, batch_size=8192, **LARGE),
+    **_each("fb15k237", "given", 3, width=128, batch_size=16384, **LARGE | {"epochs": 15, "patience": 5}),
+    **_each("hiv pcba", "scaffold", 3, **MOLECULES, **LARGE),
+    **_each("cornell texas wisconsin", "fixed-{}", 5, **MEDIUM),
+    **_each("citeseer cora-ml amazon-computers amazon-photo dblp", "draw-{}", 3, **MEDIUM),
+    # Thousands of words: on two cores an epoch with all of them takes minutes.
+    **_each("coauthor-cs coauthor-physics", "draw-{}", 3, width=256, **MEDIUM),
+    **_each("chameleon squirrel minesweeper tolokers actor", "fixed-{}", 3, **MEDIUM),
+    **_each("sider clintox bace bbbp", "scaffold", 3, width=128, batch_size=32, candidates=TWO, epochs=30, patience=8),
+    **_each("tox21 toxcast", "scaffold", 3, **MOLECULES, **LARGE),
+    **_each("muv", "scaffold", 3, **MOLECULES, **LARGE | {"epochs": 6}),
+}
+
+
+def best(experiment: str, task: Task, split: str, candidates: Iterable[Method], seed: int) -> Method:
+    """The candidate with the best validation score of one run, the first of equals; a single one is not run."""
+    candidates = list(candidates)
+    if len(candidates) == 1:
+        return candidates[0]
+    return max(candidates, key=lambda method: run(experiment, task, split, method, seed).metrics["val"])

@@ -1,0 +1,66 @@
+"""The protocols: for every data set, equal for all methods, chosen on validation."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from samples import node_task
+
+from stemlib import protocols
+from stemlib.benchmarks import BENCHMARKS, names
+from stemlib.methods import Method, named
+from stemlib.presets import PRESETS, Preset
+from stemlib.protocols import CANDIDATES, PROTOCOLS, Protocol, best
+from stemlib.records import read_results
+from stemlib.tasks import Task
+
+TINY = Preset("tiny", hidden=8, epochs=3, patience=3, seeds=1, nodes=80)
+SHORT = Protocol("tiny", runs=(("random", 0), ("random", 1)), candidates=CANDIDATES[:2])
+
+
+def test_every_labelled_data_set_has_a_protocol_on_splits_that_it_has() -> None:
+    assert set(PROTOCOLS) == {name for name in names() if not name.startswith("chembl")}
+    published = read_results("splits").groupby("task").split.agg(set)
+    for name, protocol in PROTOCOLS.items():
+        assert protocol.name == name
+        if name in published:  # what is not staged has no published splits
+            assert {split for split, _ in protocol.runs} <= published[name]
+        assert len(set(protocol.runs)) == len(protocol.runs) >= 3
+        assert (protocol.width is None) == (BENCHMARKS[name].kind == "node" and "coauthor" not in name)
+    for name in ("cora", "pubmed"):
+        assert [run for run in PROTOCOLS[name].runs if run[0] != "public"] == [
+            (f"draw-{seed}", seed) for seed in range(10)
+        ]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_all_methods_have_the_same_candidates_within_the_budget(protocol: Protocol) -> None:
+    for preset in PRESETS.values():
+        candidates = [protocol.methods(base, preset) for base in named(preset, "mlp", "gcn", "sage", "stem")]
+        for settings, methods in zip(protocol.candidates, zip(*candidates, strict=True), strict=True):
+            (train,) = {method.train for method in methods}
+            assert (train.lr, train.weight_decay) == settings[:2]
+            assert train.epochs == min(protocol.epochs, preset.epochs)
+            assert train.patience == min(protocol.patience, preset.patience)
+            assert {method.model.dropout for method in methods} == {settings.dropout}
+            assert {method.model.input_dropout for method in methods} == {settings.dropout}
+
+
+def test_validation_alone_chooses_among_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def run(experiment: str, task: Task, split: str, method: Method, seed: int) -> SimpleNamespace:
+        seen.append((experiment, split, seed))
+        place = next(i for i, c in enumerate(CANDIDATES) if c[:2] == (method.train.lr, method.train.weight_decay))
+        return SimpleNamespace(metrics={"val": (0.5, 0.7, 0.7, 0.6)[place], "test": (0.9, 0.1, 0.8, 0.8)[place]})
+
+    monkeypatch.setattr(protocols, "run", run)
+    (gcn,) = named(TINY, "gcn")
+    candidates = PROTOCOLS["cora"].methods(gcn, TINY)
+    chosen = best("e", node_task(), "random", candidates, 3)
+    assert chosen is candidates[1]
+    assert set(seen) == {("e", "random", 3)}
+    seen.clear()
+    assert best("e", node_task(), "random", candidates[:1], 3) is candidates[0]
+    assert not seen

@@ -1,0 +1,81 @@
+"""Stress tests: every method meets the same conditions, each as often as asked, and finished runs are read back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from run_samples import method
+from samples import graph_task, link_task, node_task
+
+from stemlib import finetune, stress
+from stemlib.conditions import Condition, corrupt, scores, shift_protocol
+from stemlib.finetune import trained_model
+from stemlib.shifts import instance_covariate, tail_buckets
+from stemlib.stress import is_scored, stress_scores
+from stemlib.tasks import Task
+
+METHODS = [method("one"), method("two", routed="none")]
+
+
+def shifted(task: Task) -> dict:
+    return {"task": task, "buckets": tail_buckets(instance_covariate(task, "degree"), tail=0.3)}
+
+
+def test_every_method_meets_every_condition(task: Task, runs: Path) -> None:
+    asked = {"rates": (0.2, 0.6), "draws": 2, "combined": (0.4,)}
+    table = stress_scores("t", **shifted(task), methods=METHODS, seeds=[3, 4], **asked)
+    counts = table.groupby(["method", "seed"]).kind.value_counts().unstack()
+    assert counts.index.tolist() == [("one", 3), ("one", 4), ("two", 3), ("two", 4)]
+    expected = {"clean": 1, "shift": 2, "masked": 4, "deleted": 4, "shift, masked": 4, "shift, deleted": 4}
+    assert all(row.to_dict() == expected for _, row in counts.iterrows())
+    assert table[table.kind == "masked"].rate.unique().tolist() == [0.2, 0.6]
+    assert table.draw.unique().tolist() == [0, 1]
+    assert table.score.dropna().between(0, 100).all()
+    both = table[table.kind == "shift, deleted"].condition.unique().tolist()
+    assert both == ["OOD-low, deleted 0.4", "OOD-high, deleted 0.4"]
+
+
+@pytest.mark.parametrize("task", [node_task(), link_task(), graph_task()], ids=["node", "link", "graph"])
+def test_a_score_is_that_of_the_trained_model_under_the_condition(task: Task, runs: Path) -> None:
+    """Graphs that are not met make no difference to those that are."""
+    given = shifted(task)
+    table = stress_scores("t", **given, methods=METHODS[:1], seeds=[3], rates=(), combined=())
+    inside, split, conditions = shift_protocol(task, given["buckets"], 3)
+    model = trained_model("t", inside, split.name, METHODS[0], 3)
+    expected = {name: 100 * value for name, value in scores(model, conditions).items()}
+    assert table.set_index("condition").score.to_dict() == pytest.approx(expected)
+    if task.kind == "node":
+        table = stress_scores("t", **given, methods=METHODS[:1], seeds=[3], rates=(0.5,), draws=2)
+        damaged = [corrupt(conditions[0], "masked", 0.5, seed)[0] for seed in (3, 3 + stress.BETWEEN_DRAWS)]
+        found = table[table.kind == "masked"].score.tolist()
+        assert found == pytest.approx([100 * scores(model, [one])["masked 0.5"] for one in damaged])
+
+
+def test_finished_runs_are_read_back_and_few_labels_are_other_runs(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = shifted(node_task()) | {"methods": METHODS[:1], "seeds": [0], "rates": (0.5,)}
+    table = stress_scores("t", **given)
+    stress_scores("t", **given, per_class=2)
+    assert len(list(runs.rglob("record.json"))) == 2
+
+    def again(*arguments: object) -> None:
+        raise AssertionError("a finished run was run again")
+
+    monkeypatch.setattr(finetune, "fit", again)
+    pd.testing.assert_frame_equal(stress_scores("t", **given), table)
+
+
+def test_a_bucket_with_one_class_alone_has_no_roc_auc(runs: Path) -> None:
+    task = graph_task()
+    given = shifted(task)
+    labels = task.labels.clone()
+    labels[given["buckets"].members["OOD-low"]] = 1.0
+    table = stress_scores("t", **given | {"task": replace(task, labels=labels)}, methods=METHODS[:1], seeds=[0])
+    assert table.set_index("condition").score.isna().to_dict()["OOD-low"]
+    assert not table.set_index("condition").score.isna().to_dict()["clean"]
+    assert is_scored(Condition("c", node_task(), torch.tensor([0])))
