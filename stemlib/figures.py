@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stemlib.paths import FIGURES
+from stemlib.paths import FIGURES, grid_run_folder
 
 WIDTH = 7.0  # inches: a notebook's column
 ROW_HEIGHT = 2.8
@@ -66,10 +66,12 @@ def panels(
 def save(figure: Figure, name: str) -> Path:
     """Write `figures/<name>.png` and return its path.
 
-    The file holds no date and no software version, so that the same figure is the same file.
+    The file holds no date and no software version, so that the same figure is the same file. In a run of a grid it
+    stays in the run's folder: many runs of one notebook have many figures.
     """
-    FIGURES.mkdir(exist_ok=True)
-    path = FIGURES / f"{name}.png"
+    folder = grid_run_folder() or FIGURES
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.png"
     figure.savefig(path, metadata={"Software": None})
     return path
 

@@ -12,6 +12,12 @@ FIGURES = ROOT / "figures"
 DATA = ROOT / "data"
 
 
+def grid_run_folder() -> Path | None:
+    """The folder of the run of a grid (`stemlib.grid`) that this process belongs to; None outside of one."""
+    named = os.environ.get("STEMLIB_RUN")
+    return Path(named) if named else None
+
+
 def data_folder() -> Path:
     """The folder of the public data sets: the one that `STEMLIB_DATA` names, else the repository's `data/`.
 

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from stemlib.atomic import write_atomically
-from stemlib.paths import DATA, ROOT, RUNS
+from stemlib.paths import DATA, ROOT, RUNS, grid_run_folder
 
 PACKAGES = ("torch", "torch_geometric", "numpy", "scikit-learn")
 
@@ -116,14 +116,42 @@ def table(records: list[Record]) -> pd.DataFrame:
 def save_finding(
     notebook: str, headline: str, figures: list[Path], records: list[Path] | None = None
 ) -> None:
-    """What a notebook found, for the closing lines of the study: `runs/findings/<notebook>.json`."""
+    """What a notebook found, for the closing lines of the study: `runs/findings/<notebook>.json`.
+
+    In a run of a grid it stays in the run's folder: many runs of one notebook have many findings.
+    """
     finding = {
         "headline": headline,
         "figures": [str(path.relative_to(ROOT)) for path in figures],
         "records": [str(path) for path in records or []],
     }
-    with write_atomically(RUNS / "findings" / f"{notebook}.json") as temporary:
+    run = grid_run_folder()
+    path = run / "finding.json" if run else RUNS / "findings" / f"{notebook}.json"
+    with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(finding, indent=2))
+
+
+def save_run(metrics: pd.DataFrame, history: pd.DataFrame | None = None) -> None:
+    """In a run of a grid, keep its `metrics.json` and `history.csv`; outside of one, do nothing.
+
+    Args:
+        metrics: one row per thing measured, such as a seed under a condition. `stemlib.grid.collect` gives these
+            rows back, with the run's parameters as further columns.
+        history: one row per epoch, with the seed as a column, where the run trained something.
+
+    Raises:
+        ValueError: there is no row.
+    """
+    if metrics.empty:
+        raise ValueError("the run has no metrics: save_run got a table without rows")
+    if (folder := grid_run_folder()) is None:
+        return
+    if history is not None:
+        with write_atomically(folder / "history.csv") as temporary:
+            history.to_csv(temporary, index=False)
+    rows = metrics.astype(object).where(metrics.notna(), None).to_dict("records")  # JSON has no NaN
+    with write_atomically(folder / "metrics.json") as temporary:
+        temporary.write_text(json.dumps(rows, indent=1))
 
 
 def save_results(frame: pd.DataFrame, name: str) -> Path:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, ttest_rel
 
 RESAMPLES = 2000
 
@@ -49,3 +50,55 @@ def paired_difference(
         raise ValueError(f"{first!r} and {second!r} do not have the same {pair}; run the missing ones")
     difference = columns[0] - columns[1]
     return (float(difference.mean()), *interval(difference.tolist()))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected by Holm's step-down method: each is below 0.05 only with all the smaller ones.
+
+    Raises:
+        ValueError: a value outside 0..1.
+    """
+    p = np.asarray(p_values, dtype=float)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p-values lie in 0..1, got {p.tolist()}")
+    order = p.argsort()
+    stepped = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)).clip(max=1.0)
+    return stepped[order.argsort()].tolist()
+
+
+def against_strongest(
+    frame: pd.DataFrame, value: str, ours: str, by: str | list[str], pair: str | list[str] = "seed"
+) -> pd.DataFrame:
+    """One method against the other one with the largest mean, group by group, paired.
+
+    Args:
+        frame: one row per `method`, group and pair.
+        value: what is compared, the larger the better.
+        ours: the method.
+        by: columns that make a group: task, condition.
+        pair: columns that make a pair: the same split and seed.
+
+    Returns:
+        One row per group: `strongest`, `ours` and `theirs` (means), `difference` with its 95 % bootstrap interval `low`
+        to `high`, and `p`: of a paired t-test, corrected by `holm` over all groups (NaN where all differences are
+        equal). Taking the largest of several means favours the others, never ours.
+
+    Raises:
+        ValueError: a group without our method or without another, or pairs that do not match.
+    """
+    rows = []
+    for group, part in frame.groupby(by, sort=False):
+        means = part.groupby("method", sort=False)[value].mean()
+        if ours not in means or len(means) < 2:
+            raise ValueError(f"{group}: nothing to compare {ours!r} with; there are {', '.join(means.index)}")
+        strongest = means.drop(ours).idxmax()
+        difference, low, high = paired_difference(part, value, ours, strongest, pair=pair)
+        first, second = (part[part.method == name].set_index(pair)[value].sort_index() for name in (ours, strongest))
+        rows.append(
+            dict(zip([by] if isinstance(by, str) else by, group if isinstance(group, tuple) else (group,), strict=True))
+            | {"strongest": strongest, "ours": means[ours], "theirs": means[strongest]}
+            | {"difference": difference, "low": low, "high": high, "p": ttest_rel(first, second).pvalue}
+        )
+    table = pd.DataFrame(rows)
+    tested = table.p.notna()
+    return table.assign(p=pd.Series(holm(table.p[tested]), index=table.index[tested]).reindex(table.index))

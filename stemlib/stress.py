@@ -14,7 +14,9 @@ import pandas as pd
 from stemlib.conditions import CORRUPTIONS, Condition, alone, corrupt, scores, shift_protocol
 from stemlib.finetune import trained_model
 from stemlib.methods import Method
-from stemlib.shifts import Buckets
+from stemlib.presets import Preset
+from stemlib.protocols import Protocol, best
+from stemlib.shifts import Buckets, instance_covariate, tail_buckets
 from stemlib.tasks import Task
 
 RATES = (0.2, 0.4, 0.6, 0.8)
@@ -66,6 +68,41 @@ def stress_scores(
                     row = {"method": name, "seed": seed, "condition": condition.name} | about
                     rows.append(row | {"score": 100 * found.get(condition.name, float("nan"))})
     return pd.DataFrame(rows)
+
+
+def tuned_stress_scores(
+    experiment: str,
+    task: Task,
+    covariate: str,
+    methods: Iterable[Method],
+    seeds: Sequence[int],
+    protocol: Protocol,
+    preset: Preset,
+    rates: Sequence[float] = RATES,
+    *,
+    draws: int = 1,
+    combined: Sequence[float] = (),
+    per_class: int | None = None,
+) -> pd.DataFrame:
+    """`stress_scores` outside the ordinary values of a covariate, of methods tuned on validation.
+
+    Every method has the protocol's candidates of settings; the one with the best (clean) validation score of the first
+    seed is used for all seeds.
+
+    Args:
+        experiment, task, methods, seeds, rates, draws, combined, per_class: see `stress_scores`.
+        covariate: of `stemlib.shifts.covariates(task)`; the tails are met at test time only.
+        protocol: has the candidates, batches and epochs.
+        preset: the budget.
+    """
+    buckets = tail_buckets(instance_covariate(task, covariate))
+    inside, split, _ = shift_protocol(task, buckets, seeds[0], per_class)
+    tuned = [
+        best(experiment, inside, split.name, protocol.methods(method, preset), seeds[0]) for method in methods
+    ]
+    return stress_scores(
+        experiment, task, buckets, tuned, seeds, rates, draws=draws, combined=combined, per_class=per_class
+    )
 
 
 def meetings(

@@ -8,78 +8,36 @@ last, `DONE`. A notebook whose code, parameters and library are still those of i
 from __future__ import annotations
 
 import argparse
-import fcntl
-import hashlib
-import json
 import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import nbformat
-import papermill
 import yaml
 
 from stemlib import paths
-from stemlib.atomic import write_atomically
+from stemlib.notebook_run import (
+    SECONDS_BETWEEN_LOOKS,
+    Job,
+    NotebookFailure,
+    Running,
+    library_fingerprint,
+    locked,
+    parameter_types,
+    unknown_parameters,
+)
 from stemlib.presets import PRESETS
 
 MAX_THREADS = 4  # of one notebook, so that it does not take the whole of a large machine
 VALUE_OF = {"str": str, "int": int, "float": float, "bool": {"true": True, "false": False}.__getitem__}
-EXECUTE = """
-import sys
-from pathlib import Path
-import papermill, yaml
-notebook, output, parameters = sys.argv[1:]
-try:
-    papermill.execute_notebook(
-        notebook, output, yaml.safe_load(Path(parameters).read_text()),
-        kernel_name="python3", progress_bar=sys.stderr.isatty(),
-    )
-except papermill.PapermillExecutionError:
-    sys.exit(1)  # the executed notebook holds the error
-"""
 
 
 class StudyError(Exception):
     """What was asked for does not exist; the message says what does."""
-
-
-class NotebookFailure(Exception):
-    """A notebook did not run to its end; the message holds the error's last lines."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One notebook with the parameters it is given, and the folder that its run fills."""
-
-    notebook: Path
-    parameters: dict[str, Any]
-    folder: Path
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over what decides the outcome: the notebook's code cells, the library, the parameters."""
-        cells = nbformat.read(self.notebook, as_version=4).cells
-        package = Path(__file__).parent
-        parts = [
-            json.dumps([cell.source for cell in cells if cell.cell_type == "code"]),
-            *(f"{p.relative_to(package)}\n{p.read_text()}" for p in sorted(package.rglob("*.py"))),
-            json.dumps(self.parameters, sort_keys=True),
-        ]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-    def done(self) -> dict[str, Any] | None:
-        """What `DONE` says, or None where the run is missing, unfinished or out of date."""
-        file = self.folder / "DONE"
-        record = json.loads(file.read_text()) if file.exists() else {}
-        return record if record.get("fingerprint") == self.fingerprint else None
 
 
 def find_notebooks(names: Sequence[str] = ()) -> list[Path]:
@@ -103,14 +61,13 @@ def make_job(notebook: Path, preset: str, given: dict[str, str]) -> Job:
     Raises:
         StudyError: The notebook has no such parameter, or the text is no value of its type.
     """
-    known = papermill.inspect_notebook(notebook)
+    known = parameter_types(notebook)
     texts = {**given, "preset": preset}
-    if unknown := sorted(texts.keys() - known.keys()):
-        names = ", ".join(known) or "none: it lacks a cell tagged 'parameters'"
-        raise StudyError(f"{notebook.stem} has no parameter {', '.join(unknown)}; its parameters: {names}")
+    if unknown := unknown_parameters(notebook, set(texts), known):
+        raise StudyError(unknown)
     parameters = {}
     for name, text in sorted(texts.items()):
-        kind = known[name]["inferred_type_name"]
+        kind = known[name]
         try:
             parameters[name] = VALUE_OF.get(kind, yaml.safe_load)(text)
         except (ValueError, KeyError, yaml.YAMLError) as error:
@@ -126,72 +83,18 @@ def run(job: Job) -> dict[str, Any]:
     Raises:
         NotebookFailure: A cell raised, the kernel died, or the same run is still going on elsewhere.
     """
-    job.folder.mkdir(parents=True, exist_ok=True)
-    with (job.folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise NotebookFailure(
-                "this run is still going on in another process; wait for it or end it"
-            ) from None
-        for stale in ("DONE", "executed.ipynb", "executing.ipynb"):
-            (job.folder / stale).unlink(missing_ok=True)
-        with write_atomically(job.folder / "params.yaml") as file:
-            file.write_text(yaml.safe_dump(job.parameters))
-
-        fingerprint, started = job.fingerprint, time.time()
-        _execute(job, lock.fileno())
-        finding = paths.RUNS / "findings" / f"{job.notebook.stem}.json"
-        written = finding.exists() and finding.stat().st_mtime >= started
-        record = {
-            "fingerprint": fingerprint,
-            "seconds": round(time.time() - started, 1),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "finding": json.loads(finding.read_text()) if written else None,
-        }
-        with write_atomically(job.folder / "DONE") as file:
-            file.write_text(json.dumps(record, indent=2))
+    threads = min(MAX_THREADS, os.cpu_count() or 1)
+    running = Running(job, locked(job.folder), threads, watched=sys.stderr.isatty())
+    with closing(running):
+        while (record := running.record()) is None:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
     return record
 
 
-def _execute(job: Job, lock: int) -> None:
-    """papermill on the job's notebook; `executed.ipynb` takes its name when papermill has ended, well or not.
-
-    The process inherits the `lock`: a notebook that outlives a killed runner keeps its folder.
-    """
-    unfinished, executed = job.folder / "executing.ipynb", job.folder / "executed.ipynb"
-    arguments = [str(job.notebook), str(unfinished), str(job.folder / "params.yaml")]
-    environment = {
-        "OMP_NUM_THREADS": str(min(MAX_THREADS, os.cpu_count() or 1)),
-        "STEMLIB_PROGRESS": "off",  # bars inside a notebook would only fill its outputs
-        **os.environ,
-        "JUPYTER_PREFER_ENV_PATH": "1",  # this environment's kernel, not the home folder's of the same name
-    }
-    with (job.folder / "papermill.log").open("wb") as log:
-        code = subprocess.run(
-            [sys.executable, "-c", EXECUTE, *arguments],
-            cwd=paths.ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=None if sys.stderr.isatty() else log,  # a terminal shows papermill's bar of cells
-            pass_fds=[lock],
-        ).returncode
-    if unfinished.exists():
-        unfinished.replace(executed)
-    if code != 0:
-        raise NotebookFailure(_last_words(job.folder) or f"papermill ended with exit code {code}")
-
-
-def _last_words(folder: Path, lines: int = 8) -> str:
-    """The last lines of the cell error in the executed notebook, else of papermill's log."""
-    text = (folder / "papermill.log").read_text(errors="replace")
-    if (folder / "executed.ipynb").exists():
-        cells = nbformat.read(folder / "executed.ipynb", as_version=4).cells
-        outputs = [output for cell in cells for output in cell.get("outputs", [])]
-        errors = [output for output in outputs if output.output_type == "error"]
-        text = "\n".join(errors[0].traceback) if errors else text
-    return "\n".join(re.sub(r"\x1b\[[0-9;]*m", "", text).strip().splitlines()[-lines:])
+def up_to_date(job: Job) -> dict[str, Any] | None:
+    """What `DONE` says where the notebook's code, its parameters and the library are still those of the run."""
+    record = job.done()
+    return record if record and record["library"] == library_fingerprint() else None
 
 
 def run_all(jobs: Sequence[Job], force: bool = False) -> int:
@@ -204,7 +107,7 @@ def run_all(jobs: Sequence[Job], force: bool = False) -> int:
         line = f"[{number}/{len(jobs)}] {name} ... "
         print(line, end="", flush=True)
         start = f"\r{line}" if watched else ""
-        if not force and (record := job.done()):
+        if not force and (record := up_to_date(job)):
             done[name] = record
             print(f"{start}up to date")
             continue

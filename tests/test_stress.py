@@ -10,12 +10,14 @@ import pytest
 import torch
 from run_samples import method
 from samples import graph_task, link_task, node_task
+from test_protocols import SHORT, TINY
 
 from stemlib import finetune, stress
 from stemlib.conditions import Condition, corrupt, scores, shift_protocol
 from stemlib.finetune import trained_model
+from stemlib.methods import Method
 from stemlib.shifts import instance_covariate, tail_buckets
-from stemlib.stress import is_scored, stress_scores
+from stemlib.stress import is_scored, stress_scores, tuned_stress_scores
 from stemlib.tasks import Task
 
 METHODS = [method("one"), method("two", routed="none")]
@@ -79,3 +81,26 @@ def test_a_bucket_with_one_class_alone_has_no_roc_auc(runs: Path) -> None:
     assert table.set_index("condition").score.isna().to_dict()["OOD-low"]
     assert not table.set_index("condition").score.isna().to_dict()["clean"]
     assert is_scored(Condition("c", node_task(), torch.tensor([0])))
+
+
+def test_settings_are_chosen_on_the_first_seed_s_validation_for_every_budget_of_labels(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = []
+
+    def best(experiment: str, task: Task, split: str, candidates: list[Method], seed: int) -> Method:
+        chosen.append((experiment, split, candidates[0].name, len(candidates), seed))
+        return candidates[-1]
+
+    monkeypatch.setattr(stress, "best", best)
+    for labels in (None, 3):
+        given = ("t", node_task(), "homophily", METHODS, [4, 5], SHORT, TINY, (0.5,))
+        table = tuned_stress_scores(*given, per_class=labels)
+    assert chosen == [
+        ("t", split, name, 2, 4) for split in ("inside-4", "inside-4-3-per-class") for name in ("one", "two")
+    ]
+    trained = [finetune.read_record(file.parent) for file in runs.rglob("record.json")]
+    assert len(trained) == 2 * 2 * 2
+    assert {record.settings["train"]["lr"] for record in trained} == {SHORT.candidates[1].lr}
+    _, _, conditions = shift_protocol(node_task(), tail_buckets(instance_covariate(node_task(), "homophily")), 4)
+    assert set(table[table.kind == "shift"].condition) == {condition.name for condition in conditions[1:]}

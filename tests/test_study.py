@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from stemlib import paths, study
+from stemlib.notebook_run import InUse, locked
 
 PARAMETERS = 'preset: str = "smoke"  # the budget\nseeds: int = 2  # how many'
 FINDING = """
@@ -147,22 +149,28 @@ def wait_for(file: Path, seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
+def wait_until_free(folder: Path, seconds: float = 10) -> None:
+    end = time.time() + seconds
+    while time.time() < end:
+        with suppress(InUse):
+            return locked(folder).close()
+        time.sleep(0.1)
+    raise AssertionError(f"{folder} stays in use")
+
+
 def test_a_killed_run_leaves_no_done_and_is_run_again(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """SIGKILL to the runner alone: its notebook lives on and keeps the folder. Killed too, it runs again."""
+    """The folder is the runner's while it lives; SIGKILL to the runner alone ends its notebook too."""
     write_notebook(root / "notebooks" / "00_good.ipynb", SLOW_THE_FIRST_TIME)
     environment = {**os.environ, "STEMLIB_ROOT": str(root)}
     repository = Path(study.__file__).parents[1]
     runner = subprocess.Popen([sys.executable, "-m", "stemlib.study"], env=environment, cwd=repository)
     wait_for(root / "started")
-    runner.send_signal(signal.SIGKILL)
-    runner.wait()
-    assert not done(root).exists()
-
     assert study.main([]) == 1
     assert "still going on" in capsys.readouterr().err
-    assert not done(root).exists()
 
-    os.kill(int((root / "started").read_text()), signal.SIGKILL)
-    time.sleep(1)  # for the lock to fall with the process
+    runner.send_signal(signal.SIGKILL)
+    runner.wait()
+    wait_until_free(done(root).parent)
+    assert not done(root).exists()
     assert study.main([]) == 0
     assert json.loads(done(root).read_text())["finding"] is None
