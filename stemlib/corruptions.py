@@ -64,7 +64,7 @@ def mask_features(graph: Data, nodes: Tensor, rate: float, seed: int) -> Corrupt
     hit = (torch.rand(x.shape, generator=generator) < rate) & nodes.unsqueeze(1)
     out = copy(graph)
     out.x, out.node_type = x.masked_fill(hit, 0.0), None
-    return _corruption(out, rate, int(hit.sum()), int(nodes.sum()) * x.size(1))
+    return corruption(out, rate, int(hit.sum()), int(nodes.sum()) * x.size(1))
 
 
 def delete_edges(graph: Data, nodes: Tensor, rate: float, seed: int) -> Corruption:
@@ -81,18 +81,22 @@ def delete_edges(graph: Data, nodes: Tensor, rate: float, seed: int) -> Corrupti
         seed: of the draw.
     """
     _check(graph, nodes, rate)
-    out = copy(graph)
-    edges = plain(graph.edge_index)
-    pairs, pair_of_edge = undirected_pairs(edges, graph.num_nodes)
+    pairs, pair_of_edge = undirected_pairs(plain(graph.edge_index), graph.num_nodes)
     candidate = nodes[pairs // graph.num_nodes] | nodes[pairs % graph.num_nodes]
     generator = torch.Generator().manual_seed(seed)
     deleted = torch.zeros_like(candidate)
     deleted[candidate] = torch.rand(int(candidate.sum()), generator=generator) < rate
-    keep = ~deleted[pair_of_edge]
-    out.edge_index = edges[:, keep]
+    out = thinned(graph, deleted[pair_of_edge])
+    return corruption(out, rate, int(deleted.sum()), int(candidate.sum()))
+
+
+def thinned(graph: Data, missing: Tensor) -> Data:
+    """A new graph without the edges of the mask `missing` `[E]`."""
+    out, keep = copy(graph), ~missing
+    out.edge_index = plain(graph.edge_index)[:, keep]
     for name in edge_attributes(graph):
         out[name] = graph[name][keep]
-    return _corruption(out, rate, int(deleted.sum()), int(candidate.sum()))
+    return out
 
 
 def undirected_pairs(edges: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
@@ -100,7 +104,8 @@ def undirected_pairs(edges: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
     return (edges.min(0).values * nodes + edges.max(0).values).unique(return_inverse=True)
 
 
-def _corruption(graph: Data, rate: float, hit: int, candidates: int) -> Corruption:
+def corruption(graph: Data, rate: float, hit: int, candidates: int) -> Corruption:
+    """The damage, its realised share worked out."""
     return Corruption(graph, rate, hit / candidates if candidates else 0.0, hit, candidates)
 
 

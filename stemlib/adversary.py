@@ -1,0 +1,127 @@
+"""Worst-case damage: the same budgets as `stemlib.corruptions` draws at random, spent where they hurt one model most.
+
+Both attacks know the model and the labels of whom it is tested on. They are lower bounds on what an adversary can do:
+a stronger search may find more.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stemlib.conditions import Condition
+from stemlib.corruptions import Corruption, corruption, thinned, touched_nodes, undirected_pairs
+from stemlib.evaluation import predict
+from stemlib.messages import node_features, plain
+from stemlib.tasks import Task
+
+QUERIES = 64  # damaged graphs that a model is asked about before it is attacked
+QUERY_RATE = 0.5  # of edges deleted in a query: every edge is there in half of them
+ROUNDS = 4  # of masking, each guided by the gradient after those before
+
+
+def instance_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of every instance, `[M]`; of binary labels `[M, T]` the mean over those that are known."""
+    if labels.dim() == 1:
+        return F.cross_entropy(logits, labels, reduction="none")
+    known = labels.isfinite()
+    losses = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(), reduction="none")
+    return (losses * known).sum(1) / known.sum(1).clamp(min=1)
+
+
+def losses_at_nodes(task: Task, index: Tensor, losses: Tensor) -> Tensor:
+    """The losses `[M]` of the instances `index`, summed at the nodes that these are made of, `[N]`."""
+    if task.kind == "graph":
+        of_graph = losses.new_zeros(task.instances).index_copy_(0, index, losses)
+        return of_graph[task.graph.batch]
+    nodes = task.select(index).reshape(index.numel(), -1)
+    return losses.new_zeros(task.graph.num_nodes).index_add_(
+        0, nodes.flatten(), losses.repeat_interleave(nodes.size(1))
+    )
+
+
+def worst_deletion(
+    model: nn.Module, condition: Condition, rate: float, seed: int, queries: int = QUERIES
+) -> tuple[Condition, Corruption]:
+    """Delete the undirected edges around the tested instances that the model needs most.
+
+    An edge's worth is how much larger the loss at its two ends is without it than with it, on average over graphs
+    with half of the edges missing at random. So it is measured on the model as it is, whatever it does with edges, and
+    for all edges at once: what is far away averages out.
+
+    Args:
+        model: a trained model.
+        condition: whom it is tested on, and their graph.
+        rate: share of the edges with an end among the tested nodes.
+        seed: of the queries.
+        queries: how many.
+
+    Returns:
+        The condition on the damaged graph, and the damage.
+    """
+    task = condition.task
+    nodes, edges = touched_nodes(task, condition.index), plain(task.graph.edge_index)
+    pairs, pair_of_edge = undirected_pairs(edges, task.graph.num_nodes)
+    ends = torch.stack([pairs // task.graph.num_nodes, pairs % task.graph.num_nodes])
+    candidate = nodes[ends].any(0)
+    generator = torch.Generator().manual_seed(seed)
+    sums = torch.zeros(2, pairs.numel())  # of the losses at an edge's ends, where it is there and where it is not
+    counts = torch.zeros(2, pairs.numel())
+    labels = task.labels[condition.index]
+    for _ in range(queries):
+        missing = candidate & (torch.rand(pairs.numel(), generator=generator) < QUERY_RATE)
+        shown = task.with_graph(thinned(task.graph, missing[pair_of_edge]))
+        losses = instance_losses(predict(model, shown, condition.index), labels)
+        at_ends = losses_at_nodes(task, condition.index, losses)[ends].sum(0)
+        for row, chosen in enumerate((~missing, missing)):
+            sums[row] += at_ends * chosen
+            counts[row] += chosen
+    means = sums / counts.clamp(min=1)
+    worth = (means[1] - means[0]).masked_fill(~candidate | (counts == 0).any(0), -torch.inf)
+    candidates = int(candidate.sum())
+    budget = round(rate * candidates)
+    deleted = torch.zeros_like(candidate).index_fill_(0, worth.topk(budget).indices, True)
+    graph = thinned(task.graph, deleted[pair_of_edge])
+    met = Condition(f"{condition.name}, worst deletion {rate:g}", task.with_graph(graph), condition.index)
+    return met, corruption(graph, rate, budget, candidates)
+
+
+def worst_masking(
+    model: nn.Module, condition: Condition, rate: float, rounds: int = ROUNDS
+) -> tuple[Condition, Corruption]:
+    """Mask the features of the tested nodes that the model needs most, by the gradient of its loss.
+
+    To first order, masking an entry `x` changes the loss by `-x dL/dx`. A budget is a share of the entries that are
+    not zero, for the others cannot be masked; in each round a part of it is spent on the largest changes.
+
+    Args:
+        model: a trained model.
+        condition: whom it is tested on, and their graph.
+        rate: share of the tested nodes' entries that are not zero.
+        rounds: how many.
+
+    Returns:
+        The condition on the damaged graph, and the damage.
+    """
+    task = condition.task
+    nodes = touched_nodes(task, condition.index)
+    out = copy(task.graph)
+    out.x, out.node_type = node_features(task.graph).clone(), None
+    candidates = int((out.x[nodes] != 0).sum())
+    budget, labels = round(rate * candidates), task.labels[condition.index]
+    model.eval()
+    for number in range(rounds):
+        out.x.requires_grad_(True)
+        instances = None if task.kind == "graph" else task.select(condition.index)
+        logits = model(out, instances).logits
+        logits = logits[condition.index] if task.kind == "graph" else logits
+        (gradient,) = torch.autograd.grad(instance_losses(logits, labels).sum(), out.x)
+        out.x = out.x.detach()
+        change = (-out.x * gradient).masked_fill((out.x == 0) | ~nodes.unsqueeze(1), -torch.inf)
+        spend = (number + 1) * budget // rounds - number * budget // rounds
+        out.x.view(-1)[change.flatten().topk(spend).indices] = 0.0
+    met = Condition(f"{condition.name}, worst masking {rate:g}", task.with_graph(out), condition.index)
+    return met, corruption(out, rate, budget, candidates)
