@@ -44,3 +44,16 @@ def three_way_balance(stress: pd.DataFrame) -> pd.DataFrame:
         "corruption": stress[stress.kind.isin(list(CORRUPTIONS))].groupby(by_run, sort=False).score.mean(),
     }
     return pd.DataFrame(parts).reset_index()
+
+
+def not_dominated(frame: pd.DataFrame, columns: list[str]) -> pd.Series:
+    """Which rows no other row beats: at least as good in every column and better in one, `[n]` bool.
+
+    Args:
+        frame: one row per method.
+        columns: the larger, the better.
+    """
+    values = frame[columns].to_numpy()
+    as_good = (values[:, None] >= values[None]).all(-1)  # [n, n]: is the first at least as good as the second
+    beats = as_good & (values[:, None] > values[None]).any(-1)
+    return pd.Series(~beats.any(0), index=frame.index)

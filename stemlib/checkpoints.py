@@ -15,25 +15,46 @@ from torch import Tensor, nn
 from stemlib.atomic import write_atomically
 from stemlib.baselines import Baseline
 from stemlib.model import StemGNN
-from stemlib.presets import BaselineConfig, ModelConfig
+from stemlib.mowst import Mowst
+from stemlib.presets import BaselineConfig, ModelConfig, MowstConfig, ProbeConfig
+from stemlib.probe import Probe
 from stemlib.tasks import Task
 
 FORMAT = "stem-gnn-study model, version 1"
-FAMILIES = {"stem": (ModelConfig, StemGNN), "baseline": (BaselineConfig, Baseline)}
 SHAPE = ("in_width", "classes", "kind", "edge_width")
+# Of every kind of model: its settings, its class, and what of the task its class takes.
+FAMILIES = {
+    "stem": (ModelConfig, StemGNN, SHAPE),
+    "baseline": (BaselineConfig, Baseline, SHAPE),
+    "mowst": (MowstConfig, Mowst, (*SHAPE, "binary")),
+    "probe": (ProbeConfig, Probe, SHAPE),
+}
+AnyConfig = ModelConfig | BaselineConfig | MowstConfig | ProbeConfig
 
 
-def build(config: ModelConfig | BaselineConfig, task: Task) -> nn.Module:
+def family_of(config: AnyConfig) -> str:
+    """The name in `FAMILIES` of the models that have such settings."""
+    return next(name for name, (settings, *_) in FAMILIES.items() if type(config) is settings)
+
+
+def build(config: AnyConfig, task: Task) -> nn.Module:
     """A fresh model of the configuration's family that fits the task."""
-    network = StemGNN if isinstance(config, ModelConfig) else Baseline
-    return network(config, task.graph.x.size(1), task.outputs, task.kind, task.edge_width)
+    _, network, names = FAMILIES[family_of(config)]
+    shape = {
+        "in_width": task.graph.x.size(1),
+        "classes": task.outputs,
+        "kind": task.kind,
+        "edge_width": task.edge_width,
+        "binary": task.metric == "roc_auc",
+    }
+    return network(config, **{name: shape[name] for name in names})
 
 
 def save_model(model: nn.Module, folder: str | Path) -> None:
     """Write `model.safetensors`, then `model.json`: the settings, and the weights' checksum."""
-    family = "stem" if isinstance(model.config, ModelConfig) else "baseline"
+    family = family_of(model.config)
     settings = {"format": FORMAT, "family": family, "config": dataclasses.asdict(model.config)}
-    write_weights(model, settings | {name: getattr(model, name) for name in SHAPE}, folder)
+    write_weights(model, settings | {name: getattr(model, name) for name in FAMILIES[family][2]}, folder)
 
 
 def write_weights(module: nn.Module, settings: dict[str, Any], folder: str | Path) -> None:
@@ -55,8 +76,8 @@ def load_model(folder: str | Path) -> nn.Module:
     """
     settings, weights = read_settings(folder, FORMAT)
     try:
-        config, network = FAMILIES[settings["family"]]
-        model = network(config(**settings["config"]), **{name: settings[name] for name in SHAPE})
+        config, network, names = FAMILIES[settings["family"]]
+        model = network(config(**settings["config"]), **{name: settings[name] for name in names})
         model.load_state_dict(load_file(weights))
     except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{folder} does not hold a model of this version: {error}") from None

@@ -27,6 +27,7 @@ from stemlib.model import StemGNN, task_loss
 from stemlib.paths import RUNS
 from stemlib.presets import TrainConfig
 from stemlib.records import Record, read_record, run_key, write_record
+from stemlib.self_supervised_run import start_from_encoder
 from stemlib.shared_products import share_first_products
 from stemlib.tasks import Split, Task, score
 
@@ -59,7 +60,7 @@ def fit(
     """Train `model` in place and leave it in its best validation state, in evaluation mode.
 
     Args:
-        model: a `StemGNN` or a `Baseline`.
+        model: a `StemGNN`, or one of the baselines.
         task: what to learn.
         split: on whom; selection sees `val` only.
         train: how.
@@ -223,6 +224,9 @@ def run(experiment: str, task: Task, split_name: str, method: Method, seed: int)
         return record
     torch.manual_seed(seed)
     model = method.build(task)
+    before = 0.0
+    if method.pretext is not None:
+        before = start_from_encoder(model, task, method.pretext, seed, RUNS / "encoders", quiet())
     state_file = folder / "training.safetensors"
     progress = fit(
         model, task, split, method.train, seed, state_file, f"{task.name} {method.name} seed {seed}"
@@ -239,7 +243,7 @@ def run(experiment: str, task: Task, split_name: str, method: Method, seed: int)
         | {"test_best": progress.test_best},
         best_epoch=progress.best_epoch,
         epochs=progress.epoch,
-        seconds=progress.seconds,
+        seconds=before + progress.seconds,
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         parameters=sum(value.numel() for value in model.parameters() if value.requires_grad),
         data_checksum=task.checksum,

@@ -3,43 +3,67 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from stemlib.checkpoints import build
-from stemlib.presets import BaselineConfig, ModelConfig, Preset, TrainConfig, change
+from stemlib.checkpoints import AnyConfig, build
+from stemlib.presets import (
+    BaselineConfig,
+    BGRLConfig,
+    DGIConfig,
+    GraphMAEConfig,
+    ModelConfig,
+    MowstConfig,
+    Preset,
+    PretextConfig,
+    ProbeConfig,
+    TrainConfig,
+    change,
+)
 from stemlib.pretrained import from_pretrained, pretrained_settings
+from stemlib.settings import recorded
 from stemlib.tasks import Task
 
 
 @dataclass(frozen=True)
 class Method:
-    """A named model with its training; with `checkpoint`, a pretrained one's folder, it starts from there."""
+    """A named model with its training.
+
+    With `checkpoint`, a pretrained model's folder, it starts from there; with `pretext`, a probe's encoder is first
+    trained by that objective, without labels, on the task's own graph.
+    """
 
     name: str
-    model: ModelConfig | BaselineConfig
+    model: AnyConfig
     train: TrainConfig
     checkpoint: Path | None = None
+    pretext: PretextConfig | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
         """All settings as plain values: what a record stores and a run's key is made of.
 
-        A checkpoint counts by its weights' sha256, not by where it lies. Float32, the precision of all records
-        before there was a choice, is not named: those keep their keys.
+        A checkpoint counts by its weights' sha256, not by where it lies.
         """
-        settings = {"model": dataclasses.asdict(self.model), "train": dataclasses.asdict(self.train)}
-        if self.train.precision == "float32":
-            del settings["train"]["precision"]
-        if self.checkpoint is None:
-            return settings
-        return settings | {"checkpoint": pretrained_settings(self.checkpoint)["sha256"]}
+        settings = {"model": recorded(self.model), "train": recorded(self.train)}
+        if self.pretext is not None:
+            settings["pretext"] = dataclasses.asdict(self.pretext)
+        if self.checkpoint is not None:
+            settings["checkpoint"] = pretrained_settings(self.checkpoint)["sha256"]
+        return settings
+
+    @property
+    def dropouts(self) -> list[str]:
+        """Which dropouts the model has: a probe, whose head is its only layer, has no `input_dropout`."""
+        return [name for name in ("dropout", "input_dropout") if hasattr(self.model, name)]
 
     def build(self, task: Task) -> nn.Module:
-        """The model before training."""
+        """The model before any training, or from its checkpoint."""
         if self.checkpoint is None:
             return build(self.model, task)
         return from_pretrained(self.checkpoint, task, self.model)
@@ -80,6 +104,11 @@ def routed(preset: Preset) -> Method:
     return stem(preset, "routed", codebook="none")
 
 
+def tokens(preset: Preset) -> Method:
+    """Tokens without experts: a static GraphSAGE network and its codebooks, the form of GFT."""
+    return stem(preset, "tokens", routed="none")
+
+
 def reference(preset: Preset) -> Method:
     """The authors' form from scratch: their initialisation, codebook, frozen tokens and training."""
     model = ModelConfig(
@@ -93,19 +122,49 @@ def reference(preset: Preset) -> Method:
     return Method("reference", model, train)
 
 
-def baseline(preset: Preset, kind: str) -> Method:
-    """A PyG network under the same protocol: `mlp`, `gcn`, `sage`, `gat` or `gin`."""
-    return Method(kind, BaselineConfig(kind, hidden=preset.hidden), preset.train(lr=1e-2, weight_decay=0.5))
+def baseline(preset: Preset, kind: str, name: str = "", **changes: Any) -> Method:
+    """A network of `BaselineConfig` under the same protocol; `changes` name fields of it."""
+    model = BaselineConfig(kind, hidden=preset.hidden, **changes)
+    return Method(name or kind, model, preset.train(lr=1e-2, weight_decay=0.5))
+
+
+def mowst(preset: Preset) -> Method:
+    """A weak and a strong expert with a gate between them."""
+    return Method("mowst", MowstConfig(hidden=preset.hidden), preset.train(lr=1e-2, weight_decay=0.5))
+
+
+def probe(preset: Preset, pretext: PretextConfig, **changes: Any) -> Method:
+    """A linear head on an encoder that learnt without labels; `changes` name fields of `ProbeConfig`.
+
+    The encoder takes as many steps as the budget has epochs.
+    """
+    model = ProbeConfig(hidden=preset.hidden, **changes)
+    train = preset.train(lr=1e-2, weight_decay=1e-4)
+    return Method(pretext.objective, model, train, pretext=change(pretext, steps=preset.epochs))
+
+
+METHODS: dict[str, Callable[[Preset], Method]] = {
+    "stem": stem,
+    "routed": routed,
+    "static": static,
+    "tokens": tokens,
+    "reference": reference,
+    **{kind: partial(baseline, kind=kind) for kind in ("mlp", "gcn", "sage", "gat", "gin")},
+    "dropedge": partial(baseline, kind="gcn", name="dropedge", edge_dropout=0.5),
+    "softmedian": partial(baseline, kind="softmedian", temperature=0.2),
+    "mowst": mowst,
+    "dgi": partial(probe, pretext=DGIConfig(), layers=1),
+    "bgrl": partial(probe, pretext=BGRLConfig(), norm="batch"),
+    "graphmae": partial(probe, pretext=GraphMAEConfig(), encoder="gat"),
+}
 
 
 def named(preset: Preset, *names: str) -> list[Method]:
-    """Methods by name.
+    """Methods of `METHODS` by name.
 
     Raises:
         ValueError: an unknown name, with the known ones.
     """
-    known = {"stem": stem, "routed": routed, "static": static, "reference": reference}
-    plain = ("mlp", "gcn", "sage", "gat", "gin")
-    if unknown := [name for name in names if name not in known and name not in plain]:
-        raise ValueError(f"unknown methods {unknown}; there are {', '.join([*known, *plain])}")
-    return [known[name](preset) if name in known else baseline(preset, name) for name in names]
+    if unknown := [name for name in names if name not in METHODS]:
+        raise ValueError(f"unknown methods {unknown}; there are {', '.join(METHODS)}")
+    return [METHODS[name](preset) for name in names]

@@ -8,37 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar
+
+from stemlib.settings import Settings, bounded
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Base of all configurations: a wrong type, choice or range is refused when the object is made."""
-
-    def __post_init__(self) -> None:
-        hints = get_type_hints(type(self))
-        for item in dataclasses.fields(self):
-            value, hint = getattr(self, item.name), hints[item.name]
-            if get_origin(hint) is Literal:
-                if value not in get_args(hint):
-                    raise ValueError(f"{item.name} must be one of {', '.join(get_args(hint))}; got {value!r}")
-                continue
-            types = get_args(hint) or (hint,)
-            if type(value) not in (*types, int if float in types else None):
-                names = " or ".join(kind.__name__ for kind in types)
-                raise ValueError(
-                    f"{item.name} must be of type {names}, got {value!r} ({type(value).__name__})"
-                )
-            low, high = item.metadata.get("low", 0), item.metadata.get("high", float("inf"))
-            if isinstance(value, int | float) and not low <= value <= high:
-                raise ValueError(f"{item.name} must lie in {low:g}..{high:g}, got {value}")
-
-
-def bounded(default: Any, low: float = 0, high: float = float("inf")) -> Any:
-    """A field with a range."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high})
 
 
 @dataclass(frozen=True)
@@ -66,14 +40,95 @@ class ModelConfig(Settings):
 
 @dataclass(frozen=True)
 class BaselineConfig(Settings):
-    """A plain network from PyTorch Geometric."""
+    """A plain network from PyTorch Geometric; `softmedian` is `stemlib.robust`'s."""
 
-    kind: Literal["mlp", "gcn", "sage", "gat", "gin"] = "gcn"
+    kind: Literal["mlp", "gcn", "sage", "gat", "gin", "softmedian"] = "gcn"
     hidden: int = bounded(128, 1)
     layers: int = bounded(2, 1)
     input_dropout: float = bounded(0.5, 0, 0.99)
     dropout: float = bounded(0.5, 0, 0.99)
     pool: Literal["mean", "sum", "max"] = "mean"
+    heads: int = bounded(1, 1, 64, later=True)  # of a GAT; they share the hidden units
+    edge_dropout: float = bounded(0.0, 0, 0.99, later=True)  # DropEdge: share missing in a step
+    temperature: float = bounded(1.0, 1e-9, later=True)  # of the soft median; a high one gives the mean
+
+
+@dataclass(frozen=True)
+class MowstConfig(Settings):
+    """A weak and a strong expert, and a gate that knows how sure the weak one is; see `stemlib.mowst`."""
+
+    strong: Literal["gcn", "sage", "gat", "gin"] = "gcn"  # the weak one is an MLP
+    hidden: int = bounded(128, 1)
+    layers: int = bounded(2, 1)
+    gate_hidden: int = bounded(16, 1)
+    input_dropout: float = bounded(0.5, 0, 0.99)
+    dropout: float = bounded(0.5, 0, 0.99)
+    pool: Literal["mean", "sum", "max"] = "mean"
+
+
+@dataclass(frozen=True)
+class ProbeConfig(Settings):
+    """A frozen encoder, trained without labels, and a linear head on it; see `stemlib.probe`."""
+
+    encoder: Literal["gcn", "gat"] = "gcn"
+    hidden: int = bounded(128, 1)
+    layers: int = bounded(2, 1)
+    heads: int = bounded(4, 1, 64)  # of a GAT encoder; they share the hidden units
+    norm: Literal["none", "batch"] = "none"
+    dropout: float = bounded(0.0, 0, 0.99)  # of the embeddings, before the head
+    pool: Literal["mean", "sum", "max"] = "mean"
+
+
+@dataclass(frozen=True)
+class PretextConfig(Settings):
+    """What the ways to train an encoder without labels share: the optimiser is Adam, or AdamW if `decoupled`."""
+
+    steps: int = bounded(300, 1)
+    batch_size: int = bounded(128, 1)  # graphs per step of a graph task; other tasks show their whole graph
+    lr: float = bounded(1e-3, 1e-9)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: float = bounded(0.0, 0, 1)  # share of the steps in which the rate rises
+    weight_decay: float = 0.0
+    decoupled: bool = False
+
+
+@dataclass(frozen=True)
+class DGIConfig(PretextConfig):
+    """Deep Graph Infomax; see `stemlib.self_supervised.Infomax`."""
+
+    objective: Literal["dgi"] = "dgi"
+
+
+@dataclass(frozen=True)
+class BGRLConfig(PretextConfig):
+    """Bootstrapped graph latents, two views of a graph; see `stemlib.self_supervised.Bootstrap`."""
+
+    objective: Literal["bgrl"] = "bgrl"
+    lr: float = bounded(5e-4, 1e-9)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup: float = bounded(0.1, 0, 1)
+    weight_decay: float = 1e-5
+    decoupled: bool = True
+    momentum: float = bounded(0.99, 0, 1)  # the share of itself that the target keeps in the first step
+    predictor: int = bounded(512, 1)  # hidden units
+    first_feature_dropout: float = bounded(0.3, 0, 0.99)
+    first_edge_dropout: float = bounded(0.2, 0, 0.99)
+    second_feature_dropout: float = bounded(0.4, 0, 0.99)
+    second_edge_dropout: float = bounded(0.4, 0, 0.99)
+
+
+@dataclass(frozen=True)
+class GraphMAEConfig(PretextConfig):
+    """Masked features, reconstructed; see `stemlib.self_supervised.MaskedAutoencoder`."""
+
+    objective: Literal["graphmae"] = "graphmae"
+    schedule: Literal["constant", "cosine"] = "cosine"
+    weight_decay: float = 2e-4
+    mask_rate: float = bounded(0.5, 0, 1)  # of the nodes
+    replace_rate: float = bounded(0.05, 0, 1)  # of the masked: they get another node's features, not the mask
+    gamma: float = bounded(3.0, 1)  # power of the cosine error
+    dropout: float = bounded(0.2, 0, 0.99)  # before every layer of encoder and decoder
+    attention_dropout: float = bounded(0.1, 0, 0.99)
 
 
 @dataclass(frozen=True)
@@ -92,7 +147,7 @@ class TrainConfig(Settings):
     commitment: float = 0.0  # times the distance of queries and codes; 0 in the reference's fine-tuning
     orthogonality: float = 0.0  # times the codebooks' orthogonality term
     freeze_tokens: bool = False  # True: token projection and codes stay as they are, as in the reference
-    precision: Literal["float32", "bf16"] = "float32"  # of the products of a StemGNN's encoder
+    precision: Literal["float32", "bf16"] = bounded("float32", later=True)  # of a StemGNN encoder's products
 
 
 @dataclass(frozen=True)
@@ -134,17 +189,22 @@ class Preset(Settings):
     nodes: int
     pretrain_steps: int = 0  # 0: the reference's 50 epochs
     pretrain_lr: float = 1e-4  # the reference's; a tenth of its steps or less need a higher one
+    pretrain_edge: float = 0.01  # the reference's; for the other presets' see stemlib.pretrain_variants
+    pretrain_feature_dropout: float = 0.2  # the reference's
 
     def train(self, **settings: Any) -> TrainConfig:
         return TrainConfig(**{"epochs": self.epochs, "patience": self.patience, **settings})
 
     def pretrain(self, **settings: Any) -> PretrainConfig:
-        return PretrainConfig(**{"steps": self.pretrain_steps, "lr": self.pretrain_lr, **settings})
+        own = {name: getattr(self, f"pretrain_{name}") for name in ("steps", "lr", "edge", "feature_dropout")}
+        return PretrainConfig(**own | settings)
 
+
+OURS = {"pretrain_edge": 5.0, "pretrain_feature_dropout": 0.6}
 
 PRESETS = {
     "smoke": Preset(
-        "smoke", hidden=32, epochs=100, patience=50, seeds=2, nodes=2000, pretrain_steps=100, pretrain_lr=5e-3
+        "smoke", hidden=32, epochs=100, patience=50, seeds=2, nodes=2000, pretrain_steps=100, pretrain_lr=5e-3, **OURS
     ),
     "laptop": Preset(
         "laptop",
@@ -155,6 +215,7 @@ PRESETS = {
         nodes=10000,
         pretrain_steps=8000,
         pretrain_lr=1e-3,
+        **OURS,
     ),
     "paper": Preset("paper", hidden=768, epochs=1000, patience=200, seeds=10, nodes=100000),
 }

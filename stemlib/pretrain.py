@@ -1,6 +1,6 @@
 """Pretraining on a pool of graphs: one loop for a CPU, a GPU and several processes, interruptible at any point.
 
-    python -m stemlib.pretrain --preset laptop
+    python -m stemlib.pretrain --preset laptop --release laptop
     torchrun --nproc-per-node 4 -m stemlib.pretrain --preset paper --device cuda
 
 A step's random numbers follow from seed, step and process, so that a killed run, which continues at its last saved
@@ -14,24 +14,27 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from tqdm.auto import tqdm
 
 from stemlib import processes
 from stemlib.atomic import write_atomically
 from stemlib.finetune import quiet
-from stemlib.paths import RUNS
+from stemlib.paths import DATA, RUNS
 from stemlib.pool import Pool, load_pool
 from stemlib.presets import PRESETS, ModelConfig, PretrainConfig, change, preset
 from stemlib.pretrain_run import Run
 from stemlib.pretrained import save_pretrained
-from stemlib.records import installed_versions, run_key
+from stemlib.records import installed_versions, run_key, save_results
 
 SECONDS_BETWEEN_STATES = 15.0
+POINTS = 40  # of a released run's curves
 
 
 def pretraining_folder(pool: Pool, model: ModelConfig, config: PretrainConfig, seed: int) -> Path:
@@ -110,6 +113,27 @@ def _finish(run: Run, folder: Path) -> None:
     save_pretrained(run.student.network, folder, about)
 
 
+def release(folder: Path, name: str) -> Path:
+    """Put a finished run where notebooks start from it: `data/checkpoints/<name>`, a few MB.
+
+    Its tables go to `data/results/05_<name>-<table>.csv`, thinned to `POINTS` points along the run: losses as means of
+    every data set over a stretch of steps, token usage and expert load as they were at its end.
+    """
+    target = DATA / "checkpoints" / name
+    for file in ("model.safetensors", "model.json"):
+        with write_atomically(target / file) as temporary:
+            shutil.copyfile(folder / file, temporary)
+    losses = pd.read_csv(folder / "losses.csv")
+    stretch = max(1, len(losses) // POINTS)
+    losses["step"] = (losses.step // stretch + 1) * stretch
+    save_results(losses.groupby(["step", "data_set"], sort=False, as_index=False).mean(), f"05_{name}-losses")
+    for table in ("tokens", "experts"):
+        frame = pd.read_csv(folder / f"{table}.csv")
+        windows = frame.step.unique()[:: -max(1, frame.step.nunique() // POINTS)]  # the last one among them
+        save_results(frame[frame.step.isin(windows)], f"05_{name}-{table}")
+    return target
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -122,6 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     add("--seed", type=int, default=0)
     add("--steps", type=int, help="instead of the preset's number")
+    add("--release", metavar="NAME", help="put the checkpoint into data/checkpoints/NAME, its tables into data/results")
     for name in ("codebook", "schedule", "precision"):
         add(f"--{name}", help=f"see `{name}` in stemlib/presets.py")
     options = parser.parse_args(arguments)
@@ -139,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with processes.joined(options.device):
         folder = pretrain(pool, model, config, options.seed, options.device)
         if processes.rank() == 0:
-            print(folder)
+            print(release(folder, options.release) if options.release else folder)
     return 0
 
 

@@ -79,7 +79,7 @@ class Protocol:
             replace(
                 base,
                 train=change(base.train, lr=settings.lr, weight_decay=settings.weight_decay, **budget),
-                model=change(base.model, dropout=settings.dropout, input_dropout=settings.dropout),
+                model=change(base.model, **dict.fromkeys(base.dropouts, settings.dropout)),
             )
             for settings in self.candidates
         ]
@@ -100,9 +100,9 @@ PROTOCOLS: dict[str, Protocol] = {
     **_each("cora", "draw-{}", 10, public=3),
     **_each("pubmed", "draw-{}", 10, **MEDIUM),
     **_each("wikics", "fixed-{}", 3, **MEDIUM),
-    **_each("ogbn-arxiv ogbn-arxiv-predictions", "time", 3, candidates=MANY_LABELS, epochs=80, patience=15),
+    **_each("ogbn-arxiv ogbn-arxiv-predictions", "time", 3, candidates=MANY_LABELS, epochs=60, patience=12),
     **_each("wn18rr", "given", 3, width=128, batch_size=8192, **LARGE),
-    **_each("fb15k237", "given", 3, width=128, batch_size=16384, **LARGE | {"epochs": 15, "patience": 5}),
+    **_each("fb15k237", "given", 3, width=128, batch_size=16384, **LARGE | {"epochs": 10, "patience": 5}),
     **_each("hiv pcba", "scaffold", 3, **MOLECULES, **LARGE),
     **_each("cornell texas wisconsin", "fixed-{}", 5, **MEDIUM),
     **_each("citeseer cora-ml amazon-computers amazon-photo dblp", "draw-{}", 3, **MEDIUM),
@@ -111,7 +111,7 @@ PROTOCOLS: dict[str, Protocol] = {
     **_each("chameleon squirrel minesweeper tolokers actor", "fixed-{}", 3, **MEDIUM),
     **_each("sider clintox bace bbbp", "scaffold", 3, width=128, batch_size=32, candidates=TWO, epochs=30, patience=8),
     **_each("tox21 toxcast", "scaffold", 3, **MOLECULES, **LARGE),
-    **_each("muv", "scaffold", 3, **MOLECULES, **LARGE | {"epochs": 6}),
+    **_each("muv", "scaffold", 3, **MOLECULES, **LARGE | {"epochs": 4}),
 }
 
 

@@ -9,7 +9,7 @@ import torch
 from run_samples import method
 from samples import node_task
 
-from stemlib.balance import clean_scores, three_way_balance
+from stemlib.balance import clean_scores, not_dominated, three_way_balance
 from stemlib.tasks import Split
 
 
@@ -39,3 +39,11 @@ def test_clean_scores_are_of_the_public_split_and_of_half_of_the_labels(runs: Pa
     assert table.groupby("split").size().to_dict() == {"public": 4, "50-25-25": 4}
     assert table[["model", "seed"]].drop_duplicates().values.tolist() == [["a", 0], ["b", 0], ["a", 1], ["b", 1]]
     assert table.test.between(0, 100).all()
+
+
+def test_a_method_is_dominated_by_one_that_is_nowhere_worse_and_somewhere_better() -> None:
+    rows = {"best fit": (9, 1), "best shift": (1, 9), "between": (5, 5), "worse": (5, 4), "equal": (5, 5)}
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=["fit", "shift"])
+    kept = not_dominated(frame, ["fit", "shift"])
+    assert kept.index[kept].tolist() == ["best fit", "best shift", "between", "equal"]
+    assert not_dominated(frame, ["fit"]).sum() == 1

@@ -7,7 +7,21 @@ from typing import Any
 
 import pytest
 
-from stemlib.presets import PRESETS, BaselineConfig, ModelConfig, Preset, TrainConfig, change, preset
+from stemlib.presets import (
+    PRESETS,
+    BaselineConfig,
+    BGRLConfig,
+    DGIConfig,
+    GraphMAEConfig,
+    ModelConfig,
+    MowstConfig,
+    Preset,
+    ProbeConfig,
+    TrainConfig,
+    change,
+    preset,
+)
+from stemlib.settings import recorded
 
 
 def test_presets_are_found_by_name_and_grow() -> None:
@@ -41,6 +55,13 @@ def test_change_copies_and_refuses_unknown_names() -> None:
         change(config, experts=0)
 
 
+def test_a_later_setting_is_recorded_only_where_it_is_not_the_default() -> None:
+    assert "heads" not in recorded(BaselineConfig("gat"))
+    assert recorded(BaselineConfig("gat", heads=8)) == recorded(BaselineConfig("gat")) | {"heads": 8}
+    assert recorded(TrainConfig(precision="bf16")) == recorded(TrainConfig()) | {"precision": "bf16"}
+    assert recorded(ModelConfig()) == dataclasses.asdict(ModelConfig())
+
+
 def test_settings_cannot_be_altered() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         ModelConfig().hidden = 3
@@ -70,6 +91,15 @@ def test_settings_cannot_be_altered() -> None:
         (ModelConfig, "routed_edge_features", "no", "routed_edge_features must be of type bool"),
         (BaselineConfig, "kind", "transformer", "kind must be one of mlp, gcn, sage, gat, gin"),
         (BaselineConfig, "input_dropout", -0.1, "input_dropout must lie in 0..0.99"),
+        (BaselineConfig, "heads", 0, "heads must lie in 1..64, got 0"),
+        (BaselineConfig, "edge_dropout", 1.0, "edge_dropout must lie in 0..0.99"),
+        (BaselineConfig, "temperature", 0.0, "temperature must lie in 1e-09..inf"),
+        (MowstConfig, "strong", "mlp", "strong must be one of gcn, sage, gat, gin; got 'mlp'"),
+        (ProbeConfig, "encoder", "gin", "encoder must be one of gcn, gat; got 'gin'"),
+        (DGIConfig, "steps", 0, "steps must lie in 1..inf, got 0"),
+        (BGRLConfig, "momentum", 1.1, "momentum must lie in 0..1, got 1.1"),
+        (GraphMAEConfig, "mask_rate", -0.1, "mask_rate must lie in 0..1"),
+        (GraphMAEConfig, "gamma", 0.5, "gamma must lie in 1..inf, got 0.5"),
         (TrainConfig, "lr", 0, "lr must lie in 1e-09..inf"),
         (TrainConfig, "lr", float("nan"), "lr must lie in 1e-09..inf, got nan"),
         (TrainConfig, "lr", "fast", "lr must be of type float"),

@@ -9,10 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from pretrain_samples import CONFIG, MODEL, config, tables, tiny_pool, weights
+from pretrain_samples import CONFIG, MODEL, checkpoint, config, tables, tiny_pool, weights
 from run_samples import equal
 
 from stemlib import pretrain as pretraining
+from stemlib import records
 from stemlib.pool import Pool
 from stemlib.pretrain_run import Run
 from stemlib.pretrained import pretrained_settings
@@ -131,3 +132,24 @@ def test_the_command_line_says_what_is_wrong(
     with pytest.raises(SystemExit):
         pretraining.main(["--data", "built-in", *words.split()])
     assert message in capsys.readouterr().err
+
+
+def test_a_released_run_is_the_same_checkpoint_with_thinned_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = checkpoint(tmp_path / "runs", steps=9)
+    for module in (pretraining, records):
+        monkeypatch.setattr(module, "DATA", tmp_path)
+    monkeypatch.setattr(pretraining, "POINTS", 3)
+    target = pretraining.release(folder, "small")
+    assert target == tmp_path / "checkpoints/small"
+    assert equal(weights(target), weights(folder))
+    whole, thinned = pd.read_csv(folder / "losses.csv"), records.read_results("05_small-losses")
+    assert thinned.step.unique().tolist() == [3, 6, 9]
+    first = whole[whole.step < 3].groupby("data_set").feature.mean()
+    found = thinned[thinned.step == 3].set_index("data_set").feature
+    assert found.to_dict() == pytest.approx(first.to_dict(), abs=1e-4)
+    for table in ("tokens", "experts"):
+        kept = records.read_results(f"05_small-{table}")
+        assert kept.step.max() == 8
+        assert set(kept.step) <= {2, 5, 8}

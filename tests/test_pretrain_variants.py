@@ -1,0 +1,75 @@
+"""Variants of pretraining: one change each, the same for everybody, on the pool that they name."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pretrain_samples import tiny_pool
+
+from stemlib import pretrain as pretraining
+from stemlib import pretrain_variants
+from stemlib.presets import Preset, PretrainConfig, preset
+from stemlib.pretrain_variants import VARIANTS, in_numbers, pretrained_variant, variant
+
+SIZES = {"hidden": 6, "epochs": 3, "patience": 3, "seeds": 1, "nodes": 80}
+TINY = Preset("tiny", **SIZES, pretrain_steps=8, pretrain_edge=3.0, pretrain_feature_dropout=0.4)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
+    calls = []
+    monkeypatch.setattr(pretrain_variants, "pretrain", lambda *given: calls.append(given) or Path("there"))
+    return calls
+
+
+def changed(one: object, other: object) -> set[str]:
+    return {f.name for f in dataclasses.fields(one) if getattr(one, f.name) != getattr(other, f.name)}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_differs_from_the_usual_way_in_what_it_says(name: str, asked: list[tuple]) -> None:
+    for each in ("usual", name):
+        assert pretrained_variant(each, tiny_pool(), TINY, "tiny", seed=3) == Path("there")
+    (usual_pool, usual_model, usual_config, _), (pool, model, config, seed) = asked
+    assert changed(model, usual_model) == set(VARIANTS[name].model)
+    assert changed(config, usual_config) == set(VARIANTS[name].config)
+    assert (usual_config.steps, usual_config.edge, seed) == (2, 3.0, 3)
+    names = {"all": usual_pool.names, "own": ["tiny"], "others": ["tiny-links", "tiny-graphs"]}
+    assert pool.names == names[VARIANTS[name].pool]
+
+
+def test_the_reference_s_weights_are_the_defaults_and_the_paper_preset_has_them() -> None:
+    for name, value in pretrain_variants.REFERENCE.items():
+        assert getattr(PretrainConfig(), name) == value == getattr(preset("paper").pretrain(), name)
+        assert getattr(preset("laptop").pretrain(), name) == getattr(preset("smoke").pretrain(), name) != value
+
+
+def test_unknown_variants_and_data_sets_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown variant 'bold'; there are usual, reference, "):
+        variant("bold")
+    for name in ("own", "others"):
+        with pytest.raises(ValueError, match=r"of one data set of the pool \(tiny, .*-graphs\), got 'cora'"):
+            pretrained_variant(name, tiny_pool(), TINY, "cora")
+
+
+def test_a_variant_trains_and_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretraining, "RUNS", tmp_path)
+    small = dataclasses.replace(TINY, pretrain_steps=4)
+    folder = pretrained_variant("learnable-codebook", tiny_pool(), small)
+    assert (folder / "model.json").is_file()
+    monkeypatch.setattr(pretraining, "Run", None)
+    assert pretrained_variant("learnable-codebook", tiny_pool(), small) == folder
+
+
+def test_a_run_in_a_few_numbers(tmp_path: Path) -> None:
+    losses = {"step": range(20), "data_set": ["a", "b"] * 10, "feature": [9.0] * 16 + [1.0, 3.0] * 2}
+    pd.DataFrame(losses).to_csv(tmp_path / "losses.csv")
+    usage = pd.DataFrame({"step": [9, 9, 19, 19], "head": [0, 1] * 2, "perplexity": [1, 1, 4, 6], "dead": [7, 7, 0, 3]})
+    usage.to_csv(tmp_path / "tokens.csv")
+    load = {"step": [9, 19, 19], "data_set": ["a", "a", "b"], "layer": [0, 0, 0], "largest": [0.9, 0.4, 0.6]}
+    pd.DataFrame(load).to_csv(tmp_path / "experts.csv")
+    found = in_numbers(tmp_path)
+    assert found == {"feature": 2.0, "perplexity": 5.0, "dead": 1.5, "largest share": 0.6}
