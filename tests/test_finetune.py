@@ -6,20 +6,19 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
 from run_samples import TRAIN, equal, history, method, untimed, weights
-from samples import TASKS, graph_task, node_task, small_baseline, small_model
+from samples import TASKS, node_task, small_baseline, small_model
 from torch import nn
 
-from stemlib import evaluation, experts, finetune, messages
+from stemlib import finetune
 from stemlib.checkpoints import build
-from stemlib.evaluation import evaluate, predict
+from stemlib.evaluation import evaluate
 from stemlib.finetune import fit, run, run_folder, trained_model
 from stemlib.methods import Method
-from stemlib.tasks import Task, score
+from stemlib.tasks import Task
 
 
 @pytest.mark.parametrize("batch_size", [0, 7])
@@ -196,35 +195,6 @@ def test_something_is_learnt(kind: str, runs: Path) -> None:
         assert history(task, what)["loss"].iloc[-1] < history(task, what)["loss"].iloc[0]
 
 
-def test_predictions_are_those_of_evaluation_mode_and_leave_the_mode_alone(task: Task) -> None:
-    model = build(small_model(dropout=0.5, input_dropout=0.5), task).train()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    logits = predict(model, task)
-    assert logits.shape == (task.instances, task.outputs)
-    assert torch.equal(predict(model, task), logits)
-    assert model.training
-    assert not logits.requires_grad
-    assert equal(before, model.state_dict())
-    index = torch.tensor([4, 1])
-    torch.testing.assert_close(predict(model, task, index), logits[index], atol=1e-5, rtol=0)
-
-
-def test_many_graphs_are_predicted_in_several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = graph_task()
-    model = build(small_model(), task)
-    whole = predict(model, task)
-    monkeypatch.setattr(evaluation, "EVALUATION_BATCH", 5)
-    torch.testing.assert_close(predict(model, task), whole, atol=1e-5, rtol=0)
-
-
-def test_evaluation_scores_each_part(task: Task) -> None:
-    model, split = build(small_model(), task), task.split("random")
-    scores = evaluate(model, task, split, parts=["test", "val"])
-    assert list(scores) == ["test", "val"]
-    assert scores["test"] == pytest.approx(score(predict(model, task, split.test), task.labels[split.test]))
-    assert list(evaluate(model, task, split)) == ["train", "val", "test"]
-
-
 def test_a_model_that_diverges_is_stopped_and_leaves_no_record(runs: Path) -> None:
     task, what = node_task(), method(lr=1e30)
     with pytest.raises(
@@ -275,48 +245,3 @@ def test_fit_trains_in_place_and_ends_in_evaluation_mode() -> None:
     assert not model.training
     assert not torch.equal(model.head.linear.weight, before)
     assert equal(model.state_dict(), progress.weights)
-
-
-@pytest.mark.parametrize("settings", [{}, {"routed": "last"}, {"routed": "none", "codebook": "none"}])
-def test_bf16_trains_to_nearly_the_same_losses(
-    task: Task, settings: dict[str, object], runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    losses, means = {}, []
-    read = messages.neighbour_mean
-    monkeypatch.setattr(experts, "neighbour_mean", lambda x, edges: means.append(x.dtype) or read(x, edges))
-    for precision in ("float32", "bf16"):
-        what = method(precision=precision, dropout=0.0, **settings)
-        record = run("t", task, "random", what, 0)
-        losses[precision] = history(task, what)[["loss", "val_loss"]].to_numpy()
-        assert all(value.dtype == torch.float for value in weights(task, what).values() if value.is_floating_point())
-        model = trained_model("t", task, "random", what, 0)
-        again = evaluate(model, task, task.split("random"), precision=precision)
-        assert again == {part: record.metrics[part] for part in again}
-    assert np.isfinite(losses["bf16"]).all()
-    assert losses["bf16"][0] == pytest.approx(losses["float32"][0], rel=0.05)
-    assert (losses["bf16"] != losses["float32"]).any()
-    assert set(means) <= {torch.float}
-
-
-def test_bf16_leaves_gates_states_and_tokens_in_float32() -> None:
-    task = node_task()
-    model = build(small_model(), task).eval()
-    with torch.autocast("cpu", torch.bfloat16):
-        output = model(task.graph, torch.arange(9))
-    output.logits.sum().backward()
-    kept = [output.logits, output.embedding, output.tokens.queries, *output.encoding.gates, *output.encoding.inputs]
-    assert {value.dtype for value in kept} == {torch.float}
-    assert all(value.grad.dtype == torch.float for value in model.parameters() if value.grad is not None)
-    exact = model(task.graph, torch.arange(9)).embedding
-    assert 1e-5 < (output.embedding - exact).abs().max() / exact.abs().max() < 0.05
-
-
-def test_float32_runs_have_the_keys_they_had_before_there_was_a_choice() -> None:
-    assert "precision" not in method().settings["train"]
-    assert method(precision="bf16").settings["train"]["precision"] == "bf16"
-
-
-def test_bf16_is_refused_where_it_would_do_nothing() -> None:
-    task = node_task()
-    with pytest.raises(ValueError, match="precision='bf16' is of a StemGNN's encoder; train Baseline in float32"):
-        fit(build(small_baseline("gcn"), task), task, task.split("random"), replace(TRAIN, precision="bf16"), 0)
