@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import few
+from samples import EXACT, few
 
 from stemlib.layers import Dropout, RoutedSAGE
 from stemlib.messages import neighbour_mean
