@@ -22,6 +22,7 @@ import pandas as pd
 from stemlib.atomic import write_atomically
 from stemlib.paths import DATA, ROOT, RUNS, grid_run_folder
 
+LONGEST_CSV = 5000  # rows of a kept table
 PACKAGES = ("torch", "torch_geometric", "numpy", "scikit-learn")
 
 
@@ -155,10 +156,18 @@ def save_run(metrics: pd.DataFrame, history: pd.DataFrame | None = None) -> None
 
 
 def save_results(frame: pd.DataFrame, name: str) -> Path:
-    """Keep a table in compact form under `data/results/`, where notebooks and readers find it without running."""
-    path = DATA / "results" / f"{name}.csv"
+    """Keep a table under `data/results/`, where notebooks and readers find it without running: CSV, four decimals.
+
+    A long table is kept as `<name>.parquet` instead: a tenth of the size.
+    """
+    long = len(frame) > LONGEST_CSV
+    path = DATA / "results" / f"{name}.{'parquet' if long else 'csv'}"
     with write_atomically(path) as temporary:
-        frame.to_csv(temporary, index=False, float_format="%.4f")
+        if long:
+            frame.to_parquet(temporary, index=False)
+        else:
+            frame.to_csv(temporary, index=False, float_format="%.4f")
+    path.with_suffix(".csv" if long else ".parquet").unlink(missing_ok=True)  # an earlier one, of another length
     return path
 
 
@@ -169,6 +178,8 @@ def read_results(name: str) -> pd.DataFrame:
         FileNotFoundError: there is none of that name.
     """
     path = DATA / "results" / f"{name}.csv"
+    if path.with_suffix(".parquet").is_file():
+        return pd.read_parquet(path.with_suffix(".parquet"))
     if not path.is_file():
         raise FileNotFoundError(f"no results {name!r} in {path.parent}; run the notebook that makes them")
     return pd.read_csv(path)

@@ -122,6 +122,12 @@ def test_results_are_kept_and_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     frame = pd.DataFrame({"model": ["stem", "gcn"], "test": [81.23456, 80.0]})
     assert save_results(frame, "cora") == tmp_path / "results" / "cora.csv"
     pd.testing.assert_frame_equal(read_results("cora"), frame.round(4))
+    long = pd.concat([frame] * records.LONGEST_CSV, ignore_index=True)
+    assert save_results(long, "cora") == tmp_path / "results" / "cora.parquet"
+    pd.testing.assert_frame_equal(read_results("cora"), long)
+    assert [file.name for file in (tmp_path / "results").iterdir()] == ["cora.parquet"]
+    save_results(frame, "cora")
+    pd.testing.assert_frame_equal(read_results("cora"), frame.round(4))
     with pytest.raises(
         FileNotFoundError, match=r"no results 'citeseer' .*; run the notebook that makes them"
     ):

@@ -1,0 +1,75 @@
+"""Tables from records: one score per demand, comparisons within a task, and what counts as a win."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from stemlib.paper_tables import claim_table, comparisons, demand_scores, score_table
+
+KINDS = [
+    ("clean", 0.0, 90.0), ("shift", 0.0, 80.0), ("shift", 0.0, 60.0), ("masked", 0.2, 70.0), ("masked", 0.8, 50.0),
+    ("deleted", 0.2, 40.0), ("shift, masked", 0.4, 30.0), ("shift, deleted", 0.4, 10.0),
+]  # fmt: skip
+
+
+def stress(**gains: float) -> pd.DataFrame:
+    """Two tasks, two covariates, five seeds; a method's scores are KINDS' plus its gain plus a little of its own."""
+    frame = pd.DataFrame(KINDS, columns=["kind", "rate", "score"])
+    noise = np.random.default_rng(0)
+    return pd.concat(
+        frame.assign(
+            task=task, covariate=covariate, method=method, seed=seed, score=frame.score + gain + 0.1 * noise.normal()
+        )
+        for task in ("one", "two")
+        for covariate in ("degree", "homophily")
+        for method, gain in gains.items()
+        for seed in range(5)
+    )
+
+
+def test_a_run_has_one_score_for_each_demand() -> None:
+    rows = stress(stem=0.0)
+    found = demand_scores(rows[(rows.task == "one") & (rows.seed == 2)])
+    table = found.pivot(index="demand", columns="covariate", values="score").round(0)
+    assert table["degree"].dropna().to_dict() == {
+        "clean": 90, "degree shift": 60, "masked": 60, "deleted": 40, "shifted and damaged": 20,
+    }  # fmt: skip
+    assert table.loc["homophily shift"].isna().tolist() == [True, False]
+
+
+def test_a_bucket_without_a_score_leaves_no_row() -> None:
+    rows = stress(stem=0.0).assign(score=lambda frame: frame.score.where(frame.kind != "masked"))
+    assert "masked" not in set(demand_scores(rows).demand)
+
+
+def test_ours_wins_where_it_is_surely_better_than_the_strongest_other() -> None:
+    compared = comparisons(demand_scores(stress(stem=2.0, weak=-5.0, strong=0.0)))
+    assert set(compared.strongest) == {"strong"}
+    assert compared.difference.between(1.7, 2.3).all()
+    claims = claim_table(compared)
+    assert claims.loc["better under degree shift", ["comparisons", "wins", "loses"]].tolist() == [2, 2, 0]
+    assert claims.loc["competitive when clean", "comparisons"] == 4
+    assert (claims.low <= claims.difference).all()
+    worse = claim_table(comparisons(demand_scores(stress(stem=0.0, strong=2.0))))
+    assert worse.loc["better under masked features", ["wins", "loses"]].tolist() == [0, 4]
+    equal = claim_table(comparisons(demand_scores(stress(stem=0.0, strong=0.0))))
+    assert equal[["wins", "loses"]].to_numpy().sum() == 0
+
+
+def test_only_tasks_with_ours_and_another_are_compared() -> None:
+    rows = demand_scores(stress(stem=1.0, gcn=0.0))
+    rows = rows[~((rows.task == "two") & (rows.method == "stem"))]
+    assert set(comparisons(rows).task) == {"one"}
+
+
+def test_a_table_marks_sure_differences_and_no_others() -> None:
+    demands = demand_scores(stress(stem=2.0, gcn=0.0))
+    table = score_table(demands, comparisons(demands), "clean")
+    assert list(table) == ["stem", "gcn"]
+    assert table.stem.str.fullmatch(r"9[12]\.\d ± 0\.\d \*").all()
+    assert not table.gcn.str.contains("[*†]").any()
+    behind = demand_scores(stress(stem=-2.0, gcn=0.0))
+    assert score_table(behind, comparisons(behind), "clean").stem.str.endswith("†").all()
+    same = demand_scores(stress(stem=0.0, gcn=0.0))
+    assert not score_table(same, comparisons(same), "deleted").stem.str.contains("[*†]").any()
