@@ -19,7 +19,7 @@ import pandas as pd
 from stemlib.finetune import run
 from stemlib.methods import Method, named
 from stemlib.presets import PRESETS, Preset
-from stemlib.protocols import PROTOCOLS, Protocol, best
+from stemlib.protocols import PROTOCOLS, Protocol, best, protocol_of
 from stemlib.records import save_results, table
 from stemlib.tasks import Task
 
@@ -56,10 +56,8 @@ def results(name: str, preset: Preset) -> pd.DataFrame:
     Raises:
         ValueError: no protocol of that name.
     """
-    if name not in PROTOCOLS:
-        raise ValueError(f"no protocol for {name!r}; there are {', '.join(PROTOCOLS)}")
-    protocol = PROTOCOLS[name]
-    return pd.concat([task_results(task, protocol, preset) for task in protocol.tasks()], ignore_index=True)
+    how = protocol_of(name)
+    return pd.concat([task_results(task, how, preset) for task in how.tasks()], ignore_index=True)
 
 
 class Published(NamedTuple):

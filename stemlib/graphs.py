@@ -17,6 +17,8 @@ from torch_geometric.data import Data
 from stemlib.splits import stratified_split
 from stemlib.tasks import Task, checked
 
+BUILT_IN = "built-in"  # the name of the graph that needs no data
+
 
 def contextual_sbm(
     nodes: int = 2000,
@@ -99,7 +101,7 @@ def _draw_of_class(
     return order[first[wanted] + draw]
 
 
-def built_in(nodes: int = 2000, *, seed: int = 0, name: str = "built-in", **settings: float | Tensor) -> Task:
+def built_in(nodes: int = 2000, *, seed: int = 0, name: str = BUILT_IN, **settings: float | Tensor) -> Task:
     """The built-in graph as a node task with a stratified 50/25/25 split named `random`.
 
     Args:

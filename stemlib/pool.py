@@ -25,13 +25,12 @@ from torch import Tensor
 from stemlib.benchmarks import benchmark, load
 from stemlib.cache import digest
 from stemlib.features import TFIDF
-from stemlib.graphs import mixed_graph
+from stemlib.graphs import BUILT_IN, mixed_graph
 from stemlib.messages import plain
 from stemlib.raw_files import raw_folder
 from stemlib.tasks import Task
 from stemlib.unit_features import require_unit_features, unit_features
 
-BUILT_IN = "built-in"
 # The reference's; the built-in graph counts as a citation graph does, ChEMBL's sample as ChEMBL.
 WEIGHTS = {
     "cora": 5.0,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from stemlib.benchmarks import load
 from stemlib.finetune import run
+from stemlib.graphs import BUILT_IN, mixed_graph
 from stemlib.methods import Method
 from stemlib.presets import Preset, change
 from stemlib.tasks import Task
@@ -55,6 +56,10 @@ class Protocol:
     batch_size: int = 0
     epochs: int = 1000
     patience: int = 200
+
+    def task(self, preset: Preset) -> Task:
+        """The data set; the built-in graph in the preset's size."""
+        return mixed_graph(preset.nodes) if self.name == BUILT_IN else load(self.name, width=self.width)
 
     def tasks(self) -> list[Task]:
         """The data set; a link data set in both forms of its message graph, `<name>` and `<name>-all`.
@@ -113,6 +118,21 @@ PROTOCOLS: dict[str, Protocol] = {
     **_each("tox21 toxcast", "scaffold", 3, **MOLECULES, **LARGE),
     **_each("muv", "scaffold", 3, **MOLECULES, **LARGE | {"epochs": 4}),
 }
+
+
+ON_BUILT_IN = Protocol(BUILT_IN, tuple(("random", seed) for seed in range(10)), candidates=TWO)
+
+
+def protocol_of(name: str) -> Protocol:
+    """How a data set, or the built-in graph, is learnt.
+
+    Raises:
+        ValueError: there is no such protocol, with the known ones.
+    """
+    known = {BUILT_IN: ON_BUILT_IN} | PROTOCOLS
+    if name not in known:
+        raise ValueError(f"no protocol for {name!r}; there are {', '.join(known)}")
+    return known[name]
 
 
 def best(experiment: str, task: Task, split: str, candidates: Iterable[Method], seed: int) -> Method:

@@ -80,20 +80,31 @@ def draw_balance(balance: pd.DataFrame) -> Figure:
 
 
 def draw_pareto(axis: Axes, balance: pd.DataFrame) -> None:
-    """Worst shifted bucket against mean over corruptions; rings mark methods that no other beats in all three demands.
+    """How many points each method is behind the best one, under shift and under corruption; fit stands in the legend.
+
+    Rings mark methods that no other beats in all three demands. The axes are linear up to a point and logarithmic
+    beyond, so that a weak method does not press the others together; up and right is better.
 
     Args:
         axis: to draw on.
         balance: from `three_way_balance`, of one task or of several.
     """
     means = balance.groupby("method", sort=False)[["fit", "shift", "corruption"]].mean()
-    free = not_dominated(means, list(means))
-    for method, row in means.iterrows():
-        paint = colour(str(method), list(means.index))
-        axis.plot(row["shift"], row["corruption"], "o", ms=7, color=paint)
+    behind, free = means.max() - means, not_dominated(means, list(means))
+    for method, row in behind.iterrows():
+        label = f"{method}: fit {means.loc[method, 'fit']:.1f}"
+        place = (row["shift"], row["corruption"])
+        axis.plot(*place, "o", ms=7, color=colour(str(method), list(means.index)), label=label)
         if free[method]:
-            axis.plot(row["shift"], row["corruption"], "o", ms=13, mfc="none", color="black", mew=1)
-        text = f"{method} ({row['fit']:.1f})"
-        axis.annotate(text, row[["shift", "corruption"]], xytext=(8, 4), textcoords="offset points", fontsize="small")
-    axis.set(xlabel="worst shifted bucket, %", ylabel="mean over corruption, %", title="in brackets: fit, %")
-    axis.margins(0.2)
+            axis.plot(*place, "o", ms=13, mfc="none", color="black", mew=1)
+    for scale, limit, name in (
+        (axis.set_xscale, axis.set_xlim, "shift"), (axis.set_yscale, axis.set_ylim, "corruption")
+    ):  # fmt: skip
+        scale("symlog", linthresh=1.0)
+        limit(behind[name].max() * 1.5 + 1, -0.4)
+    ticks = [0, 0.5, 1, 2, 5, 10, 20, 50]
+    for side, name in ((axis.xaxis, "shift"), (axis.yaxis, "corruption")):
+        side.set_ticks([tick for tick in ticks if tick <= behind[name].max() * 1.5 + 1], minor=False)
+        side.set_major_formatter("{x:g}")
+    axis.set(xlabel="worst shifted bucket, points behind the best", ylabel="mean corruption, points behind")
+    axis.legend(loc="upper left", bbox_to_anchor=(1.02, 1))

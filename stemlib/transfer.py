@@ -20,14 +20,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from stemlib.benchmarks import load
-from stemlib.graphs import mixed_graph
+from stemlib.graphs import BUILT_IN
 from stemlib.methods import Method, pretrained, stem
 from stemlib.paths import DATA
-from stemlib.pool import BUILT_IN, load_pool
+from stemlib.pool import load_pool
 from stemlib.presets import PRESETS, Preset
 from stemlib.pretrain_variants import VARIANTS, in_numbers, pretrained_variant
-from stemlib.protocols import PROTOCOLS, TWO, Protocol
+from stemlib.protocols import PROTOCOLS, Protocol, protocol_of
 from stemlib.records import save_results
 from stemlib.statistics import paired_difference
 from stemlib.stress import tuned_stress_scores
@@ -43,8 +42,7 @@ SCRATCH = "scratch"
 
 def unit_task(name: str, preset: Preset) -> Task:
     """A data set, or the built-in graph, in the feature space of pretraining."""
-    task = mixed_graph(preset.nodes) if name == BUILT_IN else load(name, width=preset.hidden)
-    return unit_features(task, preset.hidden)
+    return unit_features(replace(protocol_of(name), width=preset.hidden).task(preset), preset.hidden)
 
 
 def starts(preset: Preset, checkpoints: dict[str, Path]) -> list[Method]:
@@ -111,9 +109,8 @@ def results(
     name: str, preset: Preset, checkpoints: dict[str, Path], seeds: int, budgets: Sequence[int] = BUDGETS
 ) -> pd.DataFrame:
     """The comparison on one data set by its protocol; see `compared`."""
-    protocol = PROTOCOLS.get(name) or replace(PROTOCOLS["cora"], name=name, candidates=TWO)
     methods = starts(preset, checkpoints)
-    return compared(unit_task(name, preset), methods, range(seeds), protocol, preset, budgets)
+    return compared(unit_task(name, preset), methods, range(seeds), protocol_of(name), preset, budgets)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

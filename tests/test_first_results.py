@@ -71,7 +71,7 @@ def test_the_command_keeps_each_data_set_as_soon_as_it_is_done(
 
 
 def test_an_unknown_data_set_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"no protocol for 'chembl'; there are cora, pubmed"):
+    with pytest.raises(ValueError, match=r"no protocol for 'chembl'; there are built-in, cora, pubmed"):
         results("chembl", TINY)
 
 

@@ -11,7 +11,7 @@ from stemlib import protocols
 from stemlib.benchmarks import BENCHMARKS, names
 from stemlib.methods import Method, named
 from stemlib.presets import PRESETS, Preset
-from stemlib.protocols import CANDIDATES, PROTOCOLS, Protocol, best
+from stemlib.protocols import CANDIDATES, PROTOCOLS, Protocol, best, protocol_of
 from stemlib.records import read_results
 from stemlib.tasks import Task
 
@@ -64,3 +64,12 @@ def test_validation_alone_chooses_among_candidates(monkeypatch: pytest.MonkeyPat
     seen.clear()
     assert best("e", node_task(), "random", candidates[:1], 3) is candidates[0]
     assert not seen
+
+
+def test_the_built_in_graph_has_a_protocol_in_the_preset_s_size() -> None:
+    how = protocol_of("built-in")
+    assert how.task(TINY).instances == TINY.nodes
+    assert set(split for split, _ in how.runs) <= set(how.task(TINY).splits)
+    assert protocol_of("cora") is PROTOCOLS["cora"]
+    with pytest.raises(ValueError, match="no protocol for 'corra'; there are built-in, cora, "):
+        protocol_of("corra")

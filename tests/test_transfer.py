@@ -10,7 +10,7 @@ import pytest
 from pretrain_samples import WIDTH, checkpoint
 from samples import TASKS, node_task
 
-from stemlib import records, transfer
+from stemlib import protocols, records, transfer
 from stemlib.presets import Preset
 from stemlib.protocols import CANDIDATES, Protocol
 from stemlib.records import read_results
@@ -89,7 +89,7 @@ def test_the_command_keeps_each_data_set_as_soon_as_it_is_done(
 
 
 def test_the_built_in_graph_is_compared_by_name(saved: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "mixed_graph", lambda nodes: replace(node_task(nodes), name="built-in"))
+    monkeypatch.setattr(protocols, "mixed_graph", lambda nodes: replace(node_task(nodes), name="built-in"))
     monkeypatch.setattr(transfer, "BUDGETS", (3,))
     monkeypatch.setattr(transfer, "starts", lambda preset, checkpoints: starts(TINY, checkpoints)[:1])
     table = transfer.results("built-in", replace(TINY, hidden=WIDTH, epochs=1), {"p": saved}, seeds=1)
