@@ -10,26 +10,18 @@ from copy import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from stemlib.conditions import Condition
 from stemlib.corruptions import Corruption, corruption, thinned, touched_nodes, undirected_pairs
 from stemlib.evaluation import predict
 from stemlib.messages import node_features, plain
+from stemlib.model import task_loss
+from stemlib.routing import instance_loss
 from stemlib.tasks import Task
 
 QUERIES = 64  # damaged graphs that a model is asked about before it is attacked
 QUERY_RATE = 0.5  # of edges deleted in a query: every edge is there in half of them
 ROUNDS = 4  # of masking, each guided by the gradient after those before
-
-
-def instance_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of every instance, `[M]`; of binary labels `[M, T]` the mean over those that are known."""
-    if labels.dim() == 1:
-        return F.cross_entropy(logits, labels, reduction="none")
-    known = labels.isfinite()
-    losses = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(), reduction="none")
-    return (losses * known).sum(1) / known.sum(1).clamp(min=1)
 
 
 def losses_at_nodes(task: Task, index: Tensor, losses: Tensor) -> Tensor:
@@ -74,7 +66,7 @@ def worst_deletion(
     for _ in range(queries):
         missing = candidate & (torch.rand(pairs.numel(), generator=generator) < QUERY_RATE)
         shown = task.with_graph(thinned(task.graph, missing[pair_of_edge]))
-        losses = instance_losses(predict(model, shown, condition.index), labels)
+        losses = instance_loss(predict(model, shown, condition.index), labels, "ce").float().nan_to_num()
         at_ends = losses_at_nodes(task, condition.index, losses)[ends].sum(0)
         for row, chosen in enumerate((~missing, missing)):
             sums[row] += at_ends * chosen
@@ -118,7 +110,7 @@ def worst_masking(
         instances = None if task.kind == "graph" else task.select(condition.index)
         logits = model(out, instances).logits
         logits = logits[condition.index] if task.kind == "graph" else logits
-        (gradient,) = torch.autograd.grad(instance_losses(logits, labels).sum(), out.x)
+        (gradient,) = torch.autograd.grad(task_loss(logits, labels), out.x)
         out.x = out.x.detach()
         change = (-out.x * gradient).masked_fill((out.x == 0) | ~nodes.unsqueeze(1), -torch.inf)
         spend = (number + 1) * budget // rounds - number * budget // rounds

@@ -10,14 +10,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
+import torch
+from torch import Tensor, nn
 
 from stemlib.conditions import CORRUPTIONS, Condition, alone, corrupt, scores, shift_protocol
+from stemlib.evaluation import predict
 from stemlib.finetune import trained_model
 from stemlib.methods import Method
 from stemlib.presets import Preset
 from stemlib.protocols import Protocol, best
-from stemlib.shifts import Buckets, instance_covariate, tail_buckets
-from stemlib.tasks import Task
+from stemlib.shifts import Buckets
+from stemlib.tasks import Task, score
 
 RATES = (0.2, 0.4, 0.6, 0.8)
 BETWEEN_DRAWS = 1000  # seeds lie below, so that no two draws of a table are the same
@@ -56,10 +59,7 @@ def stress_scores(
     """
     methods, rows = list(methods), []
     for seed in seeds:
-        inside, split, conditions = shift_protocol(task, buckets, seed, per_class)
-        models = {
-            method.name: trained_model(experiment, inside, split.name, method, seed) for method in methods
-        }
+        models, conditions = frozen(experiment, task, buckets, methods, seed, per_class)
         for meeting in meetings(conditions, rates, draws, combined, seed):
             met = [condition for condition, _ in meeting if is_scored(condition)]
             for name, model in models.items():
@@ -70,39 +70,48 @@ def stress_scores(
     return pd.DataFrame(rows)
 
 
-def tuned_stress_scores(
+def frozen(
     experiment: str,
     task: Task,
-    covariate: str,
+    buckets: Buckets,
     methods: Iterable[Method],
-    seeds: Sequence[int],
-    protocol: Protocol,
-    preset: Preset,
-    rates: Sequence[float] = RATES,
-    *,
-    draws: int = 1,
-    combined: Sequence[float] = (),
+    seed: int,
     per_class: int | None = None,
-) -> pd.DataFrame:
-    """`stress_scores` outside the ordinary values of a covariate, of methods tuned on validation.
-
-    Every method has the protocol's candidates of settings; the one with the best (clean) validation score of the first
-    seed is used for all seeds.
+) -> tuple[dict[str, nn.Module], list[Condition]]:
+    """The networks of one seed, by method, trained inside the `ID` bucket if they are not yet, and whom they meet.
 
     Args:
-        experiment, task, methods, seeds, rates, draws, combined, per_class: see `stress_scores`.
-        covariate: of `stemlib.shifts.covariates(task)`; the tails are met at test time only.
+        experiment, task, buckets, methods, per_class: see `stress_scores`.
+        seed: of the run.
+
+    Returns:
+        The networks, and the conditions: `clean`, then every other bucket.
+    """
+    inside, split, conditions = shift_protocol(task, buckets, seed, per_class)
+    models = {method.name: trained_model(experiment, inside, split.name, method, seed) for method in methods}
+    return models, conditions
+
+
+def tuned(
+    experiment: str,
+    task: Task,
+    buckets: Buckets,
+    methods: Iterable[Method],
+    seed: int,
+    protocol: Protocol,
+    preset: Preset,
+    per_class: int | None = None,
+) -> list[Method]:
+    """Each method with those settings of the protocol's candidates that do best inside the `ID` bucket, clean.
+
+    Args:
+        experiment, task, buckets, methods, per_class: see `stress_scores`.
+        seed: of the run whose validation score decides.
         protocol: has the candidates, batches and epochs.
         preset: the budget.
     """
-    buckets = tail_buckets(instance_covariate(task, covariate))
-    inside, split, _ = shift_protocol(task, buckets, seeds[0], per_class)
-    tuned = [
-        best(experiment, inside, split.name, protocol.methods(method, preset), seeds[0]) for method in methods
-    ]
-    return stress_scores(
-        experiment, task, buckets, tuned, seeds, rates, draws=draws, combined=combined, per_class=per_class
-    )
+    inside, split, _ = shift_protocol(task, buckets, seed, per_class)
+    return [best(experiment, inside, split.name, protocol.methods(method, preset), seed) for method in methods]
 
 
 def meetings(
@@ -126,6 +135,30 @@ def meetings(
                 for draw in range(draws):
                     damaged, _ = corrupt(small, damage, rate, seed + draw * BETWEEN_DRAWS)
                     yield [(damaged, {"kind": prefix + damage, "rate": rate, "draw": draw})]
+
+
+def scores_along(model: nn.Module, task: Task, index: Tensor, covariate: Tensor, groups: int = 10) -> pd.DataFrame:
+    """The score of equally large groups of instances, in the order of a covariate.
+
+    Args:
+        model: a trained model.
+        task: what it is asked about.
+        index: instances that it has not been trained on, `[n]`.
+        covariate: of all instances, `[M]`.
+        groups: how many.
+
+    Returns:
+        One row per group: the `covariate`'s mean, `score` in per cent (NaN where ROC-AUC is undefined), `instances`.
+    """
+    ordered = index[covariate[index].argsort(stable=True)]
+    logits = predict(model, task, ordered)
+    rows = []
+    for place in torch.arange(ordered.numel()).tensor_split(groups):
+        members = Condition("group", task, ordered[place])
+        value = score(logits[place], task.labels[members.index]) if is_scored(members) else float("nan")
+        mean = covariate[members.index].mean().item()
+        rows.append({"covariate": mean, "score": 100 * value, "instances": place.numel()})
+    return pd.DataFrame(rows)
 
 
 def is_scored(condition: Condition) -> bool:

@@ -28,8 +28,9 @@ from stemlib.presets import PRESETS, Preset
 from stemlib.pretrain_variants import VARIANTS, in_numbers, pretrained_variant
 from stemlib.protocols import PROTOCOLS, Protocol, protocol_of
 from stemlib.records import save_results
+from stemlib.shifts import instance_covariate, tail_buckets
 from stemlib.statistics import paired_difference
-from stemlib.stress import tuned_stress_scores
+from stemlib.stress import stress_scores, tuned
 from stemlib.tasks import Task
 from stemlib.unit_features import unit_features
 
@@ -76,10 +77,11 @@ def compared(
         The rows of `stress_scores` with `task` and `labels` (the budget).
     """
     methods, frames = list(methods), []
+    buckets = tail_buckets(instance_covariate(task, COVARIATE))
     for labels in budgets:
-        found = tuned_stress_scores(
-            EXPERIMENT, task, COVARIATE, methods, seeds, protocol, preset, (RATE,), per_class=labels or None
-        )
+        few = labels or None
+        chosen = tuned(EXPERIMENT, task, buckets, methods, seeds[0], protocol, preset, few)
+        found = stress_scores(EXPERIMENT, task, buckets, chosen, seeds, (RATE,), per_class=few)
         frames.append(found.assign(task=task.name, labels=labels))
     return pd.concat(frames, ignore_index=True)
 

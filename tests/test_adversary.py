@@ -12,7 +12,7 @@ from samples import TASKS, node_task, small_baseline
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from stemlib.adversary import instance_losses, losses_at_nodes, worst_deletion, worst_masking
+from stemlib.adversary import losses_at_nodes, worst_deletion, worst_masking
 from stemlib.conditions import Condition, corrupt
 from stemlib.corruptions import touched_nodes
 from stemlib.evaluation import predict
@@ -107,13 +107,3 @@ def test_losses_lie_where_their_instances_lie(task: Task) -> None:
             else:
                 expected += value * (task.select(torch.tensor(instance)) == node).sum().item()
         assert at_nodes[node].item() == expected
-
-
-def test_instance_losses_average_to_the_task_s_loss_and_skip_missing_labels() -> None:
-    logits = torch.randn(6, 3)
-    labels = torch.tensor([0, 1, 2, 0, 1, 2])
-    torch.testing.assert_close(instance_losses(logits, labels).mean(), task_loss(logits, labels))
-    binary = torch.tensor([[1.0, float("nan"), 0.0]] * 5 + [[float("nan")] * 3])
-    found = instance_losses(logits, binary)
-    torch.testing.assert_close(found[:5].mean(), task_loss(logits, binary))
-    assert found[5] == 0

@@ -17,7 +17,7 @@ from stemlib.conditions import Condition, corrupt, scores, shift_protocol
 from stemlib.finetune import trained_model
 from stemlib.methods import Method
 from stemlib.shifts import instance_covariate, tail_buckets
-from stemlib.stress import is_scored, stress_scores, tuned_stress_scores
+from stemlib.stress import is_scored, scores_along, stress_scores, tuned
 from stemlib.tasks import Task
 
 METHODS = [method("one"), method("two", routed="none")]
@@ -93,14 +93,28 @@ def test_settings_are_chosen_on_the_first_seed_s_validation_for_every_budget_of_
         return candidates[-1]
 
     monkeypatch.setattr(stress, "best", best)
+    homophily = tail_buckets(instance_covariate(node_task(), "homophily"))
     for labels in (None, 3):
-        given = ("t", node_task(), "homophily", METHODS, [4, 5], SHORT, TINY, (0.5,))
-        table = tuned_stress_scores(*given, per_class=labels)
+        methods = tuned("t", node_task(), homophily, METHODS, 4, SHORT, TINY, labels)
+        table = stress_scores("t", node_task(), homophily, methods, [4, 5], (0.5,), per_class=labels)
     assert chosen == [
         ("t", split, name, 2, 4) for split in ("inside-4", "inside-4-3-per-class") for name in ("one", "two")
     ]
     trained = [finetune.read_record(file.parent) for file in runs.rglob("record.json")]
     assert len(trained) == 2 * 2 * 2
     assert {record.settings["train"]["lr"] for record in trained} == {SHORT.candidates[1].lr}
-    _, _, conditions = shift_protocol(node_task(), tail_buckets(instance_covariate(node_task(), "homophily")), 4)
+    _, _, conditions = shift_protocol(node_task(), homophily, 4)
     assert set(table[table.kind == "shift"].condition) == {condition.name for condition in conditions[1:]}
+
+
+def test_scores_along_a_covariate_are_those_of_its_groups(runs: Path) -> None:
+    task = node_task()
+    covariate = instance_covariate(task, "degree")
+    model = trained_model("t", task, "random", METHODS[0], 0)
+    index = task.split("random").test
+    table = scores_along(model, task, index, covariate, groups=3)
+    assert table.instances.sum() == index.numel()
+    assert table.instances.max() - table.instances.min() <= 1
+    assert (table.covariate.diff().dropna() >= 0).all()
+    whole = 100 * scores(model, [Condition("c", task, index)])["c"]
+    assert (table.score * table.instances).sum() / index.numel() == pytest.approx(whole)
