@@ -35,28 +35,22 @@ def losses_at_nodes(task: Task, index: Tensor, losses: Tensor) -> Tensor:
     )
 
 
-def worst_deletion(
-    model: nn.Module, condition: Condition, rate: float, seed: int, queries: int = QUERIES
-) -> tuple[Condition, Corruption]:
-    """Delete the undirected edges around the tested instances that the model needs most.
+def edge_worth(model: nn.Module, condition: Condition, seed: int, queries: int = QUERIES) -> Tensor:
+    """How much a model needs each undirected edge around the tested instances, `[P]`, in `undirected_pairs`' order.
 
     An edge's worth is how much larger the loss at its two ends is without it than with it, on average over graphs
     with half of the edges missing at random. So it is measured on the model as it is, whatever it does with edges, and
-    for all edges at once: what is far away averages out.
+    for all edges at once: what is far away averages out. Edges without an end among the tested nodes have `-inf`.
 
     Args:
         model: a trained model.
         condition: whom it is tested on, and their graph.
-        rate: share of the edges with an end among the tested nodes.
         seed: of the queries.
         queries: how many.
-
-    Returns:
-        The condition on the damaged graph, and the damage.
     """
     task = condition.task
-    nodes, edges = touched_nodes(task, condition.index), plain(task.graph.edge_index)
-    pairs, pair_of_edge = undirected_pairs(edges, task.graph.num_nodes)
+    nodes = touched_nodes(task, condition.index)
+    pairs, pair_of_edge = undirected_pairs(plain(task.graph.edge_index), task.graph.num_nodes)
     ends = torch.stack([pairs // task.graph.num_nodes, pairs % task.graph.num_nodes])
     candidate = nodes[ends].any(0)
     generator = torch.Generator().manual_seed(seed)
@@ -72,13 +66,28 @@ def worst_deletion(
             sums[row] += at_ends * chosen
             counts[row] += chosen
     means = sums / counts.clamp(min=1)
-    worth = (means[1] - means[0]).masked_fill(~candidate | (counts == 0).any(0), -torch.inf)
-    candidates = int(candidate.sum())
-    budget = round(rate * candidates)
-    deleted = torch.zeros_like(candidate).index_fill_(0, worth.topk(budget).indices, True)
+    return (means[1] - means[0]).masked_fill(~candidate, -torch.inf)
+
+
+def worst_deletion(condition: Condition, worth: Tensor, rate: float) -> tuple[Condition, Corruption]:
+    """Delete the undirected edges around the tested instances that a model needs most, and none that do it harm.
+
+    Args:
+        condition: whom the model is tested on, and their graph.
+        worth: of every undirected edge to the model, from `edge_worth`.
+        rate: share of the edges with an end among the tested nodes.
+
+    Returns:
+        The condition on the damaged graph, and the damage.
+    """
+    task = condition.task
+    _, pair_of_edge = undirected_pairs(plain(task.graph.edge_index), task.graph.num_nodes)
+    candidates = int(worth.isfinite().sum())
+    most = worth.topk(round(rate * candidates))
+    deleted = torch.zeros_like(worth, dtype=torch.bool).index_fill_(0, most.indices[most.values > 0], True)
     graph = thinned(task.graph, deleted[pair_of_edge])
     met = Condition(f"{condition.name}, worst deletion {rate:g}", task.with_graph(graph), condition.index)
-    return met, corruption(graph, rate, budget, candidates)
+    return met, corruption(graph, rate, int(deleted.sum()), candidates)
 
 
 def worst_masking(
@@ -87,7 +96,8 @@ def worst_masking(
     """Mask the features of the tested nodes that the model needs most, by the gradient of its loss.
 
     To first order, masking an entry `x` changes the loss by `-x dL/dx`. A budget is a share of the entries that are
-    not zero, for the others cannot be masked; in each round a part of it is spent on the largest changes.
+    not zero, for the others cannot be masked; in each round a part of it may be spent on the largest changes for the
+    worse. What would help the model is left alone.
 
     Args:
         model: a trained model.
@@ -114,6 +124,8 @@ def worst_masking(
         out.x = out.x.detach()
         change = (-out.x * gradient).masked_fill((out.x == 0) | ~nodes.unsqueeze(1), -torch.inf)
         spend = (number + 1) * budget // rounds - number * budget // rounds
-        out.x.view(-1)[change.flatten().topk(spend).indices] = 0.0
+        most = change.flatten().topk(spend)
+        out.x.view(-1)[most.indices[most.values > 0]] = 0.0
+    hit = candidates - int((out.x[nodes] != 0).sum())
     met = Condition(f"{condition.name}, worst masking {rate:g}", task.with_graph(out), condition.index)
-    return met, corruption(out, rate, budget, candidates)
+    return met, corruption(out, rate, hit, candidates)

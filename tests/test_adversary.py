@@ -12,7 +12,7 @@ from samples import TASKS, node_task, small_baseline
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from stemlib.adversary import losses_at_nodes, worst_deletion, worst_masking
+from stemlib.adversary import edge_worth, losses_at_nodes, worst_deletion, worst_masking
 from stemlib.conditions import Condition, corrupt
 from stemlib.corruptions import touched_nodes
 from stemlib.evaluation import predict
@@ -50,12 +50,21 @@ def loss(model: nn.Module, condition: Condition) -> float:
 
 
 def test_the_edge_that_decides_is_deleted(star: Condition) -> None:
-    met, damage = worst_deletion(FirstFeature(), star, 1 / 3, seed=0)
+    met, damage = worst_deletion(star, edge_worth(FirstFeature(), star, seed=0), 1 / 3)
     assert (damage.hit, damage.candidates) == (1, 3)
     left = plain(met.task.graph.edge_index)
     assert sorted(map(tuple, left.T.tolist())) == [(0, 1), (0, 3), (1, 0), (3, 0)]
     assert met.name == "clean, worst deletion 0.333333"
     assert star.task.graph.num_edges == 6
+
+
+def test_what_would_help_is_left_alone(star: Condition) -> None:
+    worth = edge_worth(FirstFeature(), star, seed=0)
+    assert (worth > 0).sum() == 1  # the other two neighbours speak for the wrong class
+    met, damage = worst_deletion(star, worth, 1.0)
+    assert (damage.hit, met.task.graph.num_edges) == (1, 4)
+    met, damage = worst_masking(FirstFeature(), Condition("clean", star.task, torch.tensor([0, 2])), 1.0)
+    assert met.task.graph.x.tolist() == [[0.0, 1.0], [-1.0, 1.0], [0.0, 1.0], [-1.0, 1.0]]
 
 
 def test_the_entry_that_decides_is_masked(star: Condition) -> None:
@@ -77,12 +86,13 @@ def test_tasks_of_every_kind_can_be_attacked_within_the_budget(kind: str, networ
     model = trained_model("t", task, "random", network, 0)
     condition = Condition("clean", task, task.split("random").test)
     nodes = touched_nodes(task, condition.index)
-    for met, damage in (worst_deletion(model, condition, 0.4, 0, queries=4), worst_masking(model, condition, 0.4)):
-        assert damage.hit == round(0.4 * damage.candidates)
-        assert damage.realised == pytest.approx(0.4, abs=1 / damage.candidates)
+    worth = edge_worth(model, condition, seed=0, queries=4)
+    for met, damage in (worst_deletion(condition, worth, 0.4), worst_masking(model, condition, 0.4)):
+        assert 0 < damage.hit <= round(0.4 * damage.candidates)
+        assert damage.realised == damage.hit / damage.candidates
         assert torch.equal(met.task.graph.x[~nodes], task.graph.x[~nodes])
         assert loss(model, met) > 0
-    nothing, _ = worst_deletion(model, condition, 0.0, seed=0, queries=2)
+    nothing, _ = worst_deletion(condition, worth, 0.0)
     assert nothing.task.graph.num_edges == task.graph.num_edges
 
 
@@ -90,7 +100,8 @@ def test_it_hurts_a_trained_network_more_than_chance_does(runs: Path) -> None:
     task = node_task(300)
     model = trained_model("t", task, "random", method(epochs=30, patience=30), 0)
     condition = Condition("clean", task, task.split("random").test)
-    worst = {"deleted": worst_deletion(model, condition, 0.3, seed=0), "masked": worst_masking(model, condition, 0.3)}
+    worth = edge_worth(model, condition, seed=0)
+    worst = {"deleted": worst_deletion(condition, worth, 0.3), "masked": worst_masking(model, condition, 0.3)}
     for kind, (met, _) in worst.items():
         chance = max(loss(model, corrupt(condition, kind, 0.3, seed)[0]) for seed in range(5))
         assert loss(model, met) > chance
