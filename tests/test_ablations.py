@@ -1,0 +1,51 @@
+"""Ablations: one change each, and what the whole model has over them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from stemlib.ablations import ABLATIONS, ablated, effects
+from stemlib.methods import named
+from stemlib.presets import preset
+
+BUDGET = preset("laptop")
+
+
+@pytest.mark.parametrize("group", ABLATIONS)
+def test_a_variant_is_the_whole_model_but_for_what_it_says(group: str) -> None:
+    whole, *variants = ablated(BUDGET, group)
+    assert whole == named(BUDGET, "stem")[0]
+    assert [method.name for method in variants] == list(ABLATIONS[group])
+    for method in variants:
+        changed = {
+            item.name: getattr(config, item.name)
+            for config, before in ((method.model, whole.model), (method.train, whole.train))
+            for item in dataclasses.fields(config)
+            if getattr(config, item.name) != getattr(before, item.name)
+        }
+        assert changed == ABLATIONS[group][method.name]
+
+
+def test_several_groups_share_the_whole_model_and_names_differ() -> None:
+    names = [method.name for method in ablated(BUDGET, *ABLATIONS)]
+    assert len(set(names)) == len(names) == 1 + sum(map(len, ABLATIONS.values()))
+    with pytest.raises(ValueError, match=r"unknown groups of ablations \['wings'\]; there are parts, codebooks"):
+        ablated(BUDGET, "wings")
+
+
+def test_effects_are_the_whole_model_s_lead_paired_by_seed() -> None:
+    rows = [
+        {"method": method, "seed": seed, "fit": 80 + 5 * seed - lack, "shift": 60.0, "corruption": 50.0 + seed * lack}
+        for method, lack in (("stem", 0), ("no-tokens", 2), ("no-experts", -1))
+        for seed in range(4)
+    ]
+    table = effects(pd.DataFrame(rows)).set_index(["variant", "demand"])
+    assert table.difference["no-tokens", "fit"] == 2.0
+    assert table.difference["no-experts", "fit"] == -1.0
+    assert table.loc[("no-tokens", "fit"), ["low", "high"]].tolist() == [2.0, 2.0]
+    assert table.difference["no-experts", "shift"] == 0.0
+    assert table.difference["no-tokens", "corruption"] == -3.0
+    assert len(table) == 6
