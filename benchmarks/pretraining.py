@@ -32,14 +32,14 @@ from stemlib.experts import routing_regulariser
 from stemlib.graphs import built_in
 from stemlib.messages import plain
 from stemlib.methods import reference
-from stemlib.pool import Member, Pool
 from stemlib.presets import PretrainConfig, change, preset
-from stemlib.pretrain_batches import PretrainBatch, draw_batch, draws
-from stemlib.pretrain_run import Run
-from stemlib.student import Student
+from stemlib.pretraining.batches import PretrainBatch, draw_batch, draws
+from stemlib.pretraining.pool import Member, Pool
+from stemlib.pretraining.run import Run
+from stemlib.pretraining.student import Student
+from stemlib.pretraining.views import view
 from stemlib.tokens import Tokens
 from stemlib.unit_features import unit_features
-from stemlib.views import view
 
 CONFIG = PretrainConfig(steps=1000, fanout=10)
 

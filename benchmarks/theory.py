@@ -18,17 +18,17 @@ import torch
 from measuring import Row, seconds_by_turns, table
 
 from stemlib.conditions import Condition, corrupt
-from stemlib.coverage import coverages
 from stemlib.evaluation import predict
 from stemlib.finetune import start_tokens
 from stemlib.graphs import built_in
 from stemlib.methods import stem
 from stemlib.model import StemGNN
 from stemlib.presets import change, preset
-from stemlib.replay import Readout
-from stemlib.sensitivity import sensitivity
 from stemlib.splits import stratified_split
 from stemlib.tasks import Task
+from stemlib.theory.coverage import coverages
+from stemlib.theory.replay import Readout
+from stemlib.theory.sensitivity import sensitivity
 
 CLASSES, NODES = 7, 2708
 

@@ -2,8 +2,9 @@
 
 The way of the data through the package::
 
-    graphs, tasks, benchmarks, splits -> shifts, corruptions -> experts -> tokens -> head -> model
-        -> finetune -> floor, coverage, sensitivity -> statistics, records, figures
+    graphs, tasks, benchmarks (datasets/), splits -> shifts, corruptions, conditions
+        -> experts -> tokens -> head -> model (beside it: baselines/) -> pretrain (pretraining/), finetune
+        -> theory/ -> experiments/ -> statistics, records, figures -> study, grid (batch/)
 """
 
 __version__ = "0.1.0"

@@ -16,8 +16,8 @@ from stemlib.corruptions import Corruption, corruption, thinned, touched_nodes, 
 from stemlib.evaluation import predict
 from stemlib.messages import node_features, plain
 from stemlib.model import task_loss
-from stemlib.routing import instance_loss
 from stemlib.tasks import Task
+from stemlib.theory.routing import instance_loss
 
 QUERIES = 64  # damaged graphs that a model is asked about before it is attacked
 QUERY_RATE = 0.5  # of edges deleted in a query: every edge is there in half of them

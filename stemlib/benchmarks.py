@@ -12,13 +12,13 @@ from typing import Literal
 
 import pandas as pd
 
-from stemlib.arxiv import ARXIV
+from stemlib.datasets.arxiv import ARXIV
+from stemlib.datasets.knowledge_graphs import KNOWLEDGE_GRAPHS
+from stemlib.datasets.molecules import MOLECULE_BENCHMARKS
+from stemlib.datasets.node_catalogue import NODE_BENCHMARKS
+from stemlib.datasets.raw_files import raw_folder
+from stemlib.datasets.registry import Benchmark
 from stemlib.features import TFIDF
-from stemlib.knowledge_graphs import KNOWLEDGE_GRAPHS
-from stemlib.molecules import MOLECULE_BENCHMARKS
-from stemlib.node_catalogue import NODE_BENCHMARKS
-from stemlib.raw_files import raw_folder
-from stemlib.registry import Benchmark
 from stemlib.tasks import PARTS, Task
 
 WIDTH = 768  # the reference's

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from stemlib.atomic import write_atomically
-from stemlib.baselines import Baseline
+from stemlib.baselines.mowst import Mowst
+from stemlib.baselines.networks import Baseline
+from stemlib.baselines.probe import Probe
 from stemlib.model import StemGNN
-from stemlib.mowst import Mowst
 from stemlib.presets import BaselineConfig, ModelConfig, MowstConfig, ProbeConfig
-from stemlib.probe import Probe
 from stemlib.tasks import Task
 
 FORMAT = "stem-gnn-study model, version 1"

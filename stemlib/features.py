@@ -20,7 +20,7 @@ from sklearn.preprocessing import normalize
 from torch import Tensor
 from torch.nn import functional as F
 
-from stemlib.cache import cached, digest
+from stemlib.datasets.cache import cached, digest
 
 TFIDF, MINILM = "tfidf-svd", "minilm"
 FORMAT = 1  # of the cached features; raise it when they change

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from stemlib.baselines.self_supervised_run import start_from_encoder
 from stemlib.batches import Batch, Epochs, batches, every_epoch
 from stemlib.checkpoints import load_model, load_state, save_model, save_state
 from stemlib.evaluation import EVALUATION_BATCH, answer, evaluate, evaluation_batches, hops, products_in
@@ -27,7 +28,6 @@ from stemlib.model import StemGNN, task_loss
 from stemlib.paths import RUNS
 from stemlib.presets import TrainConfig
 from stemlib.records import Record, read_record, run_key, write_record
-from stemlib.self_supervised_run import start_from_encoder
 from stemlib.shared_products import share_first_products
 from stemlib.tasks import Split, Task, score
 

@@ -1,6 +1,6 @@
 """Run a grid of notebooks: `python -m stemlib.grid grids/laptop.yaml`, and the same again after every interruption.
 
-`runs/<notebook>/<name from the parameters>/` holds a run as `stemlib.notebook_run` describes, with the notebook's
+`runs/<notebook>/<name from the parameters>/` holds a run as `stemlib.batch.notebook_run` describes, with the notebook's
 own `metrics.json` and `history.csv` (`stemlib.records.save_run`). A run is done when its `DONE` is of the notebook's
 present code cells and of its parameters. The library may have changed since: a grid takes hours over several
 sittings. `DONE` says by which library it was made, and the summary counts the runs made by another one.
@@ -25,9 +25,10 @@ import pandas as pd
 import psutil
 import yaml
 
-from stemlib import notebook_run, paths
-from stemlib.grid_file import GridError, read_grid, run_name, shard, write_code
-from stemlib.notebook_run import InUse, Job, NotebookFailure, Running, library_fingerprint, locked
+from stemlib import paths
+from stemlib.batch import notebook_run
+from stemlib.batch.grid_file import GridError, read_grid, run_name, shard, write_code
+from stemlib.batch.notebook_run import InUse, Job, NotebookFailure, Running, library_fingerprint, locked
 from stemlib.study import find_notebooks
 
 SHARE_OF_MEMORY = 0.8  # of the machine's, for all runs together, where --memory-gb is not given

@@ -25,7 +25,7 @@ from stemlib.presets import (
     TrainConfig,
     change,
 )
-from stemlib.pretrained import from_pretrained, pretrained_settings
+from stemlib.pretraining.pretrained import from_pretrained, pretrained_settings
 from stemlib.settings import recorded
 from stemlib.tasks import Task
 
@@ -86,7 +86,7 @@ def pretrained(
         checkpoint: a pretrained model's folder.
         name: of the method.
         freeze_tokens: whether projection and codes stay as pretrained, as in the reference.
-        changes: of dropouts, temperature or pool; see `stemlib.pretrained.from_pretrained`.
+        changes: of dropouts, temperature or pool; see `stemlib.pretraining.pretrained.from_pretrained`.
     """
     scratch = stem(preset)
     dropouts = {"input_dropout": scratch.model.input_dropout, "dropout": scratch.model.dropout}

@@ -40,7 +40,7 @@ class ModelConfig(Settings):
 
 @dataclass(frozen=True)
 class BaselineConfig(Settings):
-    """A plain network from PyTorch Geometric; `softmedian` is `stemlib.robust`'s."""
+    """A plain network from PyTorch Geometric; `softmedian` is `stemlib.baselines.robust`'s."""
 
     kind: Literal["mlp", "gcn", "sage", "gat", "gin", "softmedian"] = "gcn"
     hidden: int = bounded(128, 1)
@@ -55,7 +55,7 @@ class BaselineConfig(Settings):
 
 @dataclass(frozen=True)
 class MowstConfig(Settings):
-    """A weak and a strong expert, and a gate that knows how sure the weak one is; see `stemlib.mowst`."""
+    """A weak and a strong expert, and a gate that knows how sure the weak one is; see `stemlib.baselines.mowst`."""
 
     strong: Literal["gcn", "sage", "gat", "gin"] = "gcn"  # the weak one is an MLP
     hidden: int = bounded(128, 1)
@@ -68,7 +68,7 @@ class MowstConfig(Settings):
 
 @dataclass(frozen=True)
 class ProbeConfig(Settings):
-    """A frozen encoder, trained without labels, and a linear head on it; see `stemlib.probe`."""
+    """A frozen encoder, trained without labels, and a linear head on it; see `stemlib.baselines.probe`."""
 
     encoder: Literal["gcn", "gat"] = "gcn"
     hidden: int = bounded(128, 1)
@@ -94,14 +94,14 @@ class PretextConfig(Settings):
 
 @dataclass(frozen=True)
 class DGIConfig(PretextConfig):
-    """Deep Graph Infomax; see `stemlib.self_supervised.Infomax`."""
+    """Deep Graph Infomax; see `stemlib.baselines.self_supervised.Infomax`."""
 
     objective: Literal["dgi"] = "dgi"
 
 
 @dataclass(frozen=True)
 class BGRLConfig(PretextConfig):
-    """Bootstrapped graph latents, two views of a graph; see `stemlib.self_supervised.Bootstrap`."""
+    """Bootstrapped graph latents, two views of a graph; see `stemlib.baselines.self_supervised.Bootstrap`."""
 
     objective: Literal["bgrl"] = "bgrl"
     lr: float = bounded(5e-4, 1e-9)
@@ -119,7 +119,7 @@ class BGRLConfig(PretextConfig):
 
 @dataclass(frozen=True)
 class GraphMAEConfig(PretextConfig):
-    """Masked features, reconstructed; see `stemlib.self_supervised.MaskedAutoencoder`."""
+    """Masked features, reconstructed; see `stemlib.baselines.self_supervised.MaskedAutoencoder`."""
 
     objective: Literal["graphmae"] = "graphmae"
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -159,7 +159,7 @@ class PretrainConfig(Settings):
     batch_size: int = bounded(1024, 1)  # seed nodes per step, of all processes together
     fanout: int = bounded(10, 1)  # neighbours per node and layer
     lr: float = bounded(1e-4, 1e-9)
-    schedule: Literal["cosine", "reference"] = "cosine"  # see `stemlib.pretrain_run.learning_rate`
+    schedule: Literal["cosine", "reference"] = "cosine"  # see `stemlib.pretraining.run.learning_rate`
     weight_decay: float = 1e-5
     clip: float = bounded(1.0, 1e-9)  # largest norm of the gradient
     teacher_decay: float = bounded(0.99, 0, 1)  # the share of itself that the teacher keeps in a step
@@ -189,7 +189,7 @@ class Preset(Settings):
     nodes: int
     pretrain_steps: int = 0  # 0: the reference's 50 epochs
     pretrain_lr: float = 1e-4  # the reference's; a tenth of its steps or less need a higher one
-    pretrain_edge: float = 0.01  # the reference's; for the other presets' see stemlib.pretrain_variants
+    pretrain_edge: float = 0.01  # the reference's; for the other presets' see stemlib.pretraining.variants
     pretrain_feature_dropout: float = 0.2  # the reference's
 
     def train(self, **settings: Any) -> TrainConfig:

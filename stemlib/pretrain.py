@@ -5,7 +5,7 @@
 
 A step's random numbers follow from seed, step and process, so that a killed run, which continues at its last saved
 state, ends with the same bits. What it leaves in `runs/pretraining/<key>/seed-<s>/`: `losses.csv` (a row per step),
-`tokens.csv` and `experts.csv` (rows per window of steps), and the checkpoint (see `stemlib.pretrained`), whose
+`tokens.csv` and `experts.csv` (rows per window of steps), and the checkpoint (`stemlib.pretraining.pretrained`), whose
 settings are written last and say that the run is finished.
 """
 
@@ -23,14 +23,14 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from stemlib import processes
 from stemlib.atomic import write_atomically
 from stemlib.finetune import quiet
 from stemlib.paths import DATA, RUNS
-from stemlib.pool import Pool, load_pool
 from stemlib.presets import PRESETS, ModelConfig, PretrainConfig, change, preset
-from stemlib.pretrain_run import Run
-from stemlib.pretrained import save_pretrained
+from stemlib.pretraining import processes
+from stemlib.pretraining.pool import Pool, load_pool
+from stemlib.pretraining.pretrained import save_pretrained
+from stemlib.pretraining.run import Run
 from stemlib.records import installed_versions, run_key, save_results
 
 SECONDS_BETWEEN_STATES = 15.0
@@ -48,7 +48,7 @@ def pretrain(
 ) -> Path:
     """Pretrain encoder and tokens, or continue a killed run, or do nothing where the run is finished.
 
-    Several processes, each of which calls this inside `stemlib.processes.joined`, train one model together.
+    Several processes, each of which calls this inside `stemlib.pretraining.processes.joined`, train one model together.
 
     Args:
         pool: what to pretrain on; its features' width is the model's input.
@@ -58,7 +58,7 @@ def pretrain(
         device: `cpu`, or `cuda` for one GPU (in several processes, one for each).
 
     Returns:
-        The folder of the checkpoint, for `stemlib.pretrained.from_pretrained`.
+        The folder of the checkpoint, for `stemlib.pretraining.pretrained.from_pretrained`.
 
     Raises:
         ValueError: settings that make no sense together.

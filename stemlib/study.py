@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from stemlib import paths
-from stemlib.notebook_run import (
+from stemlib.batch.notebook_run import (
     SECONDS_BETWEEN_LOOKS,
     Job,
     NotebookFailure,

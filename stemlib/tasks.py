@@ -16,7 +16,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.nn import global_add_pool, global_max_pool, global_mean_pool
 
-from stemlib.checks import problems, remarks
+from stemlib.datasets.checks import problems, remarks
 from stemlib.messages import sorted_by_target
 
 Kind = Literal["node", "link", "graph"]
@@ -151,7 +151,7 @@ def checked(task: Task) -> Task:
     """The task, its edges sorted for speed, after checks that name every problem at once.
 
     Raises:
-        ValueError: all problems, one a line, each with what to do; see `stemlib.checks`.
+        ValueError: all problems, one a line, each with what to do; see `stemlib.datasets.checks`.
     """
     if found := problems(task):
         raise ValueError("\n  - ".join([f"the data of {task.name!r} cannot be used:", *found]))

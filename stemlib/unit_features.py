@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch_geometric.data import Data
 
-from stemlib.cache import digest
+from stemlib.datasets.cache import digest
 from stemlib.features import reduced
 from stemlib.tasks import Task
 

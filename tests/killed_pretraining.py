@@ -14,8 +14,8 @@ from kills import after, die_at_every_stage, kill, second_file_of
 from pretrain_samples import MODEL, config, tiny_pool
 
 from stemlib import pretrain as pretraining
-from stemlib.pretrain_run import Run
-from stemlib.student import Student
+from stemlib.pretraining.run import Run
+from stemlib.pretraining.student import Student
 
 
 def before_anything_is_kept() -> None:

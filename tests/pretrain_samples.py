@@ -11,10 +11,10 @@ from samples import graph_task, link_task, node_task, small_model
 from torch import Tensor
 
 from stemlib import pretrain as pretraining
-from stemlib.pool import Member, Pool
 from stemlib.presets import PretrainConfig
-from stemlib.pretrain_run import Run
-from stemlib.pretrained import load_pretrained
+from stemlib.pretraining.pool import Member, Pool
+from stemlib.pretraining.pretrained import load_pretrained
+from stemlib.pretraining.run import Run
 from stemlib.unit_features import unit_features
 
 WIDTH = 6

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from stemlib.benchmarks import benchmark
+from stemlib.datasets.raw_files import raw_folder
 from stemlib.paths import DATA
-from stemlib.raw_files import raw_folder
 
 
 def staged(name: str) -> Path:

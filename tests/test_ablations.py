@@ -7,7 +7,7 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from stemlib.ablations import ABLATIONS, ablated, effects
+from stemlib.experiments.ablations import ABLATIONS, ablated, effects
 from stemlib.methods import named
 from stemlib.presets import preset
 

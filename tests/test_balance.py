@@ -9,7 +9,7 @@ import torch
 from run_samples import method
 from samples import node_task
 
-from stemlib.balance import clean_scores, not_dominated, three_way_balance
+from stemlib.experiments.balance import clean_scores, not_dominated, three_way_balance
 from stemlib.tasks import Split
 
 

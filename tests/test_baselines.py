@@ -20,7 +20,7 @@ from samples import (
 from torch_geometric.data import Data
 from torch_geometric.nn.models import GCN
 
-from stemlib.baselines import NETWORKS, Baseline, adjacency
+from stemlib.baselines.networks import NETWORKS, Baseline, adjacency
 from stemlib.batches import batches
 from stemlib.checkpoints import build
 from stemlib.messages import edge_mean, node_features, plain, sorted_by_target

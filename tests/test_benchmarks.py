@@ -7,9 +7,9 @@ import raw_samples
 import torch
 from staged import published_splits, staged
 
-from stemlib import cache, raw_files
 from stemlib.benchmarks import BENCHMARKS, available, benchmark, load, names, split_table
 from stemlib.checkpoints import build
+from stemlib.datasets import cache, raw_files
 from stemlib.evaluation import evaluate
 from stemlib.finetune import fit
 from stemlib.presets import ModelConfig, TrainConfig

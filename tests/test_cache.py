@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stemlib import cache
+from stemlib.datasets import cache
 
 VALUES = {"x": torch.arange(6.0).view(2, 3), "n": torch.tensor([3])}
 

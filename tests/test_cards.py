@@ -14,9 +14,9 @@ from samples import graph_task, link_task, node_task
 from staged import staged
 from torch_geometric.data import Data
 
-from stemlib import cache
 from stemlib.benchmarks import load
-from stemlib.cards import (
+from stemlib.datasets import cache
+from stemlib.datasets.cards import (
     card,
     class_balance,
     distributions,
@@ -24,9 +24,9 @@ from stemlib.cards import (
     draw_neighbourhood,
     small_neighbourhood,
 )
+from stemlib.datasets.molecules import featured
+from stemlib.datasets.smiles import molecules
 from stemlib.messages import plain
-from stemlib.molecules import featured
-from stemlib.smiles import molecules
 from stemlib.tasks import Split, Task, checked
 
 

@@ -13,8 +13,8 @@ from samples import small_model
 from torch import Tensor
 from torch.nn import functional as F
 
-from stemlib.certificates import DecisionCertificate, TokenCertificate
 from stemlib.head import AveragedHead
+from stemlib.theory.certificates import DecisionCertificate, TokenCertificate
 from stemlib.tokens import TokenInterface
 
 TRIES = 10_000

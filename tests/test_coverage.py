@@ -14,14 +14,14 @@ from torch import Tensor
 
 from stemlib.checkpoints import build
 from stemlib.conditions import Condition
-from stemlib.coverage import Coverage, coverage, coverages, layer_regrets
-from stemlib.coverage_report import null_coverage, report, static_losses
 from stemlib.evaluation import predict
 from stemlib.model import StemGNN
-from stemlib.path_losses import all_paths
-from stemlib.routing import LOSSES, instance_loss
 from stemlib.shifts import tail_buckets
 from stemlib.tasks import Task
+from stemlib.theory.coverage import Coverage, coverage, coverages, layer_regrets
+from stemlib.theory.coverage_report import null_coverage, report, static_losses
+from stemlib.theory.path_losses import all_paths
+from stemlib.theory.routing import LOSSES, instance_loss
 
 some = settings(max_examples=15, deadline=None)
 THREE_PATHS = torch.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0], [3.0, 3.0, 1.0], [0.5, 0.0, 0.5]]).double()

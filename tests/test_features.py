@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stemlib import cache
+from stemlib.datasets import cache
 from stemlib.features import encode_texts, reduced, row_normalised
 
 TEXTS = [

@@ -10,11 +10,12 @@ import pytest
 from samples import link_task
 from test_protocols import SHORT, TINY
 
-from stemlib import finetune, first_results, protocols, records
+from stemlib import finetune, records
 from stemlib.benchmarks import names
-from stemlib.first_results import METHODS, PUBLISHED, results, task_results
+from stemlib.experiments import first_results, protocols
+from stemlib.experiments.first_results import METHODS, PUBLISHED, results, task_results
+from stemlib.experiments.protocols import CANDIDATES, PROTOCOLS
 from stemlib.presets import Preset
-from stemlib.protocols import CANDIDATES, PROTOCOLS
 from stemlib.records import read_results
 from stemlib.tasks import Task
 

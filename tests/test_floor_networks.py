@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from stemlib.floor import HomophilyModel
-from stemlib.floor_measured import empirical_risk, risks_in_both
-from stemlib.floor_networks import (
+from stemlib.theory.floor import HomophilyModel
+from stemlib.theory.floor_measured import empirical_risk, risks_in_both
+from stemlib.theory.floor_networks import (
     CappedNetwork,
     NodeRegressor,
     condition_graph,
@@ -19,7 +19,7 @@ from stemlib.floor_networks import (
     one_hop,
     train_worst_case,
 )
-from stemlib.floor_nonlinear import FrequencyModel, RouterContext
+from stemlib.theory.floor_nonlinear import FrequencyModel, RouterContext
 
 MODEL = HomophilyModel(mu=1.0, sigma=2.0, d=8, h=0.9)
 CONTEXT = RouterContext(m=2.0, t=1.0)

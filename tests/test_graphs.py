@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from samples import few
 from torch import Tensor
 
-from stemlib.floor import HomophilyModel
 from stemlib.graphs import built_in, contextual_sbm, mixed_graph
 from stemlib.messages import in_degree, neighbour_mean, plain
+from stemlib.theory.floor import HomophilyModel
 
 DRAWS = 12
 

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from grid_samples import RECORD, executions, light, write_grid, write_notebook
 
-from stemlib import figures, grid, notebook_run, paths, records
-from stemlib.notebook_run import locked
+from stemlib import figures, grid, paths, records
+from stemlib.batch import notebook_run
+from stemlib.batch.notebook_run import locked
 
 FAILS_ON_TWO = "if n == 2: raise ValueError('the graph has no edge')"
 TAKES_MEMORY = """

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from stemlib.checkpoints import build
 from stemlib.conditions import Condition
-from stemlib.coverage import coverage, coverages
-from stemlib.coverage_report import report
 from stemlib.graphs import built_in
 from stemlib.model import StemGNN
 from stemlib.presets import ModelConfig
-from stemlib.replay import change_under
-from stemlib.sensitivity import sensitivity
 from stemlib.tasks import Task
+from stemlib.theory.coverage import coverage, coverages
+from stemlib.theory.coverage_report import report
+from stemlib.theory.replay import change_under
+from stemlib.theory.sensitivity import sensitivity
 
 NODES = 400
 SURE = 80.0  # a router's logit whose softmax is 1 to rounding

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from stemlib.journal import COLUMNS, Journal
+from stemlib.pretraining.journal import COLUMNS, Journal
 
 NAMES = ["first", "second"]
 

@@ -8,9 +8,9 @@ import raw_samples
 import torch
 from staged import staged
 
-from stemlib import cache, raw_files
 from stemlib.benchmarks import benchmark, load
-from stemlib.knowledge_graphs import message_graph
+from stemlib.datasets import cache, raw_files
+from stemlib.datasets.knowledge_graphs import message_graph
 from stemlib.tasks import Task
 
 

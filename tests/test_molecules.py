@@ -12,12 +12,12 @@ from staged import staged
 from torch_geometric import datasets
 from torch_geometric.utils import from_smiles
 
-from stemlib import cache, raw_files
 from stemlib.batches import batches, union_of_graphs
 from stemlib.benchmarks import benchmark, load, names
+from stemlib.datasets import cache, raw_files
+from stemlib.datasets.molecules import MoleculeBenchmark
+from stemlib.datasets.smiles import atom_text, bond_text, molecules, scaffold_split
 from stemlib.messages import sorted_by_target
-from stemlib.molecules import MoleculeBenchmark
-from stemlib.smiles import atom_text, bond_text, molecules, scaffold_split
 
 MOLECULES = [name for name in names("graph") if isinstance(benchmark(name), MoleculeBenchmark)]
 
@@ -105,10 +105,10 @@ def test_different_types_have_different_features(tiny: None) -> None:
 
 def test_molecules_are_parsed_the_same_in_parallel(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = molecules(raw_samples.SMILES)
-    monkeypatch.setattr("stemlib.smiles.CHUNK", 3)
-    monkeypatch.setattr("stemlib.smiles.FORMAT", -1)
+    monkeypatch.setattr("stemlib.datasets.smiles.CHUNK", 3)
+    monkeypatch.setattr("stemlib.datasets.smiles.FORMAT", -1)
     # Processes take seconds to start; what is to be shown is that chunks are put together rightly.
-    monkeypatch.setattr("stemlib.smiles.Parallel", partial(Parallel, backend="threading"))
+    monkeypatch.setattr("stemlib.datasets.smiles.Parallel", partial(Parallel, backend="threading"))
     parts = molecules(raw_samples.SMILES)
     assert torch.equal(whole.graph.edge_index, parts.graph.edge_index)
     assert torch.equal(whole.graph.node_type, parts.graph.node_type)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from stemlib.baselines.mowst import dispersion, mixed_logits
 from stemlib.batches import batches
 from stemlib.checkpoints import build, load_model, save_model
 from stemlib.model import task_loss
-from stemlib.mowst import dispersion, mixed_logits
 from stemlib.presets import MowstConfig, TrainConfig
 from stemlib.tasks import Task
 

@@ -8,10 +8,10 @@ import torch
 from staged import published_splits, staged
 from torch_geometric.data import Data
 
-from stemlib import raw_files
-from stemlib.arxiv import Arxiv
 from stemlib.benchmarks import benchmark, load, names
-from stemlib.node_benchmarks import mask_splits, planetoid_splits
+from stemlib.datasets import raw_files
+from stemlib.datasets.arxiv import Arxiv
+from stemlib.datasets.node_benchmarks import mask_splits, planetoid_splits
 
 
 @pytest.fixture

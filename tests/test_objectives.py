@@ -7,7 +7,7 @@ import torch
 from samples import EXACT
 from torch.nn import functional as F
 
-from stemlib.objectives import Decoders
+from stemlib.pretraining.objectives import Decoders
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch_geometric.data import Batch, Data, HeteroData
 
-from stemlib.own_data import from_data
+from stemlib.datasets.own_data import from_data
 from stemlib.splits import stratified_split
 
 

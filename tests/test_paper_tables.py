@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from stemlib.paper_tables import claim_table, comparisons, demand_scores, score_table
+from stemlib.experiments.paper_tables import claim_table, comparisons, demand_scores, score_table
 
 KINDS = [
     ("clean", 0.0, 90.0), ("shift", 0.0, 80.0), ("shift", 0.0, 60.0), ("masked", 0.2, 70.0), ("masked", 0.8, 50.0),

@@ -21,8 +21,8 @@ from stemlib import experts
 from stemlib.corruptions import delete_edges, mask_features
 from stemlib.messages import sorted_by_target
 from stemlib.model import StemGNN, task_loss
-from stemlib.objectives import Decoders
 from stemlib.presets import ModelConfig, TrainConfig
+from stemlib.pretraining.objectives import Decoders
 from stemlib.shifts import alignment_buckets, feature_homophily, node_degree, tail_buckets
 from stemlib.splits import stratified_split
 

@@ -16,9 +16,9 @@ from stemlib.experts import path_gates
 from stemlib.folded import folded_classifier
 from stemlib.messages import plain, sorted_by_target
 from stemlib.model import StemGNN, task_loss
-from stemlib.path_losses import all_paths, path_losses
-from stemlib.routing import LOSSES, evaluating, instance_loss
 from stemlib.tasks import Task, read_out
+from stemlib.theory.path_losses import all_paths, path_losses
+from stemlib.theory.routing import LOSSES, evaluating, instance_loss
 
 some = settings(max_examples=12, deadline=None)
 
@@ -167,8 +167,8 @@ def test_chunks_and_batches_change_nothing(kind: str, monkeypatch: pytest.Monkey
     index = everything(task)[::2].flip(0)
     index = index[task.labels[index].double().isfinite().reshape(len(index), -1).any(1)]
     whole = path_losses(model, task, index)
-    monkeypatch.setattr("stemlib.path_losses.GRAPHS_PER_BATCH", 3)
-    monkeypatch.setattr("stemlib.path_losses._instances_per_chunk", lambda model: 7)
+    monkeypatch.setattr("stemlib.theory.path_losses.GRAPHS_PER_BATCH", 3)
+    monkeypatch.setattr("stemlib.theory.path_losses._instances_per_chunk", lambda model: 7)
     parts = path_losses(model, task, index)
     assert parts.index.tolist() == whole.index.tolist() == index.tolist()
     for loss in LOSSES:

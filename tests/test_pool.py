@@ -11,8 +11,8 @@ from pretrain_samples import WIDTH, tiny_pool
 from samples import TASKS, node_task
 
 from stemlib import features
-from stemlib.pool import BUILT_IN, WEIGHTS, Member, Pool, available, load_pool
-from stemlib.raw_files import raw_folder
+from stemlib.datasets.raw_files import raw_folder
+from stemlib.pretraining.pool import BUILT_IN, WEIGHTS, Member, Pool, available, load_pool
 from stemlib.tasks import Task
 from stemlib.unit_features import unit_features
 
@@ -81,7 +81,7 @@ def test_only_what_is_at_hand_is_available(tmp_path: Path, monkeypatch: pytest.M
     assert available() == ["cora", BUILT_IN]
     (tmp_path / "other/chembl_smiles").mkdir(parents=True)
     assert available() == ["cora", "chembl", "chembl-10k", BUILT_IN]
-    monkeypatch.setattr("stemlib.pool.load", lambda name, **_: pytest.fail(name))
+    monkeypatch.setattr("stemlib.pretraining.pool.load", lambda name, **_: pytest.fail(name))
     with pytest.raises(pytest.fail.Exception, match="cora"):
         load_pool(8)
     assert raw_folder() == tmp_path
@@ -94,8 +94,8 @@ def test_the_default_pool_has_the_references_weights(monkeypatch: pytest.MonkeyP
         loaded.append((name, settings))
         return replace(node_task(), name=name)
 
-    monkeypatch.setattr("stemlib.pool.load", load)
-    monkeypatch.setattr("stemlib.pool.available", lambda: list(WEIGHTS))
+    monkeypatch.setattr("stemlib.pretraining.pool.load", load)
+    monkeypatch.setattr("stemlib.pretraining.pool.available", lambda: list(WEIGHTS))
     pool = load_pool(16, nodes=50)
     assert {member.task.name: member.weight for member in pool.members} == {
         name: weight for name, weight in WEIGHTS.items() if name not in ("chembl", "pcba")

@@ -14,9 +14,9 @@ from run_samples import equal
 
 from stemlib import pretrain as pretraining
 from stemlib import records
-from stemlib.pool import Pool
-from stemlib.pretrain_run import Run
-from stemlib.pretrained import pretrained_settings
+from stemlib.pretraining.pool import Pool
+from stemlib.pretraining.pretrained import pretrained_settings
+from stemlib.pretraining.run import Run
 
 
 @pytest.fixture(autouse=True)

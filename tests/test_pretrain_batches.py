@@ -7,8 +7,8 @@ from samples import node_task, small_model
 
 from stemlib.experts import Encoder
 from stemlib.messages import plain
-from stemlib.pool import Member
-from stemlib.pretrain_batches import draw_batch, draws, keys
+from stemlib.pretraining.batches import draw_batch, draws, keys
+from stemlib.pretraining.pool import Member
 from stemlib.unit_features import unit_features
 
 MEMBERS = dict(zip(("node", "link", "graph"), tiny_pool().members, strict=True))

@@ -12,7 +12,7 @@ from run_samples import equal
 from samples import small_model
 
 from stemlib import pretrain as pretraining
-from stemlib.pretrain_run import Run
+from stemlib.pretraining.run import Run
 
 
 def test_a_pretraining_killed_at_every_stage_ends_with_the_bits_of_an_uninterrupted_one(

@@ -10,9 +10,9 @@ import torch
 from pretrain_samples import MODEL, tiny_pool, tiny_run
 from samples import small_model
 
-from stemlib.journal import LOSSES
 from stemlib.presets import PretrainConfig, preset
-from stemlib.pretrain_run import Run, learning_rate
+from stemlib.pretraining.journal import LOSSES
+from stemlib.pretraining.run import Run, learning_rate
 
 
 def test_one_cosine_over_the_run_by_hand() -> None:

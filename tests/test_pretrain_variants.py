@@ -10,9 +10,9 @@ import pytest
 from pretrain_samples import tiny_pool
 
 from stemlib import pretrain as pretraining
-from stemlib import pretrain_variants
 from stemlib.presets import Preset, PretrainConfig, preset
-from stemlib.pretrain_variants import VARIANTS, in_numbers, pretrained_variant, variant
+from stemlib.pretraining import variants as pretrain_variants
+from stemlib.pretraining.variants import VARIANTS, in_numbers, pretrained_variant, variant
 
 SIZES = {"hidden": 6, "epochs": 3, "patience": 3, "seeds": 1, "nodes": 80}
 TINY = Preset("tiny", **SIZES, pretrain_steps=8, pretrain_edge=3.0, pretrain_feature_dropout=0.4)

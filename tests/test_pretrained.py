@@ -17,7 +17,7 @@ from stemlib.checkpoints import build, load_model, save_model
 from stemlib.finetune import run, run_folder
 from stemlib.methods import Method, pretrained, stem
 from stemlib.presets import ModelConfig, preset
-from stemlib.pretrained import (
+from stemlib.pretraining.pretrained import (
     Pretrained,
     from_pretrained,
     load_pretrained,

@@ -10,12 +10,12 @@ import torch
 from run_samples import TRAIN
 from samples import node_task
 
+from stemlib.baselines.probe import Probe
 from stemlib.batches import batches
 from stemlib.checkpoints import build, load_model, save_model
 from stemlib.corruptions import delete_edges, mask_features
 from stemlib.finetune import fit
 from stemlib.presets import ProbeConfig
-from stemlib.probe import Probe
 from stemlib.tasks import Task
 
 KINDS = [ProbeConfig("gcn", hidden=8, norm="batch"), ProbeConfig("gat", hidden=8, heads=2)]

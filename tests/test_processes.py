@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 from samples import small_model
 from two_processes import SETTINGS
 
-from stemlib import experts, processes
+from stemlib import experts
 from stemlib import pretrain as pretraining
+from stemlib.pretraining import processes
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 from samples import node_task
 
-from stemlib import protocols
 from stemlib.benchmarks import BENCHMARKS, names
+from stemlib.experiments import protocols
+from stemlib.experiments.protocols import CANDIDATES, PROTOCOLS, Protocol, best, protocol_of
 from stemlib.methods import Method, named
 from stemlib.presets import PRESETS, Preset
-from stemlib.protocols import CANDIDATES, PROTOCOLS, Protocol, best, protocol_of
 from stemlib.records import read_results
 from stemlib.tasks import Task
 

@@ -11,8 +11,8 @@ import raw_samples
 import torch
 from torch_geometric import datasets
 
-from stemlib import raw_files
 from stemlib.benchmarks import benchmark, load
+from stemlib.datasets import raw_files
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from samples import EXACT, few, fewer, graphs, node_task, random_graph, renumber
 from torch import Tensor
 from torch_geometric.data import Data
 
-from stemlib.baselines import Baseline, adjacency
+from stemlib.baselines.networks import Baseline, adjacency
+from stemlib.baselines.robust import drop_edges, soft_median, weighted_median
 from stemlib.checkpoints import build
 from stemlib.messages import plain, sorted_by_target
-from stemlib.robust import drop_edges, soft_median, weighted_median
 
 
 @pytest.mark.parametrize("stored", ["rows", "types"])

@@ -10,8 +10,7 @@ from samples import EXACT, node_task, random_graph
 from torch import nn
 from torch_geometric.nn import GATConv
 
-from stemlib.presets import BGRLConfig, DGIConfig, GraphMAEConfig, PretextConfig, ProbeConfig
-from stemlib.self_supervised import (
+from stemlib.baselines.self_supervised import (
     Bootstrap,
     MaskedAutoencoder,
     SingleHeadGAT,
@@ -23,6 +22,7 @@ from stemlib.self_supervised import (
     scaled_cosine_error,
     shuffled_rows,
 )
+from stemlib.presets import BGRLConfig, DGIConfig, GraphMAEConfig, PretextConfig, ProbeConfig
 from stemlib.tasks import Task
 
 GCN, GAT = ProbeConfig("gcn", hidden=8), ProbeConfig("gat", hidden=8, heads=2, norm="batch")

@@ -15,15 +15,15 @@ from safetensors.torch import load_file
 from samples import node_task
 from torch import Tensor
 
-from stemlib.checkpoints import build
-from stemlib.presets import BGRLConfig, DGIConfig, GraphMAEConfig, PretextConfig
-from stemlib.self_supervised_run import (
+from stemlib.baselines.self_supervised_run import (
     EncoderRun,
     encoder_folder,
     learning_rate,
     start_from_encoder,
     train_encoder,
 )
+from stemlib.checkpoints import build
+from stemlib.presets import BGRLConfig, DGIConfig, GraphMAEConfig, PretextConfig
 from stemlib.tasks import Task
 
 PRETEXTS = [DGIConfig(steps=4), BGRLConfig(steps=4, predictor=6), GraphMAEConfig(steps=4)]

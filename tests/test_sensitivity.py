@@ -26,12 +26,12 @@ from stemlib.batches import batches
 from stemlib.checkpoints import build
 from stemlib.conditions import Condition, corrupt
 from stemlib.experts import Gates
-from stemlib.gate_bounds import expert_spread, tightness, total_variation, variation_bound
 from stemlib.model import StemGNN
-from stemlib.replay import Readout, change_under
-from stemlib.routing import instance_loss
-from stemlib.sensitivity import sensitivity
 from stemlib.tasks import Task, read_out
+from stemlib.theory.gate_bounds import expert_spread, tightness, total_variation, variation_bound
+from stemlib.theory.replay import Readout, change_under
+from stemlib.theory.routing import instance_loss
+from stemlib.theory.sensitivity import sensitivity
 
 READOUTS = get_args(Readout)
 some = settings(max_examples=15, deadline=None)
@@ -263,8 +263,8 @@ def test_chunks_and_batches_change_nothing(kind: str, monkeypatch: pytest.Monkey
     model = random_model(task, layers=2)
     clean, perturbed = condition(task), damaged(task)
     whole = sensitivity(model, clean, perturbed, "logits").summary()
-    monkeypatch.setattr("stemlib.replay.GRAPHS_PER_BATCH", 5)
-    monkeypatch.setattr("stemlib.sensitivity._instances_per_chunk", lambda model: 7)
+    monkeypatch.setattr("stemlib.theory.replay.GRAPHS_PER_BATCH", 5)
+    monkeypatch.setattr("stemlib.theory.sensitivity._instances_per_chunk", lambda model: 7)
     parts = sensitivity(model, clean, perturbed, "logits").summary()
     for name in ("condition", "readout", "residual", "symmetric_residual"):
         del whole[name]

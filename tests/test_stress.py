@@ -12,12 +12,13 @@ from run_samples import method
 from samples import graph_task, link_task, node_task
 from test_protocols import SHORT, TINY
 
-from stemlib import finetune, stress
+from stemlib import finetune
 from stemlib.conditions import Condition, corrupt, scores, shift_protocol
+from stemlib.experiments import stress
+from stemlib.experiments.stress import is_scored, scores_along, stress_scores, tuned
 from stemlib.finetune import trained_model
 from stemlib.methods import Method
 from stemlib.shifts import instance_covariate, tail_buckets
-from stemlib.stress import is_scored, scores_along, stress_scores, tuned
 from stemlib.tasks import Task
 
 METHODS = [method("one"), method("two", routed="none")]

@@ -10,8 +10,8 @@ from pretrain_samples import MODEL, WIDTH, config, tiny_pool
 from samples import small_model
 
 from stemlib.presets import change
-from stemlib.pretrain_batches import PretrainBatch, draw_batch, draws
-from stemlib.student import Student
+from stemlib.pretraining.batches import PretrainBatch, draw_batch, draws
+from stemlib.pretraining.student import Student
 from stemlib.tokens import perplexity
 
 MEMBERS = dict(zip(("node", "link", "graph"), tiny_pool().members, strict=True))

@@ -10,11 +10,12 @@ import pytest
 from pretrain_samples import WIDTH, checkpoint
 from samples import TASKS, node_task
 
-from stemlib import protocols, records, transfer
+from stemlib import records
+from stemlib.experiments import protocols, transfer
+from stemlib.experiments.protocols import CANDIDATES, Protocol
+from stemlib.experiments.transfer import compared, gains, starts
 from stemlib.presets import Preset
-from stemlib.protocols import CANDIDATES, Protocol
 from stemlib.records import read_results
-from stemlib.transfer import compared, gains, starts
 from stemlib.unit_features import unit_features
 
 TINY = Preset("tiny", hidden=8, epochs=2, patience=3, seeds=1, nodes=80)

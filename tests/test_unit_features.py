@@ -14,7 +14,7 @@ from stemlib.unit_features import require_unit_features, unit_features
 def test_features_have_the_width_asked_for_and_rows_of_length_one(
     task: Task, width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stemlib.cache.FOLDER", tmp_path)
+    monkeypatch.setattr("stemlib.datasets.cache.FOLDER", tmp_path)
     after = unit_features(task, width)
     for name in ("x", "edge_attr"):
         if task.graph.get(name) is None:

@@ -8,8 +8,8 @@ from samples import few, random_graph
 from torch_geometric.data import Data
 
 from stemlib.messages import plain, sorted_by_target
+from stemlib.pretraining.views import view
 from stemlib.sampling import neighbourhood
-from stemlib.views import view
 
 
 def typed(nodes: int = 12, edges: int = 60, seed: int = 0) -> Data:

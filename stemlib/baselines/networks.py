@@ -1,0 +1,132 @@
+"""Plain networks from PyTorch Geometric, and robust ones of the same form, under STEM-GNN's interface and protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric import EdgeIndex
+from torch_geometric.data import Data
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
+from torch_geometric.nn.models import GAT, GCN, GIN, MLP, GraphSAGE
+
+from stemlib.baselines.robust import SoftMedianGCN, drop_edges
+from stemlib.layers import Dropout
+from stemlib.messages import edge_mean, node_features, plain, sorted_by_target
+from stemlib.model import Output
+from stemlib.presets import BaselineConfig, TrainConfig
+from stemlib.tasks import Kind, read_out
+
+NETWORKS = {"mlp": MLP, "gcn": GCN, "sage": GraphSAGE, "gat": GAT, "gin": GIN, "softmedian": SoftMedianGCN}
+
+
+def adjacency(kind: str, graph: Data, dtype: torch.dtype) -> Tensor:
+    """The form of a graph's edges with which PyG's convolution of that kind gives the same numbers soonest.
+
+    GCN, GraphSAGE and GIN multiply by a sparse matrix, which spares the `[E, d]` messages; row `i` has the edges
+    that end in `i`. GCN's, which is the soft median's too, is normalised here, once for all layers.
+
+    Args:
+        kind: of the network.
+        graph: `edge_index` `[2, E]`.
+        dtype: of the features.
+
+    Returns:
+        A sparse CSR matrix `[N, N]`; the plain `edge_index` `[2, E]` for GAT, whose weights are its own.
+    """
+    if kind == "gat":
+        return plain(graph.edge_index)
+    if kind in ("gcn", "softmedian"):
+        edges, weights = gcn_norm(plain(graph.edge_index), num_nodes=graph.num_nodes, dtype=dtype)
+        index, order = EdgeIndex(edges, sparse_size=(graph.num_nodes, graph.num_nodes)).sort_by("col")
+        weights = weights[order]
+    else:
+        index = sorted_by_target(graph).edge_index
+        weights = torch.ones(index.size(1), dtype=dtype, device=index.device)
+    return index.to_sparse_csc(weights).t()
+
+
+class LastAdjacency:
+    """`adjacency`, made once as long as the same graph comes again."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._last: tuple[Tensor, torch.dtype, Tensor] | None = None  # edges, and what was made of them
+
+    def __call__(self, graph: Data, dtype: torch.dtype) -> Tensor:
+        last = self._last
+        if last is None or last[0] is not graph.edge_index or last[1] != dtype:
+            with torch.inference_mode(False):  # made in an evaluation, it may serve a training step next
+                self._last = last = (graph.edge_index, dtype, adjacency(self.kind, graph, dtype))
+        return last[2]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy makes its own: sparse matrices cannot be copied."""
+        return {"kind": self.kind, "_last": None}
+
+
+def network_input(graph: Data, edge_width: int | None) -> Tensor:
+    """What a network without edge features of its own reads, `[N, d_x + d_e]`.
+
+    Where edges have features, the mean of those that end in a node stands behind the node's own: all that STEM-GNN
+    reads, such a network reads as well.
+    """
+    x = node_features(graph)
+    return x if edge_width is None else torch.cat([x, edge_mean(graph, graph.edge_attr)], dim=-1)
+
+
+class Baseline(nn.Module):
+    """A network that reads `network_input`; link and graph tasks read out the mean (or pool) of its node logits.
+
+    The MLP reads no edge, and nodes' own features only.
+
+    Args:
+        config: which network, how large.
+        in_width: width of node features.
+        classes: number of logits.
+        kind: what an instance is.
+        edge_width: width of edge features; None where the graph has none.
+    """
+
+    def __init__(
+        self,
+        config: BaselineConfig,
+        in_width: int,
+        classes: int,
+        kind: Kind = "node",
+        edge_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.config, self.in_width, self.classes = config, in_width, classes
+        self.kind, self.edge_width = kind, edge_width
+        self.input_dropout = Dropout(config.input_dropout)
+        width = in_width + (edge_width or 0) * (config.kind != "mlp")
+        sizes = {"hidden_channels": config.hidden, "out_channels": classes, "num_layers": config.layers}
+        special = {
+            "mlp": {"norm": None},
+            "gcn": {"normalize": False},
+            "gat": {"heads": config.heads},
+            "softmedian": {"temperature": config.temperature},
+        }
+        self.network = NETWORKS[config.kind](
+            width, **sizes, **special.get(config.kind, {}), dropout=config.dropout
+        )
+        self._edges = LastAdjacency(config.kind)
+
+    def forward(self, graph: Data, instances: Tensor | None) -> Output:
+        if self.training and self.config.edge_dropout:
+            graph = drop_edges(graph, self.config.edge_dropout)
+        if self.config.kind == "mlp":
+            x, edges = node_features(graph), ()
+        else:
+            x = network_input(graph, self.edge_width)
+            edges = (self._edges(graph, x.dtype),)
+        logits = read_out(
+            self.network(self.input_dropout(x), *edges), graph, instances, self.kind, self.config.pool
+        )
+        return Output(logits, logits)
+
+    def penalty(self, output: Output, train: TrainConfig) -> Tensor:
+        """Baselines are regularised by dropout and weight decay alone."""
+        return torch.zeros(())

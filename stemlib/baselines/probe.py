@@ -1,0 +1,143 @@
+"""A frozen encoder under a linear head: how self-supervised encoders are usually judged."""
+
+from __future__ import annotations
+
+from itertools import chain, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+from torch_geometric.nn import GATConv, GCNConv
+
+from stemlib.baselines.networks import LastAdjacency, network_input
+from stemlib.layers import Dropout
+from stemlib.model import Output
+from stemlib.presets import ProbeConfig, TrainConfig
+from stemlib.tasks import Kind, read_out
+
+KEPT = 2  # graphs whose embeddings are kept: a training graph's and an evaluation's
+READ = ("x", "node_type", "edge_index", "edge_attr", "edge_type")  # of a graph, by the encoder
+
+
+def convolution(
+    kind: str, in_width: int, out_width: int, heads: int = 1, attention_dropout: float = 0.0
+) -> nn.Module:
+    """One of PyG's convolutions, for edges as `stemlib.baselines.networks.adjacency` gives them.
+
+    Raises:
+        ValueError: the heads of a GAT do not share the units evenly.
+    """
+    if kind == "gcn":
+        return GCNConv(in_width, out_width, normalize=False)
+    if out_width % heads:
+        raise ValueError(f"hidden={out_width} cannot be shared evenly by heads={heads}; change one of them")
+    return GATConv(in_width, out_width // heads, heads, dropout=attention_dropout)
+
+
+class GraphEncoder(nn.Module):
+    """Layers of dropout, convolution, batch norm (where there is one) and PReLU, `[N, d_in] -> [N, d]`.
+
+    After its training `standardise` centres the embeddings and scales them to one size: the papers' heads read them as
+    they are, but their size differs a hundredfold between objectives, so that no rate of a head would serve them all.
+
+    Args:
+        config: which convolution, how many, how wide.
+        in_width: `d_in`.
+        dropout: before every layer, in training.
+        attention_dropout: of a GAT's attention, in training.
+    """
+
+    def __init__(
+        self, config: ProbeConfig, in_width: int, dropout: float = 0.0, attention_dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        widths = pairwise([in_width, *[config.hidden] * config.layers])
+        self.dropout = Dropout(dropout)
+        self.convolutions = nn.ModuleList(
+            convolution(config.encoder, *width, config.heads, attention_dropout) for width in widths
+        )
+        batch = config.norm == "batch"
+        self.norms = nn.ModuleList(
+            nn.BatchNorm1d(config.hidden) if batch else nn.Identity() for _ in self.convolutions
+        )
+        self.activations = nn.ModuleList(nn.PReLU() for _ in self.convolutions)
+        self.register_buffer("centre", torch.zeros(config.hidden))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        for convolve, norm, activate in zip(self.convolutions, self.norms, self.activations, strict=True):
+            x = activate(norm(convolve(self.dropout(x), edges)))
+        return (x - self.centre) / self.scale
+
+    @torch.no_grad()
+    def standardise(self, z: Tensor) -> None:
+        """Give what has been mapped to `z` `[N, d]`, not standardised yet, mean 0 and a mean square of 1."""
+        self.centre.copy_(z.mean(0))
+        size = (z - self.centre).square().mean().sqrt()
+        self.scale.copy_(size if size else torch.ones(()))
+
+
+class Probe(nn.Module):
+    """The encoder, which stays as it is and in evaluation mode, and a linear head on the instances' embeddings.
+
+    A link's embedding is the mean of its ends', a graph's is pooled. The encoder reads whatever graph it is given;
+    embeddings of the last graphs are kept as long as these, and the encoder's weights, are the same.
+
+    Args:
+        config: the encoder, and dropout before the head.
+        in_width: width of node features.
+        classes: number of logits.
+        kind: what an instance is.
+        edge_width: width of edge features, read as `network_input` of `stemlib.baselines.networks` says; None without.
+    """
+
+    def __init__(
+        self,
+        config: ProbeConfig,
+        in_width: int,
+        classes: int,
+        kind: Kind = "node",
+        edge_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.config, self.in_width, self.classes = config, in_width, classes
+        self.kind, self.edge_width = kind, edge_width
+        self.encoder = GraphEncoder(config, in_width + (edge_width or 0)).requires_grad_(False).eval()
+        self.dropout = Dropout(config.dropout)
+        self.head = nn.Linear(config.hidden, classes)
+        self._edges = LastAdjacency(config.encoder)
+        # What was read, how often anything in it had been changed, and the embeddings.
+        self._kept: list[tuple[list[Tensor | None], int, Tensor]] = []
+
+    def train(self, mode: bool = True) -> Probe:
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def encode(self, graph: Data) -> Tensor:
+        """Embeddings of all nodes, `[N, d]`."""
+        read = [graph.get(name) for name in READ]
+        state = [graph.x, *chain(self.encoder.parameters(), self.encoder.buffers())]
+        lasting = not any(value.is_inference() or value.requires_grad for value in state)
+        changes = sum(value._version for value in state) if lasting else None
+        for before, then, z in self._kept:
+            if then == changes and all(one is other for one, other in zip(before, read, strict=True)):
+                return z
+        x = network_input(graph, self.edge_width)
+        z = self.encoder(x, self._edges(graph, x.dtype))
+        if lasting and not z.is_inference():
+            self._kept = [(read, changes, z), *self._kept[: KEPT - 1]]
+        return z
+
+    def forward(self, graph: Data, instances: Tensor | None) -> Output:
+        embedding = read_out(self.encode(graph), graph, instances, self.kind, self.config.pool)
+        return Output(self.head(self.dropout(embedding)), embedding)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has nothing kept."""
+        return self.__dict__ | {"_kept": []}
+
+    def penalty(self, output: Output, train: TrainConfig) -> Tensor:
+        """Regularised by dropout and weight decay alone."""
+        return torch.zeros(())

@@ -1,0 +1,1 @@
+"""Raw files to tasks: loaders, checks, cards."""

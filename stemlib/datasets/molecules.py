@@ -1,0 +1,240 @@
+"""Molecules: graph classification with many binary labels, split by scaffold.
+
+The reference takes its split from a column that the public raw files do not have. `scaffold` here is the usual
+deterministic 80/10/10 split by Bemis-Murcko scaffold over the molecules that RDKit parses, so that numbers are
+comparable in kind, not molecule by molecule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+import rdkit
+import torch
+from torch import Tensor
+from torch_geometric import datasets
+from torch_geometric.data import Data
+
+from stemlib.datasets.cache import digest
+from stemlib.datasets.raw_files import RawFiles, open_dataset, require
+from stemlib.datasets.registry import Benchmark
+from stemlib.datasets.smiles import Molecules, atom_text, bond_text, molecules, scaffold_split
+from stemlib.features import FORMAT, encode_texts
+from stemlib.tasks import Task, checked
+
+MOLECULE = "A node is an atom, an edge a bond (both directions), an instance a molecule."
+
+
+class MoleculeTable(datasets.MoleculeNet):
+    """A MoleculeNet file as a table: strings and labels `[M, T]` (NaN where missing), no graphs yet."""
+
+    def process(self) -> None:
+        _, _, _, smiles, labels = self.names[self.name]
+        frame = pd.read_csv(self.raw_paths[0], low_memory=False)
+        columns = frame.iloc[:, labels if isinstance(labels, slice) else [labels]]
+        strings = frame.iloc[:, smiles].fillna("").astype(str).tolist()
+        self.save(
+            [Data(smiles=strings, y=torch.tensor(columns.to_numpy(dtype="float32")))], self.processed_paths[0]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoleculeBenchmark(Benchmark):
+    """A MoleculeNet data set."""
+
+    def raw(self) -> tuple[list[str], Tensor, RawFiles]:
+        """SMILES strings, labels `[M, T]`, and the files."""
+        table, files = open_dataset(MoleculeTable, self.name, folder=self.folder, source=self.source)
+        return table.smiles, table.y, files
+
+    def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
+        smiles, labels, files = self.raw()
+        parsed = molecules(smiles, self.name)
+        return checked(
+            Task(
+                name=self.name,
+                kind="graph",
+                graph=featured(parsed, smiles, width, encoder, self.name),
+                labels=labels[parsed.rows],
+                splits={"scaffold": scaffold_split(parsed.scaffold)},
+                description=f"{MOLECULE} {self.description} Features: PyG's description of atoms and bonds in "
+                f"words, encoded by {encoder}. Source: {self.source}",
+                checksum=digest([files.checksum, width, encoder, FORMAT, rdkit.__version__]),
+                notes=files.notes + unparsed(parsed, smiles),
+            )
+        )
+
+
+def featured(parsed: Molecules, smiles: list[str], width: int | None, encoder: str, name: str) -> Data:
+    """The union of molecules with feature tables: `x` `[A, d]` by `node_type`, `edge_attr` `[B, d]` by `edge_type`.
+
+    The strings of the molecules stay with it as `smiles`, the numbers of their scaffolds `[M]` as `scaffold`.
+    """
+    atoms = [atom_text(row) for row in parsed.atoms.tolist()]
+    bonds = [bond_text(row) for row in parsed.bonds.tolist()]
+    vectors = encode_texts(atoms + bonds, width, encoder, name)
+    graph = parsed.graph
+    graph.x, graph.edge_attr = vectors[: len(atoms)], vectors[len(atoms) :]
+    graph.node_text, graph.edge_text = atoms, bonds
+    graph.smiles = [smiles[row] for row in parsed.rows.tolist()]
+    graph.scaffold = parsed.scaffold
+    return graph
+
+
+def unparsed(parsed: Molecules, smiles: list[str]) -> tuple[str, ...]:
+    """A note that counts and names the molecules left out."""
+    if not parsed.failed.numel():
+        return ()
+    named = "; ".join(f"row {row}: {smiles[row]}" for row in parsed.failed.tolist())
+    return (
+        f"{parsed.failed.numel()} of {len(smiles)} molecules are left out, for RDKit {rdkit.__version__} cannot "
+        f"parse them: {named}",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChEMBL(Benchmark):
+    """Molecules without labels, for pretraining.
+
+    Attributes:
+        count: how many, drawn with seed 0; None for all.
+    """
+
+    count: int | None = None
+
+    def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
+        files = require([f"{self.folder}/chembl_smiles.tsv.gz"], self.source)
+        (path,) = files.paths.values()
+        frame = pd.read_csv(path, sep="\t", usecols=["smiles"])
+        if self.count is not None:
+            frame = frame.sample(self.count, random_state=0).sort_index()
+        smiles = frame["smiles"].tolist()
+        parsed = molecules(smiles, self.name)
+        return checked(
+            Task(
+                name=self.name,
+                kind="graph",
+                graph=featured(parsed, smiles, width, encoder, self.name),
+                labels=torch.full((parsed.rows.numel(), 1), torch.nan),
+                splits={},
+                description=f"{MOLECULE} {self.description} Source: {self.source}",
+                checksum=digest([files.checksum, self.count, width, encoder, FORMAT, rdkit.__version__]),
+                notes=files.notes + unparsed(parsed, smiles),
+            )
+        )
+
+
+def _moleculenet(
+    name: str,
+    file: str,
+    description: str,
+    staged: str = "https://github.com/GLambard/Molecules_Dataset_Collection",
+    **statistics: int,
+) -> MoleculeBenchmark:
+    return MoleculeBenchmark(
+        name=name,
+        kind="graph",
+        source=f"https://deepchemdata.s3-us-west-1.amazonaws.com/datasets/{file} (checksum: the copy in {staged})",
+        licence="MIT",
+        description=description,
+        folder=f"MoleculeNet/{name}/raw",
+        statistics=statistics,
+    )
+
+
+DEEPCHEM = "https://github.com/deepchem/deepchem"
+
+MOLECULE_BENCHMARKS: list[Benchmark] = [
+    _moleculenet(
+        "hiv",
+        "HIV.csv",
+        "The label: whether it inhibits the replication of HIV.",
+        rows=41127,
+        molecules=41120,
+        tasks=1,
+        labels=41120,
+        positives=1443,
+    ),
+    _moleculenet(
+        "pcba",
+        "pcba.csv.gz",
+        "The labels: activity in 128 PubChem assays.",
+        rows=437929,
+        tasks=128,
+    ),
+    _moleculenet(
+        "muv",
+        "muv.csv.gz",
+        "The labels: activity in 17 PubChem assays, few of them known.",
+        DEEPCHEM,
+        rows=93087,
+        molecules=93087,
+        tasks=17,
+        labels=249886,
+        positives=489,
+    ),
+    _moleculenet(
+        "tox21",
+        "tox21.csv.gz",
+        "The labels: 12 kinds of toxicity.",
+        rows=7831,
+        molecules=7823,
+        tasks=12,
+        labels=77864,
+        positives=5858,
+    ),
+    _moleculenet(
+        "toxcast",
+        "toxcast_data.csv.gz",
+        "The labels: 617 kinds of toxicity.",
+        DEEPCHEM,
+        rows=8615,
+        molecules=8597,
+        tasks=617,
+        labels=1534076,
+    ),
+    _moleculenet(
+        "sider", "sider.csv.gz", "The labels: 27 kinds of side effect.", rows=1427, molecules=1427, tasks=27
+    ),
+    _moleculenet(
+        "clintox",
+        "clintox.csv.gz",
+        "The labels: approved, failed for toxicity.",
+        rows=1484,
+        molecules=1480,
+        tasks=2,
+    ),
+    _moleculenet(
+        "bace",
+        "bace.csv",
+        "The label: whether it inhibits beta-secretase 1.",
+        rows=1513,
+        molecules=1513,
+        tasks=1,
+        positives=691,
+    ),
+    _moleculenet(
+        "bbbp",
+        "BBBP.csv",
+        "The label: whether it passes the blood-brain barrier.",
+        rows=2050,
+        molecules=2039,
+        tasks=1,
+        positives=1560,
+    ),
+    *(
+        ChEMBL(
+            name=name,
+            kind="graph",
+            source="ChEMBL samples of https://github.com/greglandrum/rdkit_blog, gathered as canonical SMILES",
+            licence="CC BY-SA 3.0 (ChEMBL's)",
+            description="No labels: for pretraining. Some thousand molecules stand in the labelled sets as well "
+            "(3,005 in HIV, 13,186 in MUV).",
+            folder="other/chembl_smiles",
+            statistics={"rows": count or 349564},
+            count=count,
+        )
+        for name, count in (("chembl", None), ("chembl-10k", 10_000))
+    ),
+]

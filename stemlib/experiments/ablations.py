@@ -1,0 +1,73 @@
+"""The whole model with one part off, or one setting changed: what each is worth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from stemlib.methods import Method, stem
+from stemlib.presets import ModelConfig, Preset, change
+from stemlib.statistics import against_strongest
+
+WHOLE = "stem"
+
+# By group, by name: what is changed of `ModelConfig` or `TrainConfig`.
+ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "parts": {
+        "no-experts": {"routed": "none"},
+        "one-expert": {"experts": 1},
+        "no-tokens": {"codebook": "none"},
+        "no-penalty": {"lipschitz": 0.0},
+        "routes-regularised": {"routing": 0.1},
+        "no-parts": {"routed": "none", "codebook": "none", "lipschitz": 0.0},
+    },
+    "codebooks": {
+        "reference-codes": {"codebook": "reference"},
+        "learnable-codes": {"codebook": "learnable", "commitment": 0.25},
+        "frozen-tokens": {"freeze_tokens": True},
+    },
+    "experts": {f"{count}-experts": {"experts": count} for count in (2, 5, 8)},
+    "codes": {f"{count}-codes": {"codes": count} for count in (8, 32, 512)},
+    "heads": {f"{count}-heads": {"heads": count} for count in (1, 2, 8)},
+    "temperature": {f"temperature-{value:g}": {"temperature": value} for value in (0.2, 0.5, 2.0)},
+    "layers": {"1-layer": {"layers": 1}, "3-layers": {"layers": 3}},
+    "penalty": {f"penalty-{value:g}": {"lipschitz": value} for value in (1e-4, 1e-2, 1e-1)},
+}
+
+
+def ablated(preset: Preset, *groups: str) -> list[Method]:
+    """The whole model, then those of some groups of `ABLATIONS`.
+
+    Raises:
+        ValueError: an unknown group, with the known ones.
+    """
+    if unknown := [group for group in groups if group not in ABLATIONS]:
+        raise ValueError(f"unknown groups of ablations {unknown}; there are {', '.join(ABLATIONS)}")
+    whole = stem(preset, WHOLE)
+    known = ModelConfig.__dataclass_fields__
+    methods = [whole]
+    for name, changes in (item for group in groups for item in ABLATIONS[group].items()):
+        model = change(whole.model, **{key: value for key, value in changes.items() if key in known})
+        train = change(whole.train, **{key: value for key, value in changes.items() if key not in known})
+        methods.append(replace(whole, name=name, model=model, train=train))
+    return methods
+
+
+def effects(balance: pd.DataFrame, demands: tuple[str, ...] = ("fit", "shift", "corruption")) -> pd.DataFrame:
+    """What the whole model has over each variant, paired by seed, in points.
+
+    Args:
+        balance: from `stemlib.experiments.balance.three_way_balance`, with the whole model and its variants.
+        demands: the columns that are compared.
+
+    Returns:
+        One row per variant and demand: `variant`, `demand`, `difference` (whole minus variant), `low`, `high`, and `p`,
+        corrected for all rows together.
+    """
+    long = balance.melt(["method", "seed"], list(demands), var_name="demand", value_name="score")
+    variants = [name for name in balance.method.unique() if name != WHOLE]
+    pairs = [long[long.method.isin([WHOLE, name])].assign(variant=name) for name in variants]
+    table = against_strongest(pd.concat(pairs), "score", WHOLE, ["variant", "demand"])
+    return table[["variant", "demand", "difference", "low", "high", "p"]]

@@ -1,0 +1,98 @@
+"""The paper's tables from records alone: five demands on every method and data set, and what they say of the claims.
+
+Rows come from the grid (`stemlib.grid.collect`) or, kept, from `data/results/stress.parquet`.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from stemlib.statistics import against_strongest, interval, summary
+
+DEMANDS = ("clean", "shift", "masked", "deleted", "shifted and damaged")
+BY_RUN = ["task", "covariate", "method", "seed"]
+SIGNIFICANT = 0.05
+
+# What the paper claims, and the demands that speak to it.
+CLAIMS = {
+    "competitive when clean": ("clean",),
+    "better under degree shift": ("degree shift",),
+    "better under homophily shift": ("homophily shift",),
+    "better under masked features": ("masked",),
+    "better under deleted edges": ("deleted",),
+    "better when shifted and damaged": ("shifted and damaged",),
+}
+
+
+def demand_scores(stress: pd.DataFrame) -> pd.DataFrame:
+    """One score for each demand on each run.
+
+    Args:
+        stress: rows of `stemlib.experiments.stress.stress_scores` with `task` and `covariate`.
+
+    Returns:
+        Rows `task`, `covariate`, `method`, `seed`, `demand`, `score`: `clean`; `<covariate> shift`, the worst bucket;
+        `masked` and `deleted`, means over rates and draws; `shifted and damaged`, mean over both corruptions of the
+        shifted buckets. A run that was not met with a demand has no row of it.
+    """
+    both = stress.kind.str.startswith("shift, ")
+    parts = {
+        "clean": stress[stress.kind == "clean"].groupby(BY_RUN, sort=False).score.mean(),
+        "shift": stress[stress.kind == "shift"].groupby(BY_RUN, sort=False).score.min(),
+        "masked": stress[stress.kind == "masked"].groupby(BY_RUN, sort=False).score.mean(),
+        "deleted": stress[stress.kind == "deleted"].groupby(BY_RUN, sort=False).score.mean(),
+        "shifted and damaged": stress[both].groupby(BY_RUN, sort=False).score.mean(),
+    }
+    long = pd.concat([scores.reset_index().assign(demand=name) for name, scores in parts.items()], ignore_index=True)
+    named = long.covariate + " shift"
+    return long.assign(demand=long.demand.where(long.demand != "shift", named)).dropna(subset="score")
+
+
+def comparisons(demands: pd.DataFrame, ours: str = "stem") -> pd.DataFrame:
+    """Our method against the strongest other one, for every task, covariate and demand; see `against_strongest`.
+
+    The p-values are corrected over all rows together.
+    """
+    by = ["task", "covariate", "demand"]
+    methods = demands.groupby(by).method.agg(set)
+    complete = [group for group, names in methods.items() if ours in names and len(names) > 1]
+    chosen = demands.set_index(by).loc[complete].reset_index()
+    return against_strongest(chosen, "score", ours, by)
+
+
+def claim_table(compared: pd.DataFrame) -> pd.DataFrame:
+    """What the comparisons say of each claim.
+
+    Args:
+        compared: from `comparisons`.
+
+    Returns:
+        One row per claim: `comparisons`, how many of them ours `wins` and `loses` significantly (corrected p below
+        0.05), the mean `difference` in points, and its 95 % bootstrap interval `low` to `high` over data sets.
+    """
+    rows = []
+    for claim, demands in CLAIMS.items():
+        part = compared[compared.demand.isin(demands)]
+        if part.task.nunique() < 2:
+            continue
+        of_task = part.groupby("task").difference.mean()
+        low, high = interval(of_task.tolist())
+        sure = part.p < SIGNIFICANT
+        counts = {"comparisons": len(part), "wins": (sure & (part.difference > 0)).sum()}
+        counts |= {"loses": (sure & (part.difference < 0)).sum()}
+        rows.append({"claim": claim} | counts | {"difference": of_task.mean(), "low": low, "high": high})
+    return pd.DataFrame(rows).set_index("claim")
+
+
+def score_table(demands: pd.DataFrame, compared: pd.DataFrame, demand: str, ours: str = "stem") -> pd.DataFrame:
+    """Mean ± standard deviation by task and method for one demand.
+
+    A star marks ours where it beats, and a dagger where it falls behind, the strongest other method significantly.
+    """
+    part = demands[demands.demand == demand]
+    text = summary(part, ["task", "covariate", "method"], "score").text.unstack("method", sort=False).fillna("")
+    of_demand = compared[compared.demand == demand].set_index(["task", "covariate"])
+    for row, found in of_demand.iterrows():
+        if found.p < SIGNIFICANT:
+            text.loc[row, ours] += " *" if found.difference > 0 else " †"
+    return text

@@ -1,0 +1,143 @@
+"""Does pretraining help? The same network fine-tuned from a checkpoint and from scratch, on the same splits and seeds.
+
+    python -m stemlib.experiments.transfer cora wn18rr
+    python -m stemlib.experiments.transfer cora --variants usual reference own others --labels 0 5
+
+Every data set is trained inside its ordinary degrees, with all of its training labels and with few, and met clean,
+shifted and damaged (see `stress.py` beside this file); settings are chosen on validation, separately for every way to
+start. The first command starts from the released checkpoint and keeps `05_pretraining-<name>.csv` in `data/results/`.
+The second pretrains `stemlib.pretraining.variants` first and keeps `05_variants-<name>.csv`, with what came of the
+pretraining itself in `05_variants-<name>-pretraining.csv`. Finished runs are read back, so that a killed collection
+continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from stemlib.experiments.protocols import PROTOCOLS, Protocol, protocol_of
+from stemlib.experiments.stress import stress_scores, tuned
+from stemlib.graphs import BUILT_IN
+from stemlib.methods import Method, pretrained, stem
+from stemlib.paths import DATA
+from stemlib.presets import PRESETS, Preset
+from stemlib.pretraining.pool import load_pool
+from stemlib.pretraining.variants import VARIANTS, in_numbers, pretrained_variant
+from stemlib.records import save_results
+from stemlib.shifts import instance_covariate, tail_buckets
+from stemlib.statistics import paired_difference
+from stemlib.tasks import Task
+from stemlib.unit_features import unit_features
+
+EXPERIMENT = "05_pretraining"
+BUDGETS = (0, 10, 5, 3)  # training instances per class; 0: all
+COVARIATE = "degree"
+RATE = 0.4  # of corruption
+SCRATCH = "scratch"
+
+
+def unit_task(name: str, preset: Preset) -> Task:
+    """A data set, or the built-in graph, in the feature space of pretraining."""
+    return unit_features(replace(protocol_of(name), width=preset.hidden).task(preset), preset.hidden)
+
+
+def starts(preset: Preset, checkpoints: dict[str, Path]) -> list[Method]:
+    """From scratch, and from every checkpoint with its tokens frozen (`<name>`) and learnt (`<name>, free tokens`)."""
+    methods = [stem(preset, SCRATCH)]
+    for name, folder in checkpoints.items():
+        methods.append(pretrained(preset, folder, name))
+        methods.append(pretrained(preset, folder, f"{name}, free tokens", freeze_tokens=False))
+    return methods
+
+
+def compared(
+    task: Task,
+    methods: Iterable[Method],
+    seeds: Sequence[int],
+    protocol: Protocol,
+    preset: Preset,
+    budgets: Iterable[int] = BUDGETS,
+) -> pd.DataFrame:
+    """Scores of every way to start with every budget of labels.
+
+    Args:
+        task: with features as pretraining has them.
+        methods: see `starts`; each has the protocol's candidates of settings, chosen on the first seed's validation.
+        seeds: one run each.
+        protocol: gives candidates, batches, epochs.
+        preset: the budget.
+        budgets: training instances per class; 0 for all.
+
+    Returns:
+        The rows of `stress_scores` with `task` and `labels` (the budget).
+    """
+    methods, frames = list(methods), []
+    buckets = tail_buckets(instance_covariate(task, COVARIATE))
+    for labels in budgets:
+        few = labels or None
+        chosen = tuned(EXPERIMENT, task, buckets, methods, seeds[0], protocol, preset, few)
+        found = stress_scores(EXPERIMENT, task, buckets, chosen, seeds, (RATE,), per_class=few)
+        frames.append(found.assign(task=task.name, labels=labels))
+    return pd.concat(frames, ignore_index=True)
+
+
+def gains(scores: pd.DataFrame, method: str, baseline: str = SCRATCH) -> pd.DataFrame:
+    """How many points a method gains on the baseline, paired by seed.
+
+    Args:
+        scores: from `compared`, of any number of tasks.
+        method: a way to start.
+        baseline: another.
+
+    Returns:
+        One row per task, budget and kind of condition: `task`, `labels`, `kind`, `gain`, and its 95 % bootstrap
+        interval `low` to `high`.
+    """
+    by = ["task", "labels", "kind"]
+    means = scores.groupby([*by, "method", "seed"], sort=False).score.mean().reset_index()
+    rows = []
+    for group, frame in means.groupby(by, sort=False):
+        gain, low, high = paired_difference(frame, "score", method, baseline)
+        rows.append(dict(zip(by, group, strict=True)) | {"gain": gain, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def results(
+    name: str, preset: Preset, checkpoints: dict[str, Path], seeds: int, budgets: Sequence[int] = BUDGETS
+) -> pd.DataFrame:
+    """The comparison on one data set by its protocol; see `compared`."""
+    methods = starts(preset, checkpoints)
+    return compared(unit_task(name, preset), methods, range(seeds), protocol_of(name), preset, budgets)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m stemlib.experiments.transfer", description=__doc__.split("\n")[0])
+    add, choices = parser.add_argument, [BUILT_IN, *PROTOCOLS]
+    add("names", nargs="+", choices=choices, metavar="NAME", help=", ".join(choices))
+    add("--preset", choices=PRESETS, default="laptop", help="the budget (default: %(default)s)")
+    add("--seeds", type=int, default=5, help="runs of each kind (default: %(default)s)")
+    add("--labels", type=int, nargs="+", default=BUDGETS, help="per class; 0: all (default: %(default)s)")
+    add("--variants", nargs="+", choices=VARIANTS, metavar="VARIANT", help=", ".join(VARIANTS))
+    options = parser.parse_args(arguments)
+    preset = PRESETS[options.preset]
+    pool = load_pool(preset.hidden, nodes=preset.nodes) if options.variants else None
+    for name in options.names:
+        kind, checkpoints = EXPERIMENT, {"pretrained": DATA / "checkpoints" / options.preset}
+        if pool is not None:
+            kind = "05_variants"
+            checkpoints = {variant: pretrained_variant(variant, pool, preset, name) for variant in options.variants}
+            numbers = [{"variant": variant} | in_numbers(folder) for variant, folder in checkpoints.items()]
+            save_results(pd.DataFrame(numbers), f"{kind}-{name}-pretraining")
+        found = results(name, preset, checkpoints, options.seeds, options.labels)
+        print(f"{name}: {save_results(found, f'{kind}-{name}')}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Pretraining on a pool of graphs: objectives, views, teacher, checkpoints."""

@@ -1,0 +1,163 @@
+"""The pool that a model is pretrained on: graphs of every kind in one feature space, none of them starved.
+
+A step shows one data set. With weights `w_d` and numbers of nodes `n_d`, data set `d` has the share
+
+    p_d = w_d sqrt(n_d) / sum_e w_e sqrt(n_e)
+
+of the steps. The reference repeats every node `w_d` times in one list, which makes the share `w_d n_d`: a million
+atoms of HIV then leave a citation graph of some thousand nodes one batch in a hundred; the square root leaves it
+one in twenty. Nor is the data set of a step left to luck: step `t` takes the data set in whose interval of the
+unit line, as long as its share, `u + t (sqrt(5) - 1) / 2 mod 1` lies. This is the most even sequence of its kind:
+no data set waits longer than `2 / p_d` steps, and what a step takes depends on seed and step alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stemlib.benchmarks import benchmark, load
+from stemlib.datasets.cache import digest
+from stemlib.datasets.raw_files import raw_folder
+from stemlib.features import TFIDF
+from stemlib.graphs import BUILT_IN, mixed_graph
+from stemlib.messages import plain
+from stemlib.tasks import Task
+from stemlib.unit_features import require_unit_features, unit_features
+
+# The reference's; the built-in graph counts as a citation graph does, ChEMBL's sample as ChEMBL.
+WEIGHTS = {
+    "cora": 5.0,
+    "citeseer": 5.0,
+    "pubmed": 5.0,
+    "ogbn-arxiv": 5.0,
+    "wikics": 5.0,
+    "wn18rr": 5.0,
+    "fb15k237": 10.0,
+    "hiv": 1.0,
+    "chembl": 0.1,
+    "chembl-10k": 0.1,
+    "pcba": 0.1,
+    BUILT_IN: 5.0,
+}
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+@dataclass(frozen=True)
+class Member:
+    """A data set of the pool and its weight."""
+
+    task: Task
+    weight: float
+
+    @property
+    def nodes(self) -> int:
+        return self.task.graph.num_nodes
+
+    @cached_property
+    def edge_keys(self) -> Tensor:
+        """`source N + target` of every edge, sorted, `[E]`."""
+        source, target = plain(self.task.graph.edge_index)
+        return (source * self.nodes + target).sort().values
+
+
+class Pool:
+    """Data sets to pretrain on.
+
+    Args:
+        members: with features as `unit_features` gives them, all of one width.
+
+    Raises:
+        ValueError: no member, two of one name, a weight that is not positive, or features of another form.
+    """
+
+    def __init__(self, members: Iterable[Member]) -> None:
+        self.members = list(members)
+        if not self.members:
+            raise ValueError(
+                "the pool is empty: name data sets, or see stemlib.pretraining.pool.available for those at hand"
+            )
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"the names of a pool's data sets must differ, got {', '.join(self.names)}")
+        for member in self.members:
+            if not member.weight > 0:
+                raise ValueError(
+                    f"the weight of {member.task.name!r} must be positive, got {member.weight:g}"
+                )
+            require_unit_features(member.task, self.width, "a pool")
+
+    @property
+    def names(self) -> list[str]:
+        return [member.task.name for member in self.members]
+
+    @property
+    def width(self) -> int:
+        """Of node and edge features."""
+        return self.members[0].task.graph.x.size(1)
+
+    @property
+    def checksum(self) -> str:
+        """Of all that a run depends on: data, weights, and their order."""
+        return digest([[member.task.name, member.weight, member.task.checksum] for member in self.members])
+
+    @cached_property
+    def shares(self) -> Tensor:
+        """The share `p_d` of each data set in the steps, `[D]`."""
+        raw = [member.weight * math.sqrt(member.nodes) for member in self.members]
+        return torch.tensor(raw, dtype=torch.double) / sum(raw)
+
+    def drawn(self, step: int, seed: int) -> int:
+        """Which data set a step shows."""
+        start = np.random.default_rng(seed).random()
+        position = (start + step * GOLDEN) % 1.0
+        index = int(torch.searchsorted(self.shares.cumsum(0), position, right=True))
+        return min(index, len(self.members) - 1)  # the last sum may round to just below one
+
+    def epoch_steps(self, batch_size: int) -> int:
+        """Steps of one of the reference's epochs, which shows every node as often as its data set's weight says."""
+        return max(1, round(sum(member.weight * member.nodes for member in self.members) / batch_size))
+
+
+def available(names: Iterable[str] = WEIGHTS) -> list[str]:
+    """Those of the data sets whose raw files are at hand; nothing is downloaded. The built-in graph always is.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    return [name for name in names if name == BUILT_IN or (raw_folder() / benchmark(name).folder).is_dir()]
+
+
+def load_pool(
+    width: int,
+    names: Iterable[str] | None = None,
+    *,
+    nodes: int = 10_000,
+    whole: bool = False,
+    encoder: str = TFIDF,
+) -> Pool:
+    """The pool of some data sets with the reference's weights; a data set without one has weight 1.
+
+    Args:
+        width: of all features.
+        names: as `stemlib.benchmarks.load` takes them, or `built-in`. Default: what is `available` of `WEIGHTS`.
+        nodes: of the built-in graph.
+        whole: by default all of ChEMBL and PCBA, whose molecules take minutes to parse, instead of a sample.
+        encoder: of texts.
+
+    Raises:
+        ValueError: an unknown name, or none.
+        FileNotFoundError: raw files are missing and cannot be downloaded.
+    """
+    if names is None:
+        left_out = {"chembl-10k"} if whole else {"chembl", "pcba"}
+        names = [name for name in available() if name not in left_out]
+    tasks = (
+        mixed_graph(nodes) if name == BUILT_IN else load(name, width=width, encoder=encoder) for name in names
+    )
+    return Pool(Member(unit_features(task, width), WEIGHTS.get(task.name, 1.0)) for task in tasks)

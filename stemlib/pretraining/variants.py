@@ -1,0 +1,116 @@
+"""What is compared with the usual pretraining: one change each, by name.
+
+The reference weighs edge reconstruction by 0.01, so that nothing asks an embedding where its node lies in the graph,
+and hides a fifth of the features, so that the rest gives them away without a look at the neighbours. The smoke and
+laptop presets weigh edges 500 times as much and hide three columns in five. Chapter 05 measures what either is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from stemlib.presets import ModelConfig, Preset, change
+from stemlib.pretrain import pretrain
+from stemlib.pretraining.journal import LOSSES
+from stemlib.pretraining.pool import Pool
+
+SHARE = 4  # a variant has this part of the preset's steps
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to pretrain.
+
+    Attributes:
+        about: what differs from the usual way, in words.
+        model: changes of `ModelConfig`.
+        config: changes of `PretrainConfig`.
+        pool: all data sets, only the one that is fine-tuned later, or all others.
+    """
+
+    about: str
+    model: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    pool: Literal["all", "own", "others"] = "all"
+
+
+REFERENCE = {"edge": 0.01, "feature_dropout": 0.2}
+
+VARIANTS = {
+    "usual": Variant("nothing"),
+    "reference": Variant(
+        "weights, views, schedule and codebook as the reference has them; routes not regularised",
+        {"codebook": "reference"},
+        REFERENCE | {"schedule": "reference", "routing": 0.0},
+    ),
+    "reference-weights": Variant("edges weigh 0.01 and a fifth of the features is hidden", config=REFERENCE),
+    "weak-edges": Variant("edges weigh 0.01", config={"edge": 0.01}),
+    "mild-view": Variant("a fifth of the features is hidden", config={"feature_dropout": 0.2}),
+    "reference-schedule": Variant(
+        "the rate swings, as the reference's does", config={"schedule": "reference"}
+    ),
+    "reference-codebook": Variant(
+        "codes move by orthogonality alone, as the reference's", {"codebook": "reference"}
+    ),
+    "learnable-codebook": Variant("codes move by the commitment's gradient", {"codebook": "learnable"}),
+    "free-routes": Variant("routes are not regularised", config={"routing": 0.0}),
+    "own": Variant("the pool is the data set alone that is fine-tuned later", pool="own"),
+    "others": Variant("the pool lacks the data set that is fine-tuned later", pool="others"),
+}
+
+
+def variant(name: str) -> Variant:
+    """The variant of that name.
+
+    Raises:
+        ValueError: unknown, with the known ones.
+    """
+    if name not in VARIANTS:
+        raise ValueError(f"unknown variant {name!r}; there are {', '.join(VARIANTS)}")
+    return VARIANTS[name]
+
+
+def pretrained_variant(name: str, pool: Pool, preset: Preset, task: str | None = None, seed: int = 0) -> Path:
+    """Pretrain a variant with a part of the preset's steps, or find it finished.
+
+    Args:
+        name: of the variant.
+        pool: the whole one.
+        preset: the budget.
+        task: the data set that is fine-tuned later, for the variants whose pool depends on it.
+        seed: of the run.
+
+    Raises:
+        ValueError: an unknown variant; or one whose pool depends on the task, and the task is not in the pool.
+    """
+    chosen = variant(name)
+    if chosen.pool != "all":
+        if task not in pool.names:
+            raise ValueError(f"variant {name!r} is of one data set of the pool ({', '.join(pool.names)}), got {task!r}")
+        own = chosen.pool == "own"
+        pool = Pool(member for member in pool.members if (member.task.name == task) == own)
+    model = change(ModelConfig(hidden=preset.hidden, codes=min(128, preset.hidden)), **chosen.model)
+    config = preset.pretrain(**{"steps": preset.pretrain_steps // SHARE, **chosen.config})
+    return pretrain(pool, model, config, seed)
+
+
+def in_numbers(folder: Path) -> dict[str, float]:
+    """A finished run in a few numbers, from the tables that it left.
+
+    Returns:
+        Every objective, not weighted, as the mean over data sets at the end of the run (its last fifth); in the last
+        window of steps the heads' mean `perplexity` and number of `dead` codes, and the `largest share` that an expert
+        has of the gates, of all layers and data sets.
+    """
+    losses, tokens, experts = (pd.read_csv(folder / f"{name}.csv") for name in ("losses", "tokens", "experts"))
+    end = losses[losses.step >= 0.8 * len(losses)].groupby("data_set").mean(numeric_only=True)
+    objectives = {name: float(end[name].mean()) for name in LOSSES if name in end and end[name].notna().any()}
+    last = tokens[tokens.step == tokens.step.max()]
+    usage = {name: float(last[name].mean()) for name in ("perplexity", "dead")} if len(last) else {}
+    share = experts[experts.step == experts.step.max()].largest.max()
+    return objectives | usage | {"largest share": float(share)}

@@ -1,0 +1,209 @@
+"""Gates recorded and replayed: what a perturbation does with routing frozen, and what released gates add.
+
+With `f(x; pi)` the network on input `x` with gates `pi`, any read-out changes by exactly
+
+    f(x'; pi') - f(x; pi) = base + amplification
+      sequential:  base = f(x'; pi) - f(x; pi),   amplification = f(x'; pi') - f(x'; pi)
+      symmetric:   each averaged over both orders (input first, gates first)
+
+and amplification is the sum of what releasing the gates of routed layer 1, then 2, ..., adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from stemlib.batches import Batch, batches
+from stemlib.conditions import Condition
+from stemlib.experts import Encoder, Gates
+from stemlib.folded import folded_tokens
+from stemlib.layers import mixture
+from stemlib.model import StemGNN
+from stemlib.tasks import read_out
+from stemlib.theory.gate_bounds import compare_gates
+from stemlib.theory.routing import evaluating, first_routed_layer, instance_loss, labelled, per_instance
+from stemlib.theory.token_stability import Reading, read
+
+Readout = Literal["embedding", "tokens", "logits", "loss"]
+Tokenise = Callable[[Tensor], Tensor]
+GRAPHS_PER_BATCH = 512
+
+
+class Pieces(NamedTuple):
+    """One way of taking a change apart, float64: `base` `[M, r]`, and `layers` `[M, L, r]`, one per release."""
+
+    base: Tensor
+    layers: Tensor
+
+    @property
+    def amplification(self) -> Tensor:
+        """The sum over layers, `[M, r]`."""
+        return self.layers.sum(1)
+
+
+class Change(NamedTuple):
+    """`f(x'; pi') - f(x; pi)` of a read-out of width `r`, `[M, r]`, and its pieces."""
+
+    total: Tensor
+    sequential: Pieces
+    symmetric: Pieces
+
+
+class Replays(NamedTuple):
+    """Embeddings of `M` instances with the gates of the first `l = 0, ..., L` routed layers released.
+
+    Attributes:
+        clean: on the clean input, `[M, L + 1, d]`; `[:, 0]` is the network as it meets clean data.
+        perturbed: on the perturbed input; `[:, L]` is the network as it meets perturbed data.
+        fluctuation: `compare_gates` read for instances, `[M, L, 5]`.
+        labels: of the instances.
+    """
+
+    clean: Tensor
+    perturbed: Tensor
+    fluctuation: Tensor
+    labels: Tensor
+
+    def split(self, size: int) -> Iterator[Replays]:
+        """The same, `size` instances at a time."""
+        return (Replays(*part) for part in zip(*(value.split(size) for value in self), strict=True))
+
+
+def replays(model: StemGNN, clean: Condition, perturbed: Condition, readout: Readout) -> Iterator[Replays]:
+    """All passes that statement 3 needs, batch by batch (graph tasks have several); the caller sets `evaluating`.
+
+    Raises:
+        ValueError: as `stemlib.theory.sensitivity.sensitivity`.
+    """
+    first_routed_layer(model)  # raises where there is none
+    if readout not in get_args(Readout):
+        raise ValueError(f"readout must be one of {', '.join(get_args(Readout))}, got {readout!r}")
+    if readout == "tokens" and model.tokens is None:
+        raise ValueError("this model has no tokens (codebook='none'): read out its embedding instead")
+    nodes = clean.task.graph.num_nodes, perturbed.task.graph.num_nodes
+    if nodes[0] != nodes[1] or not torch.equal(clean.index, perturbed.index):
+        raise ValueError(
+            f"{clean.name!r} and {perturbed.name!r} must have the same instances on the same nodes; they have "
+            f"{clean.index.numel()} of {nodes[0]} nodes and {perturbed.index.numel()} of {nodes[1]}"
+        )
+    index = labelled(clean.task.labels, clean.index) if readout == "loss" else clean.index
+    size = GRAPHS_PER_BATCH if clean.task.kind == "graph" else 0
+    for pair in zip(batches(clean.task, index, size), batches(perturbed.task, index, size), strict=True):
+        yield _replay(model, *pair)
+
+
+def _replay(model: StemGNN, clean: Batch, perturbed: Batch) -> Replays:
+    encoder = model.encoder
+    before, after = (encoder(batch.graph, keep_outputs=True) for batch in (clean, perturbed))
+    gates = before.gates, after.gates
+    last = len(before.gates) - 1
+    # Both ends are the network as deployed: that replaying gives it again is for the tests to show.
+    on_clean, on_perturbed, fluctuation = [before.z], [], []
+    for level, outputs in enumerate(expert_outputs(encoder, clean.graph, before.outputs[0], after.gates)):
+        if level > 0:
+            on_clean.append(completed(encoder, clean.graph, level, outputs, before.gates))
+        if level == last:
+            on_clean.append(completed(encoder, clean.graph, level, outputs, after.gates))
+    for level, outputs in enumerate(after.outputs):
+        on_perturbed.append(completed(encoder, perturbed.graph, level, outputs, before.gates))
+        logits_change = after.gate_logits[level] - before.gate_logits[level]
+        fluctuation.append(compare_gates(*(gate[level] for gate in gates), logits_change, outputs))
+    on_perturbed.append(after.z)
+
+    def embeddings(states: list[Tensor], batch: Batch) -> Tensor:
+        read = [read_out(z, batch.graph, batch.instances, model.kind, model.config.pool) for z in states]
+        return torch.stack(read, dim=1)
+
+    return Replays(
+        embeddings(on_clean, clean),
+        embeddings(on_perturbed, perturbed),
+        per_instance(fluctuation, clean.graph, clean.instances, model.kind),
+        clean.labels,
+    )
+
+
+def expert_outputs(encoder: Encoder, graph: Data, outputs: Tensor, gates: Gates) -> Iterator[Tensor]:
+    """Every routed layer's expert outputs `[N, K, d]`, with the layers before it on the given gates.
+
+    Args:
+        encoder: its layers before the second routed one are not run.
+        graph: clean or perturbed.
+        outputs: of the first routed layer, which no gate can change.
+        gates: one `[N, K]` per routed layer.
+    """
+    routed = _routed(encoder)
+    yield outputs
+    for level, (before, index) in enumerate(pairwise(routed)):
+        x = encoder.finish_layer(before, mixture(gates[level], outputs))
+        outputs = encoder.layers[index].expert_outputs(encoder.layer_mean(index, x, graph), x)
+        yield outputs
+
+
+def completed(encoder: Encoder, graph: Data, level: int, outputs: Tensor, gates: Gates) -> Tensor:
+    """Node embeddings `[N, d]` from the expert outputs of routed layer `level` on, on the given gates."""
+    routed = _routed(encoder)[level:]
+    z = encoder.finish_layer(routed[0], mixture(gates[level], outputs))
+    for index, gate in zip(routed[1:], gates[level + 1 :], strict=True):
+        # Mixed as everywhere here, so that what no gate has changed differs by not a bit.
+        outputs = encoder.layers[index].expert_outputs(encoder.layer_mean(index, z, graph), z)
+        z = encoder.finish_layer(index, mixture(gate, outputs))
+    return z
+
+
+def _routed(encoder: Encoder) -> list[int]:
+    return [index for index, is_routed in enumerate(encoder.is_routed) if is_routed]
+
+
+def read_change(
+    model: StemGNN,
+    states: Replays,
+    readout: Readout,
+    ends: tuple[Reading, Reading],
+    tokens_of: Tokenise | None,
+) -> Change:
+    """The change of a read-out and its pieces, in both orders.
+
+    Args:
+        model: in evaluation mode.
+        states: of some instances.
+        readout: what is read.
+        ends: readings of `states.clean[:, 0]` and `states.perturbed[:, L]`.
+        tokens_of: `folded_tokens`, for the states between; None for a model without tokens.
+    """
+
+    def value(z: Tensor, reading: Reading | None = None) -> Tensor:
+        if readout == "embedding":
+            return z.double()
+        if reading is None:
+            codes = model.tokens.lookup(tokens_of(z)).flatten(1) if tokens_of else z
+            reading = Reading(None, codes, model.head(codes))
+        if readout == "loss":
+            return instance_loss(reading.logits, states.labels, "ce").unsqueeze(1)
+        return (reading.codes if readout == "tokens" else reading.logits).double()
+
+    first, *gates_first = states.clean.unbind(1)
+    *inputs_first, last = states.perturbed.unbind(1)
+    clean = torch.stack([value(first, ends[0]), *map(value, gates_first)], dim=1)
+    perturbed = torch.stack([*map(value, inputs_first), value(last, ends[1])], dim=1)
+    sequential = Pieces(perturbed[:, 0] - clean[:, 0], perturbed.diff(dim=1))
+    other = Pieces(perturbed[:, -1] - clean[:, -1], clean.diff(dim=1))
+    symmetric = Pieces(*((one + two) / 2 for one, two in zip(sequential, other, strict=True)))
+    return Change(perturbed[:, -1] - clean[:, 0], sequential, symmetric)
+
+
+def change_under(model: StemGNN, clean: Condition, perturbed: Condition, readout: Readout) -> Change:
+    """The vectors themselves, `[M, r]`, for all instances; `sensitivity` keeps their energies alone."""
+    parts = []
+    with evaluating(model):
+        tokens_of = folded_tokens(model.tokens) if model.tokens is not None else None
+        for states in replays(model, clean, perturbed, readout):
+            ends = read(model, states.clean[:, 0]), read(model, states.perturbed[:, -1])
+            parts.append(read_change(model, states, readout, ends, tokens_of))
+    total, *orders = zip(*parts, strict=True)
+    return Change(torch.cat(total), *(Pieces(*map(torch.cat, zip(*order, strict=True))) for order in orders))
