@@ -73,8 +73,12 @@ def fit(
     """
     if train.precision == "bf16" and not isinstance(model, StemGNN):
         raise ValueError(f"precision='bf16' is of a StemGNN's encoder; train {type(model).__name__} in float32")
+    if train.prior and not isinstance(model, StemGNN):
+        raise ValueError(f"prior=True is of a StemGNN's head; train {type(model).__name__} with prior=False")
     torch.manual_seed(seed)
     shuffle = torch.Generator().manual_seed(seed)
+    if train.prior:
+        model.start_head(task.labels[split.train])
     if isinstance(model, StemGNN) and model.tokens:
         start_tokens(model, task, split)
         if train.freeze_tokens:

@@ -72,7 +72,7 @@ class Method:
 def stem(preset: Preset, name: str = "stem", **changes: Any) -> Method:
     """STEM-GNN as this study trains it from scratch; `changes` name fields of `ModelConfig`."""
     model = ModelConfig(hidden=preset.hidden, codes=min(128, preset.hidden), input_dropout=0.5, dropout=0.5)
-    train = preset.train(lr=1e-2, weight_decay=0.5)
+    train = preset.train(lr=1e-2, weight_decay=0.5, prior=True)
     return Method(name, change(model, **changes), train)
 
 

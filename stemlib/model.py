@@ -111,6 +111,17 @@ class StemGNN(nn.Module):
                 total = total + train.orthogonality * self.tokens.orthogonality()
         return total
 
+    def start_head(self, labels: Tensor) -> None:
+        """Start the head at the log-odds of binary labels `[M, T]`; class labels `[M]` leave it as it is.
+
+        Where positives are rare, all embeddings are first pushed the same way, to lower every logit: the codebooks
+        follow, all instances share a few codes, and the model's answer is one constant for some twenty epochs
+        (Minesweeper). A bias that starts at the constant leaves only differences to learn.
+        """
+        if labels.dim() == 2:
+            positive, negative = ((labels == value).sum(0) for value in (1, 0))
+            self.head.start(((positive + 1) / (negative + 1)).log())
+
     @torch.no_grad()
     def start_tokens(self, graph: Data, instances: Tensor | None) -> None:
         """Start the codebooks by k-means on the queries of `instances`, unless they have been started."""

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from run_samples import TRAIN, equal, history, method, untimed, weights
-from samples import TASKS, node_task, small_baseline, small_model
+from samples import TASKS, graph_task, node_task, small_baseline, small_model
 from torch import nn
 
 from stemlib import finetune
@@ -245,3 +245,18 @@ def test_fit_trains_in_place_and_ends_in_evaluation_mode() -> None:
     assert not model.training
     assert not torch.equal(model.head.linear.weight, before)
     assert equal(model.state_dict(), progress.weights)
+
+
+def test_a_start_at_log_odds_is_a_first_epoch_with_less_to_learn() -> None:
+    task = graph_task()
+    rare = torch.ones(task.instances, 1).index_fill_(0, torch.arange(0, task.instances, 8), 0.0)
+    task = replace(task, labels=rare)
+    losses = {}
+    for prior in (False, True):
+        what = method(prior=prior, epochs=1, lr=1e-6)
+        torch.manual_seed(0)
+        losses[prior] = fit(what.build(task), task, task.split("random"), what.train, 0).history[0]["loss"]
+    assert losses[True] < 0.45 < 0.6 < losses[False]  # the entropy of one in eight is 0.38, of even odds 0.69
+    baseline = Method("mlp", small_baseline("mlp"), replace(TRAIN, prior=True))
+    with pytest.raises(ValueError, match="prior=True is of a StemGNN's head; train Baseline with prior=False"):
+        fit(baseline.build(task), task, task.split("random"), baseline.train, 0)

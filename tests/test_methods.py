@@ -32,7 +32,8 @@ KEPT = ("stem", "routed", "static", "reference", "mlp", "gcn", "sage", "gat", "g
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_runs_that_are_kept_keep_their_keys(preset: Preset) -> None:
-    keys = [run_key(method.settings, "split", "data") for method in named(preset, *KEPT)]
+    before = [replace(method, train=replace(method.train, prior=False)) for method in named(preset, *KEPT)]
+    keys = [run_key(method.settings, "split", "data") for method in before]  # of when no head started at log-odds
     assert keys == KEYS[preset.name].split()
 
 
@@ -48,6 +49,11 @@ def test_a_record_stores_the_settings_that_it_always_did() -> None:
             "freeze_tokens": False,
         },
     }  # fmt: skip
+
+
+def test_ours_start_binary_heads_at_log_odds_and_the_reference_does_not() -> None:
+    found = {method.name: method.train.prior for method in named(PRESETS["laptop"], *METHODS)}
+    assert {name for name, prior in found.items() if prior} == {"stem", "routed", "static", "tokens"}
 
 
 def test_every_setting_tells_runs_apart() -> None:
