@@ -29,7 +29,7 @@ from stemlib.paths import DATA, RUNS
 from stemlib.presets import PRESETS, ModelConfig, PretrainConfig, change, preset
 from stemlib.pretraining import processes
 from stemlib.pretraining.pool import Pool, load_pool
-from stemlib.pretraining.pretrained import save_pretrained
+from stemlib.pretraining.pretrained import pretrained_settings, save_pretrained
 from stemlib.pretraining.run import Run
 from stemlib.records import installed_versions, run_key, save_results
 
@@ -37,14 +37,23 @@ SECONDS_BETWEEN_STATES = 15.0
 POINTS = 40  # of a released run's curves
 
 
-def pretraining_folder(pool: Pool, model: ModelConfig, config: PretrainConfig, seed: int) -> Path:
+def pretraining_folder(
+    pool: Pool, model: ModelConfig, config: PretrainConfig, seed: int, start: Path | None = None
+) -> Path:
     """Where a run's checkpoint is or will be."""
     settings = {"model": dataclasses.asdict(model), "pretrain": dataclasses.asdict(config)}
+    if start is not None:
+        settings["start"] = pretrained_settings(start)["sha256"]
     return RUNS / "pretraining" / run_key(settings, "", pool.checksum) / f"seed-{seed}"
 
 
 def pretrain(
-    pool: Pool, model: ModelConfig, config: PretrainConfig, seed: int = 0, device: str = "cpu"
+    pool: Pool,
+    model: ModelConfig,
+    config: PretrainConfig,
+    seed: int = 0,
+    device: str = "cpu",
+    start: Path | None = None,
 ) -> Path:
     """Pretrain encoder and tokens, or continue a killed run, or do nothing where the run is finished.
 
@@ -56,6 +65,7 @@ def pretrain(
         config: how.
         seed: of weights and all draws.
         device: `cpu`, or `cuda` for one GPU (in several processes, one for each).
+        start: folder of a checkpoint to go on from, of the same architecture, with a fresh teacher and optimiser.
 
     Returns:
         The folder of the checkpoint, for `stemlib.pretraining.pretrained.from_pretrained`.
@@ -64,11 +74,11 @@ def pretrain(
         ValueError: settings that make no sense together.
         FloatingPointError: the loss is not finite; says where.
     """
-    folder = pretraining_folder(pool, model, config, seed)
+    folder = pretraining_folder(pool, model, config, seed, start)
     if (folder / "model.json").is_file():
         return folder
     state_file = folder / "training.safetensors"
-    run = Run(pool, model, config, seed, device, state_file)
+    run = Run(pool, model, config, seed, device, state_file, start)
     first, journal = processes.rank() == 0, run.journal
     since_state = since = time.monotonic()
     bar = tqdm(

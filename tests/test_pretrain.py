@@ -11,6 +11,7 @@ import pytest
 import torch
 from pretrain_samples import CONFIG, MODEL, checkpoint, config, tables, tiny_pool, weights
 from run_samples import equal
+from samples import small_model
 
 from stemlib import pretrain as pretraining
 from stemlib import records
@@ -132,6 +133,20 @@ def test_the_command_line_says_what_is_wrong(
     with pytest.raises(SystemExit):
         pretraining.main(["--data", "built-in", *words.split()])
     assert message in capsys.readouterr().err
+
+
+def test_a_run_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
+    first = checkpoint(tmp_path / "first", steps=3)
+    before = weights(first)
+    short = config(steps=1, lr=1e-9, weight_decay=0.0)
+    folder = pretraining.pretrain(tiny_pool(), MODEL, short, seed=5, start=first)
+    kept = {"tokens.codebook", "tokens.use", "tokens.total"}  # codes follow what they stand for, however small the step
+    for name in before.keys() - kept:
+        assert torch.allclose(weights(folder)[name], before[name], atol=1e-6), name
+    assert folder != pretraining.pretraining_folder(tiny_pool(), MODEL, short, 5)
+    assert pretraining.pretrain(tiny_pool(), MODEL, short, seed=5, start=first) == folder
+    with pytest.raises(ValueError, match="the checkpoint to start from is ModelConfig"):
+        pretraining.pretrain(tiny_pool(), small_model(experts=2), short, start=first)
 
 
 def test_a_released_run_is_the_same_checkpoint_with_thinned_tables(

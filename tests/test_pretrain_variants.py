@@ -15,13 +15,18 @@ from stemlib.pretraining import variants as pretrain_variants
 from stemlib.pretraining.variants import VARIANTS, in_numbers, pretrained_variant, variant
 
 SIZES = {"hidden": 6, "epochs": 3, "patience": 3, "seeds": 1, "nodes": 80}
-TINY = Preset("tiny", **SIZES, pretrain_steps=8, pretrain_edge=3.0, pretrain_feature_dropout=0.4)
+TINY = Preset("tiny", **SIZES, pretrain_steps=32, pretrain_edge=3.0, pretrain_feature_dropout=0.4)
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     calls = []
-    monkeypatch.setattr(pretrain_variants, "pretrain", lambda *given: calls.append(given) or Path("there"))
+
+    def pretrain(*given: object, start: Path | None) -> Path:
+        calls.append((*given, start))
+        return Path("there")
+
+    monkeypatch.setattr(pretrain_variants, "pretrain", pretrain)
     return calls
 
 
@@ -33,10 +38,13 @@ def changed(one: object, other: object) -> set[str]:
 def test_a_variant_differs_from_the_usual_way_in_what_it_says(name: str, asked: list[tuple]) -> None:
     for each in ("usual", name):
         assert pretrained_variant(each, tiny_pool(), TINY, "tiny", seed=3) == Path("there")
-    (usual_pool, usual_model, usual_config, _), (pool, model, config, seed) = asked
+    usual_pool, usual_model, usual_config, *_ = asked[0]
+    pool, model, config, seed, start = asked[-1]
+    later = VARIANTS[name].after is not None
     assert changed(model, usual_model) == set(VARIANTS[name].model)
-    assert changed(config, usual_config) == set(VARIANTS[name].config)
-    assert (usual_config.steps, usual_config.edge, seed) == (2, 3.0, 3)
+    assert changed(config, usual_config) == set(VARIANTS[name].config) | ({"steps"} if later else set())
+    assert (usual_config.steps, usual_config.edge, seed) == (8, 3.0, 3)
+    assert (config.steps, start) == ((2, Path("there")) if later else (8, None))
     names = {"all": usual_pool.names, "own": ["tiny"], "others": ["tiny-links", "tiny-graphs"]}
     assert pool.names == names[VARIANTS[name].pool]
 

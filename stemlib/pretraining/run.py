@@ -15,6 +15,7 @@ from stemlib.pretraining import processes
 from stemlib.pretraining.batches import PretrainBatch, draw_batch, draws
 from stemlib.pretraining.journal import LOSSES, Journal
 from stemlib.pretraining.pool import Pool
+from stemlib.pretraining.pretrained import load_pretrained
 from stemlib.pretraining.student import Outcome, Student
 
 
@@ -35,6 +36,7 @@ class Run:
     Args:
         pool, model, config, seed, device: see `stemlib.pretrain.pretrain`.
         file: of a state that `keep` wrote, to continue from where it is there.
+        start: see `stemlib.pretrain.pretrain`.
 
     Raises:
         ValueError: no objective has a weight; or several processes with batch norm, of which each has statistics of
@@ -42,7 +44,14 @@ class Run:
     """
 
     def __init__(
-        self, pool: Pool, model: ModelConfig, config: PretrainConfig, seed: int, device: str, file: Path
+        self,
+        pool: Pool,
+        model: ModelConfig,
+        config: PretrainConfig,
+        seed: int,
+        device: str,
+        file: Path,
+        start: Path | None = None,
     ) -> None:
         if not any(getattr(config, name) for name in LOSSES):
             raise ValueError(f"nothing to learn: all of {', '.join(LOSSES)} have weight 0")
@@ -59,7 +68,10 @@ class Run:
         self.pool, self.model, self.config, self.seed, self.device = pool, model, config, seed, device
         self.steps = config.steps or config.epochs * pool.epoch_steps(config.batch_size)
         torch.manual_seed(seed)
-        self.student = Student(model, pool.width).to(device).train()
+        self.student = Student(model, pool.width)
+        if start is not None:
+            self.student.start_from(load_pretrained(start))
+        self.student.to(device).train()
         self.parameters = [value for value in self.student.parameters() if value.requires_grad]
         self.optimiser = torch.optim.AdamW(
             self.parameters, config.lr, weight_decay=config.weight_decay, fused=True
@@ -73,7 +85,7 @@ class Run:
             self.student.load_state_dict(state["student"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.journal = Journal(**state["journal"])
-        else:
+        elif start is None:
             self.start_tokens()
         processes.wait()  # until all have read the state, which the first one will replace
 

@@ -47,6 +47,21 @@ class Student(nn.Module):
         self.decoders = Decoders(config.hidden, width, width)
         self.teacher = deepcopy(self.network.encoder).requires_grad_(False).eval()
 
+    def start_from(self, network: Pretrained) -> None:
+        """Take over a pretrained encoder, for the teacher too, and tokens.
+
+        Raises:
+            ValueError: of another architecture or width.
+        """
+        mine = self.network
+        if (network.config, network.width) != (mine.config, mine.width):
+            raise ValueError(
+                f"the checkpoint to start from is {network.config} of width {network.width}, "
+                f"the run is {mine.config} of width {mine.width}"
+            )
+        mine.load_state_dict(network.state_dict())
+        self.teacher.load_state_dict(network.encoder.state_dict())
+
     def train(self, mode: bool = True) -> Student:
         super().train(mode)
         self.teacher.eval()

@@ -31,12 +31,14 @@ class Variant:
         model: changes of `ModelConfig`.
         config: changes of `PretrainConfig`.
         pool: all data sets, only the one that is fine-tuned later, or all others.
+        after: another variant, from whose checkpoint this one goes on with a quarter of its steps.
     """
 
     about: str
     model: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     pool: Literal["all", "own", "others"] = "all"
+    after: str | None = None
 
 
 REFERENCE = {"edge": 0.01, "feature_dropout": 0.2}
@@ -61,6 +63,7 @@ VARIANTS = {
     "free-routes": Variant("routes are not regularised", config={"routing": 0.0}),
     "own": Variant("the pool is the data set alone that is fine-tuned later", pool="own"),
     "others": Variant("the pool lacks the data set that is fine-tuned later", pool="others"),
+    "adapted": Variant("goes on after the usual one, on the data set alone", pool="own", after="usual"),
 }
 
 
@@ -88,15 +91,18 @@ def pretrained_variant(name: str, pool: Pool, preset: Preset, task: str | None =
     Raises:
         ValueError: an unknown variant; or one whose pool depends on the task, and the task is not in the pool.
     """
-    chosen = variant(name)
+    chosen, steps = variant(name), preset.pretrain_steps // SHARE
+    start = None
+    if chosen.after is not None:
+        start, steps = pretrained_variant(chosen.after, pool, preset, task, seed), steps // SHARE
     if chosen.pool != "all":
         if task not in pool.names:
             raise ValueError(f"variant {name!r} is of one data set of the pool ({', '.join(pool.names)}), got {task!r}")
         own = chosen.pool == "own"
         pool = Pool(member for member in pool.members if (member.task.name == task) == own)
     model = change(ModelConfig(hidden=preset.hidden, codes=min(128, preset.hidden)), **chosen.model)
-    config = preset.pretrain(**{"steps": preset.pretrain_steps // SHARE, **chosen.config})
-    return pretrain(pool, model, config, seed)
+    config = preset.pretrain(**{"steps": steps, **chosen.config})
+    return pretrain(pool, model, config, seed, start=start)
 
 
 def in_numbers(folder: Path) -> dict[str, float]:
