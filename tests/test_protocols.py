@@ -40,7 +40,10 @@ def test_all_methods_have_the_same_candidates_within_the_budget(protocol: Protoc
     for preset in PRESETS.values():
         candidates = [protocol.methods(base, preset) for base in named(preset, "mlp", "gcn", "sage", "stem")]
         for settings, methods in zip(protocol.candidates, zip(*candidates, strict=True), strict=True):
-            (train,) = {replace(method.train, prior=False) for method in methods}  # of STEM-GNN's head alone
+            ours = [method.train.lipschitz for method in methods if method.name == "stem"]
+            assert ours == [1e-3 if protocol.lipschitz is None else protocol.lipschitz]
+            of_its_head = {"prior": False, "lipschitz": 0.0}
+            (train,) = {replace(method.train, **of_its_head) for method in methods}
             assert (train.lr, train.weight_decay) == settings[:2]
             assert train.epochs == min(protocol.epochs, preset.epochs)
             assert train.patience == min(protocol.patience, preset.patience)

@@ -13,7 +13,7 @@ from stemlib.benchmarks import load
 from stemlib.finetune import run
 from stemlib.graphs import BUILT_IN, mixed_graph
 from stemlib.methods import Method
-from stemlib.presets import Preset, change
+from stemlib.presets import ModelConfig, Preset, change
 from stemlib.tasks import Task
 
 
@@ -47,6 +47,7 @@ class Protocol:
         batch_size: instances per step; 0 for all.
         epochs: at most, and no more than the preset's.
         patience: at most, and no more than the preset's.
+        lipschitz: strength of the penalty on STEM-GNN's head; None for the method's own.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Protocol:
     batch_size: int = 0
     epochs: int = 1000
     patience: int = 200
+    lipschitz: float | None = None
 
     def task(self, preset: Preset) -> Task:
         """The data set; the built-in graph in the preset's size."""
@@ -80,6 +82,8 @@ class Protocol:
             "epochs": min(self.epochs, preset.epochs),
             "patience": min(self.patience, preset.patience),
         }
+        if self.lipschitz is not None and isinstance(base.model, ModelConfig):
+            budget["lipschitz"] = self.lipschitz
         return [
             replace(
                 base,
@@ -99,6 +103,9 @@ def _each(names: str, split: str, seeds: int, public: int = 0, **settings: Any) 
 # Budgets for two cores: what the data set's size allows, the same for every method.
 MEDIUM = {"candidates": TWO, "epochs": 150, "patience": 20}
 LARGE = {"candidates": MANY_LABELS, "epochs": 30, "patience": 8}
+# The penalty is a sum over classes: at its usual strength 237 relations are not learnt (validation loss 2.7 after three
+# epochs, against 1.7 without).
+MANY_CLASSES = {"lipschitz": 0.0}
 MOLECULES = {"width": 128, "batch_size": 128}
 SMALL_MOLECULES = {"width": 128, "batch_size": 32, "candidates": TWO, "epochs": 30, "patience": 8}
 
@@ -106,9 +113,11 @@ PROTOCOLS: dict[str, Protocol] = {
     **_each("cora", "draw-{}", 10, public=3),
     **_each("pubmed", "draw-{}", 10, **MEDIUM),
     **_each("wikics", "fixed-{}", 3, **MEDIUM),
-    **_each("ogbn-arxiv ogbn-arxiv-predictions", "time", 3, candidates=MANY_LABELS, epochs=60, patience=12),
+    **_each(
+        "ogbn-arxiv ogbn-arxiv-predictions", "time", 3, candidates=MANY_LABELS, epochs=60, patience=12, **MANY_CLASSES
+    ),
     **_each("wn18rr", "given", 3, width=128, batch_size=8192, **LARGE),
-    **_each("fb15k237", "given", 3, width=128, batch_size=16384, **LARGE | {"epochs": 10, "patience": 5}),
+    **_each("fb15k237", "given", 3, width=128, batch_size=16384, **LARGE | MANY_CLASSES | {"epochs": 10, "patience": 5}),
     **_each("hiv pcba", "scaffold", 3, **MOLECULES, **LARGE),
     **_each("cornell texas wisconsin", "fixed-{}", 5, **MEDIUM),
     **_each("citeseer cora-ml amazon-computers amazon-photo dblp", "draw-{}", 3, **MEDIUM),
