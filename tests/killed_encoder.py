@@ -13,7 +13,7 @@ import torch
 from kills import after, die_at_every_stage, kill, second_file_of
 from samples import node_task
 
-from stemlib.baselines.networks import self_supervised_run
+from stemlib.baselines import self_supervised_run
 from stemlib.baselines.self_supervised import Bootstrap
 from stemlib.baselines.self_supervised_run import EncoderRun, train_encoder
 from stemlib.presets import BGRLConfig, ProbeConfig
