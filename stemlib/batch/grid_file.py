@@ -5,7 +5,7 @@
       - notebook: 07_degree_shift
         parameters:
           dataset: [cora, wn18rr]     # a list is multiplied out with the entry's other lists: four runs
-          method: [gcn, stem]
+          methods: [gcn, stem]
           seeds: 3
 
 Everything is checked against the notebooks' `parameters` cells before anything runs.
