@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from stemlib.conditions import Condition
-from stemlib.corruptions import Corruption, corruption, thinned, touched_nodes, undirected_pairs
+from stemlib.corruptions import Corruption, thinned, touched_nodes, undirected_pairs
 from stemlib.evaluation import predict
 from stemlib.messages import node_features, plain
 from stemlib.model import task_loss
@@ -87,7 +87,7 @@ def worst_deletion(condition: Condition, worth: Tensor, rate: float) -> tuple[Co
     deleted = torch.zeros_like(worth, dtype=torch.bool).index_fill_(0, most.indices[most.values > 0], True)
     graph = thinned(task.graph, deleted[pair_of_edge])
     met = Condition(f"{condition.name}, worst deletion {rate:g}", task.with_graph(graph), condition.index)
-    return met, corruption(graph, rate, int(deleted.sum()), candidates)
+    return met, Corruption(graph, rate, int(deleted.sum()), candidates)
 
 
 def worst_masking(
@@ -128,4 +128,4 @@ def worst_masking(
         out.x.view(-1)[most.indices[most.values > 0]] = 0.0
     hit = candidates - int((out.x[nodes] != 0).sum())
     met = Condition(f"{condition.name}, worst masking {rate:g}", task.with_graph(out), condition.index)
-    return met, corruption(out, rate, hit, candidates)
+    return met, Corruption(out, rate, hit, candidates)

@@ -23,17 +23,19 @@ class Corruption:
     Attributes:
         graph: the graph after corruption; the original is left alone.
         rate: the rate that was asked for.
-        realised: the share that was really hit: masked entries of the nodes under test, or deleted edges
-            of those with an end among them.
-        hit: how many entries or undirected edges that is.
-        candidates: out of how many.
+        hit: how many entries were masked, or undirected edges deleted.
+        candidates: out of how many: entries of the nodes under test, or edges with an end among them.
     """
 
     graph: Data
     rate: float
-    realised: float
     hit: int
     candidates: int
+
+    @property
+    def realised(self) -> float:
+        """The share that was really hit; 0 where there was nothing to hit."""
+        return self.hit / self.candidates if self.candidates else 0.0
 
 
 def touched_nodes(task: Task, index: Tensor) -> Tensor:
@@ -64,7 +66,7 @@ def mask_features(graph: Data, nodes: Tensor, rate: float, seed: int) -> Corrupt
     hit = (torch.rand(x.shape, generator=generator) < rate) & nodes.unsqueeze(1)
     out = copy(graph)
     out.x, out.node_type = x.masked_fill(hit, 0.0), None
-    return corruption(out, rate, int(hit.sum()), int(nodes.sum()) * x.size(1))
+    return Corruption(out, rate, int(hit.sum()), int(nodes.sum()) * x.size(1))
 
 
 def delete_edges(graph: Data, nodes: Tensor, rate: float, seed: int) -> Corruption:
@@ -87,7 +89,7 @@ def delete_edges(graph: Data, nodes: Tensor, rate: float, seed: int) -> Corrupti
     deleted = torch.zeros_like(candidate)
     deleted[candidate] = torch.rand(int(candidate.sum()), generator=generator) < rate
     out = thinned(graph, deleted[pair_of_edge])
-    return corruption(out, rate, int(deleted.sum()), int(candidate.sum()))
+    return Corruption(out, rate, int(deleted.sum()), int(candidate.sum()))
 
 
 def thinned(graph: Data, missing: Tensor) -> Data:
@@ -104,17 +106,10 @@ def undirected_pairs(edges: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
     return (edges.min(0).values * nodes + edges.max(0).values).unique(return_inverse=True)
 
 
-def corruption(graph: Data, rate: float, hit: int, candidates: int) -> Corruption:
-    """The damage, its realised share worked out."""
-    return Corruption(graph, rate, hit / candidates if candidates else 0.0, hit, candidates)
-
-
 def _check(graph: Data, nodes: Tensor, rate: float) -> None:
     if not 0 <= rate <= 1:
         raise ValueError(f"a corruption's rate must lie in [0, 1], got {rate:g}")
     if nodes.dtype != torch.bool or nodes.shape != (graph.num_nodes,):
-        raise ValueError(
-            f"nodes must be a boolean mask [{graph.num_nodes}], got {nodes.dtype} {tuple(nodes.shape)}"
-        )
+        raise ValueError(f"nodes must be a boolean mask [{graph.num_nodes}], got {nodes.dtype} {tuple(nodes.shape)}")
     if not nodes.any():
         raise ValueError("no node to corrupt: the mask of nodes under test is empty")

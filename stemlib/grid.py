@@ -1,9 +1,9 @@
 """Run a grid of notebooks: `python -m stemlib.grid grids/laptop.yaml`, and the same again after every interruption.
 
-`runs/<notebook>/<name from the parameters>/` holds a run as `stemlib.batch.notebook_run` describes, with the notebook's
-own `metrics.json` and `history.csv` (`stemlib.records.save_run`). A run is done when its `DONE` is of the notebook's
-present code cells and of its parameters. The library may have changed since: a grid takes hours over several
-sittings. `DONE` says by which library it was made, and the summary counts the runs made by another one.
+`runs/<notebook>/<name from the parameters>/` holds a run as `stemlib.runner.notebook_run` describes, with what the
+notebook itself measured in `metrics.json` and `history.csv` (`stemlib.records.save_run`). A run is done when its `DONE`
+is of the notebook's present code cells and of its parameters. The library may have changed since: a grid takes hours
+over several sittings. `DONE` says by which library it was made, and the summary counts the runs made by another one.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ import psutil
 import yaml
 
 from stemlib import paths
-from stemlib.batch import notebook_run
-from stemlib.batch.grid_file import GridError, read_grid, run_name, shard, write_code
-from stemlib.batch.notebook_run import InUse, Job, NotebookFailure, Running, library_fingerprint, locked
+from stemlib.runner import notebook_run
+from stemlib.runner.grid_file import GridError, read_grid, run_name, shard, write_code
+from stemlib.runner.notebook_run import InUse, Job, NotebookFailure, Running, library_fingerprint, locked
 from stemlib.study import find_notebooks
 
 SHARE_OF_MEMORY = 0.8  # of the machine's, for all runs together, where --memory-gb is not given
@@ -198,9 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         grid.tell_all(every_run=True)
         return 0
     total, done = len(grid.jobs), len(grid.done)
-    print(
-        f"{total} runs, {done} of them done; {workers} at once, at most {memory_gb:.1f} GB each", flush=True
-    )
+    print(f"{total} runs, {done} of them done; {workers} at once, at most {memory_gb:.1f} GB each", flush=True)
     try:
         grid.run()
     except KeyboardInterrupt:

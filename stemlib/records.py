@@ -69,9 +69,7 @@ class Record:
 
 def installed_versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in PACKAGES
-    }
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def run_key(settings: dict[str, Any], split_hash: str, data_checksum: str) -> str:
@@ -114,9 +112,7 @@ def table(records: list[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def save_finding(
-    notebook: str, headline: str, figures: list[Path], records: list[Path] | None = None
-) -> None:
+def save_finding(notebook: str, headline: str, figures: list[Path], records: list[Path] | None = None) -> None:
     """What a notebook found, for the closing lines of the study: `runs/findings/<notebook>.json`.
 
     In a run of a grid it stays in the run's folder: many runs of one notebook have many findings.
@@ -169,6 +165,15 @@ def save_results(frame: pd.DataFrame, name: str) -> Path:
             frame.to_csv(temporary, index=False, float_format="%.4f")
     path.with_suffix(".csv" if long else ".parquet").unlink(missing_ok=True)  # an earlier one, of another length
     return path
+
+
+def kept_results(name: str, own: pd.DataFrame) -> pd.DataFrame:
+    """A table that `save_results` kept; while there is none, a run's own, which is said."""
+    try:
+        return read_results(name)
+    except FileNotFoundError:
+        print(f"no results {name!r} are kept yet: this run's own are shown")
+        return own
 
 
 def read_results(name: str) -> pd.DataFrame:

@@ -20,7 +20,8 @@ from typing import Any
 import yaml
 
 from stemlib import paths
-from stemlib.batch.notebook_run import (
+from stemlib.presets import PRESETS
+from stemlib.runner.notebook_run import (
     SECONDS_BETWEEN_LOOKS,
     Job,
     NotebookFailure,
@@ -30,7 +31,6 @@ from stemlib.batch.notebook_run import (
     parameter_types,
     unknown_parameters,
 )
-from stemlib.presets import PRESETS
 
 MAX_THREADS = 4  # of one notebook, so that it does not take the whole of a large machine
 VALUE_OF = {"str": str, "int": int, "float": float, "bool": {"true": True, "false": False}.__getitem__}

@@ -16,8 +16,8 @@ from pathlib import Path
 from grid_samples import executions, light, write_grid, write_notebook
 
 from stemlib import grid, paths
-from stemlib.batch import notebook_run
-from stemlib.batch.notebook_run import InUse, locked
+from stemlib.runner import notebook_run
+from stemlib.runner.notebook_run import InUse, locked
 
 RUNS, KILLS, SEED = 16, 10, 7
 

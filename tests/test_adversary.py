@@ -44,9 +44,7 @@ def star() -> Condition:
 
 
 def loss(model: nn.Module, condition: Condition) -> float:
-    return task_loss(
-        predict(model, condition.task, condition.index), condition.task.labels[condition.index]
-    ).item()
+    return task_loss(predict(model, condition.task, condition.index), condition.task.labels[condition.index]).item()
 
 
 def test_the_edge_that_decides_is_deleted(star: Condition) -> None:
@@ -89,7 +87,7 @@ def test_tasks_of_every_kind_can_be_attacked_within_the_budget(kind: str, networ
     worth = edge_worth(model, condition, seed=0, queries=4)
     for met, damage in (worst_deletion(condition, worth, 0.4), worst_masking(model, condition, 0.4)):
         assert 0 < damage.hit <= round(0.4 * damage.candidates)
-        assert damage.realised == damage.hit / damage.candidates
+        assert 0 < damage.realised <= 0.4 + 1 / damage.candidates
         assert torch.equal(met.task.graph.x[~nodes], task.graph.x[~nodes])
         assert loss(model, met) > 0
     nothing, _ = worst_deletion(condition, worth, 0.0)

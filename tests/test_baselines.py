@@ -39,12 +39,10 @@ def test_every_network_reads_every_kind_of_task(task: Task, kind: str) -> None:
     assert model.penalty(output, TrainConfig(lipschitz=1.0)).item() == 0
 
 
-@pytest.mark.parametrize("kind", BASELINES)
+@pytest.mark.parametrize("kind", NETWORKS)
 @fewer
 @given(graph=graphs, random=st.randoms(use_true_random=False))
-def test_networks_do_not_depend_on_numbering_or_on_the_fast_path(
-    kind: str, graph: Data, random: object
-) -> None:
+def test_networks_do_not_depend_on_numbering_or_on_the_fast_path(kind: str, graph: Data, random: object) -> None:
     torch.manual_seed(1)
     edge_width = None if graph.get("edge_attr") is None else 3
     model = Baseline(small_baseline(kind), 6, classes=3, edge_width=edge_width).double().eval()

@@ -11,8 +11,8 @@ import pytest
 from grid_samples import RECORD, executions, light, write_grid, write_notebook
 
 from stemlib import figures, grid, paths, records
-from stemlib.batch import notebook_run
-from stemlib.batch.notebook_run import locked
+from stemlib.runner import notebook_run
+from stemlib.runner.notebook_run import locked
 
 FAILS_ON_TWO = "if n == 2: raise ValueError('the graph has no edge')"
 TAKES_MEMORY = """
@@ -151,9 +151,7 @@ def test_what_does_not_exist_is_refused_before_anything_runs(
     assert not (root / "runs").exists()
 
 
-def test_a_row_s_own_column_goes_before_a_parameter_of_its_name(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_row_s_own_column_goes_before_a_parameter_of_its_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_grid(root, {"notebook": "06_tiny", "parameters": {"n": 4, "names": "all"}})
     assert grid.main([file]) == 0
     (metrics,) = root.glob("runs/06_tiny/*/metrics.json")
@@ -175,9 +173,7 @@ def test_nothing_is_kept_outside_of_a_grid_and_no_table_without_rows(
         records.save_run(pd.DataFrame({"score": []}))
 
 
-def test_figures_and_findings_of_a_run_stay_in_its_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_figures_and_findings_of_a_run_stay_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEMLIB_RUN", str(tmp_path))
     monkeypatch.setattr(records, "ROOT", tmp_path)
     figure, _ = figures.panels()
@@ -186,9 +182,7 @@ def test_figures_and_findings_of_a_run_stay_in_its_folder(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["06_tiny.png", "finding.json"]
 
 
-def test_papermill_runs_the_notebook_and_its_metrics_come_back(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_papermill_runs_the_notebook_and_its_metrics_come_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     for name, part in (("ROOT", ""), ("NOTEBOOKS", "notebooks"), ("RUNS", "runs")):
         monkeypatch.setattr(paths, name, root / part)

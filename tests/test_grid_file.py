@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stemlib import paths
-from stemlib.batch.grid_file import GridError, read_grid, run_folder, run_name, shard, write_code
-from stemlib.batch.notebook_run import Job
+from stemlib.runner.grid_file import GridError, read_grid, run_folder, run_name, shard, write_code
+from stemlib.runner.notebook_run import Job
 
 TINY = Path("06_tiny.ipynb")
 

@@ -9,12 +9,12 @@ import time
 import psutil
 import pytest
 
-from stemlib.batch.process_tree import end_tree, resident_memory
+from stemlib.runner.process_tree import end_tree, resident_memory
 
 SLEEPS = "import time; time.sleep(60)"
 PARENT = f"""
 import subprocess, sys
-from stemlib.batch.process_tree import end_with_parent
+from stemlib.runner.process_tree import end_with_parent
 end_with_parent()
 print(subprocess.Popen([sys.executable, "-S", "-c", "kept = b'x' * 100_000_000; {SLEEPS}"]).pid, flush=True)
 {SLEEPS}

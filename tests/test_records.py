@@ -14,6 +14,7 @@ from stemlib import records
 from stemlib.records import (
     Record,
     installed_versions,
+    kept_results,
     read_record,
     read_results,
     run_key,
@@ -74,9 +75,7 @@ def test_a_record_says_how_it_was_selected_and_with_which_versions() -> None:
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"seed": 1}'])
 def test_a_damaged_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "record.json").write_text(text)
-    with pytest.raises(
-        ValueError, match=r"record.json is not a record of this version .*; delete its folder"
-    ):
+    with pytest.raises(ValueError, match=r"record.json is not a record of this version .*; delete its folder"):
         read_record(tmp_path)
 
 
@@ -117,7 +116,9 @@ def test_a_finding_names_its_figures_from_the_root(runs: Path) -> None:
     assert finding == {"headline": "it works", "figures": ["figures/a.png"], "records": ["trial/run"]}
 
 
-def test_results_are_kept_and_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_are_kept_and_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(records, "DATA", tmp_path)
     frame = pd.DataFrame({"model": ["stem", "gcn"], "test": [81.23456, 80.0]})
     assert save_results(frame, "cora") == tmp_path / "results" / "cora.csv"
@@ -128,7 +129,9 @@ def test_results_are_kept_and_found(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [file.name for file in (tmp_path / "results").iterdir()] == ["cora.parquet"]
     save_results(frame, "cora")
     pd.testing.assert_frame_equal(read_results("cora"), frame.round(4))
-    with pytest.raises(
-        FileNotFoundError, match=r"no results 'citeseer' .*; run the notebook that makes them"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"no results 'citeseer' .*; run the notebook that makes them"):
         read_results("citeseer")
+    own = pd.DataFrame({"test": [1.0]})
+    assert kept_results("citeseer", own) is own
+    assert capsys.readouterr().out == "no results 'citeseer' are kept yet: this run's own are shown\n"
+    pd.testing.assert_frame_equal(kept_results("cora", own), frame.round(4))

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import EXACT, few, fewer, graphs, node_task, random_graph, renumbered, small_baseline
+from samples import EXACT, few, graphs, node_task, random_graph, small_baseline
 from torch import Tensor
 from torch_geometric.data import Data
 
-from stemlib.baselines.networks import Baseline, adjacency
+from stemlib.baselines.networks import adjacency
 from stemlib.baselines.robust import drop_edges, soft_median, weighted_median
 from stemlib.checkpoints import build
 from stemlib.messages import plain, sorted_by_target
@@ -28,9 +28,7 @@ def test_dropped_edges_take_what_belongs_to_them_along(stored: str) -> None:
 
 
 def _told(graph: Data, name: str) -> list[tuple[list[int], list[float]]]:
-    return list(
-        zip(plain(graph.edge_index).T.tolist(), graph[name].view(graph.num_edges, -1).tolist(), strict=True)
-    )
+    return list(zip(plain(graph.edge_index).T.tolist(), graph[name].view(graph.num_edges, -1).tolist(), strict=True))
 
 
 def test_edges_are_dropped_in_training_only() -> None:
@@ -61,9 +59,7 @@ def median_by_hand(values: Tensor, weights: Tensor) -> Tensor:
 @given(groups=st.integers(1, 5), more=st.integers(0, 20), seed=st.integers(0, 1000), even=st.booleans())
 def test_the_weighted_median_is_the_one_by_hand(groups: int, more: int, seed: int, even: bool) -> None:
     generator = torch.Generator().manual_seed(seed)
-    index = (
-        torch.cat([torch.arange(groups), torch.randint(groups, (more,), generator=generator)]).sort().values
-    )
+    index = torch.cat([torch.arange(groups), torch.randint(groups, (more,), generator=generator)]).sort().values
     pointer = torch.cat([torch.zeros(1, dtype=torch.long), torch.bincount(index).cumsum(0)])
     x = torch.randint(-3, 4, (len(index), 3), generator=generator).double()  # with ties
     weight = torch.ones(len(index)) if even else torch.rand(len(index), generator=generator) + 0.1
@@ -103,22 +99,6 @@ def test_a_cold_soft_median_is_the_neighbour_in_the_middle() -> None:
     weights = matrix.to_dense()[0]
     middle = median_by_hand(x, weights)
     torch.testing.assert_close(soft_median(x, matrix, 1e-6)[0], weights.sum() * middle, **EXACT)
-
-
-@fewer
-@given(graph=graphs, random=st.randoms(use_true_random=False))
-def test_the_network_does_not_depend_on_numbering(graph: Data, random: object) -> None:
-    torch.manual_seed(1)
-    model = Baseline(small_baseline("softmedian", temperature=0.2), 6, classes=3).double().eval()
-    order, edge_order = list(range(graph.num_nodes)), list(range(graph.num_edges))
-    random.shuffle(order)
-    random.shuffle(edge_order)
-    other = renumbered(graph, torch.tensor(order), torch.tensor(edge_order, dtype=torch.long))
-    everyone = torch.arange(graph.num_nodes)
-    with torch.no_grad():
-        logits = model(graph, everyone).logits
-        assert logits.isfinite().all()
-        torch.testing.assert_close(model(other, everyone).logits, logits[order], **EXACT)
 
 
 def test_gradients_are_those_of_finite_differences_and_finite_where_nodes_are_alone() -> None:

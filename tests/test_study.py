@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from stemlib import paths, study
-from stemlib.batch.notebook_run import InUse, locked
+from stemlib.runner.notebook_run import InUse, locked
 
 PARAMETERS = 'preset: str = "smoke"  # the budget\nseeds: int = 2  # how many'
 FINDING = """

@@ -27,8 +27,8 @@ import yaml
 
 from stemlib import paths
 from stemlib.atomic import write_atomically
-from stemlib.batch.notebook_run import Job, code_cells, parameter_types, unknown_parameters
 from stemlib.presets import PRESETS
+from stemlib.runner.notebook_run import Job, code_cells, parameter_types, unknown_parameters
 from stemlib.study import StudyError, find_notebooks
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
@@ -92,9 +92,7 @@ def _wrong_keys(where: str, given: Any, known: dict[str, type]) -> Iterator[str]
             yield f"{where}: {key} must be a {kind.__name__}, got {given.get(key)!r}"
 
 
-def _choices(
-    notebook: Path, preset: str, given: dict[str, Any]
-) -> tuple[dict[str, list[Literal]], list[str]]:
+def _choices(notebook: Path, preset: str, given: dict[str, Any]) -> tuple[dict[str, list[Literal]], list[str]]:
     """The values of every parameter, in the notebook's types; and what is wrong with them."""
     known = parameter_types(notebook)
     problems = ["preset is not given here but at the top of the file"] if "preset" in given else []
@@ -121,9 +119,7 @@ def _choices(
 
 def _multiplied_out(notebook: Path, choices: dict[str, list[Literal]]) -> list[Job]:
     """One run for every combination."""
-    combinations = [
-        dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())
-    ]
+    combinations = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
     return [
         Job(notebook, parameters, run_folder(notebook, parameters), outputs=("metrics.json",))
         for parameters in combinations
@@ -136,9 +132,7 @@ def run_folder(notebook: Path, parameters: dict[str, Literal]) -> Path:
     Preset first, then by name, so that the order in a file does not matter; a plus stands for a space. Where a text
     has other characters than letters, digits and `_.-`, or the name is long, a part of the SHA-256 keeps it unique.
     """
-    ordered = {
-        name: parameters[name] for name in sorted(parameters, key=lambda name: (name != "preset", name))
-    }
+    ordered = {name: parameters[name] for name in sorted(parameters, key=lambda name: (name != "preset", name))}
     texts = {name: str(value).replace(" ", "+") for name, value in ordered.items()}
     name = "@".join(  # no comma: Snakemake sends a rule's wildcards to a cluster's jobs as a list with commas
         f"{key}={re.sub('[^A-Za-z0-9_.+-]', '_', text)}" for key, text in texts.items()

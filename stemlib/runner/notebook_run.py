@@ -26,10 +26,10 @@ import yaml
 
 from stemlib import paths
 from stemlib.atomic import write_atomically
-from stemlib.batch.process_tree import end_tree, end_with_parent, resident_memory
+from stemlib.runner.process_tree import end_tree, end_with_parent, resident_memory
 
 SECONDS_BETWEEN_LOOKS = 0.5  # at what is running: whether it has ended, and how much memory it takes
-COMMAND = (sys.executable, "-m", "stemlib.batch.notebook_run")
+COMMAND = (sys.executable, "-m", "stemlib.runner.notebook_run")
 RESULTS = ("executing.ipynb", "executed.ipynb", "metrics.json", "history.csv")
 
 
@@ -123,9 +123,7 @@ class Running:
         watched: whether papermill's bar of cells goes to this process's terminal.
     """
 
-    def __init__(
-        self, job: Job, lock: IO[str], threads: int, memory: float = math.inf, watched: bool = False
-    ) -> None:
+    def __init__(self, job: Job, lock: IO[str], threads: int, memory: float = math.inf, watched: bool = False) -> None:
         self.job, self.lock, self.memory = job, lock, memory
         for stale in ("DONE", *RESULTS):
             (job.folder / stale).unlink(missing_ok=True)
