@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stemlib.datasets import cache
-from stemlib.features import encode_texts, reduced, row_normalised
+from stemlib.features import encode_texts, reduced, unit_rows
 
 TEXTS = [
     "a red apple",
@@ -24,9 +24,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "FOLDER", tmp_path)
 
 
-def test_rows_sum_to_one_and_empty_rows_stay_empty() -> None:
-    x = row_normalised(torch.tensor([[1.0, 3.0], [0.0, 0.0]]))
-    assert x.tolist() == [[0.25, 0.75], [0.0, 0.0]]
+def test_rows_have_length_one_and_empty_rows_stay_empty() -> None:
+    x = unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    torch.testing.assert_close(x, torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
 
 
 def test_svd_keeps_inner_products_where_the_rank_allows() -> None:

@@ -14,7 +14,7 @@ from torch_geometric.data import Data, InMemoryDataset
 from stemlib.datasets.cache import digest
 from stemlib.datasets.raw_files import RawFiles, open_dataset
 from stemlib.datasets.registry import Benchmark
-from stemlib.features import FORMAT, reduced, row_normalised
+from stemlib.features import FORMAT, reduced, unit_rows
 from stemlib.splits import per_class_split
 from stemlib.tasks import Split, Task, checked
 
@@ -67,7 +67,7 @@ class NodeBenchmark(Benchmark):
     Attributes:
         dataset: the class.
         arguments: of the class, after `root`.
-        words: whether features are counts or weights of words, to be normalised by row.
+        words: whether features are counts or weights of words, whose rows are given length 1.
         binary: whether the two classes are scored as one binary label, by ROC-AUC, as published.
         splits: makes the splits from the graph.
     """
@@ -85,8 +85,8 @@ class NodeBenchmark(Benchmark):
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
         graph, files = self.raw()
         native = graph.x.size(1)
-        x = reduced(row_normalised(graph.x) if self.words else graph.x.float(), width, self.name)
-        how = "rows divided by their sums" if self.words else "as given"
+        x = reduced(unit_rows(graph.x) if self.words else graph.x.float(), width, self.name)
+        how = "rows of length 1" if self.words else "as given"
         if width is not None and width < native:
             how += f", truncated SVD of all nodes' rows to {width}"
         return checked(
@@ -97,7 +97,7 @@ class NodeBenchmark(Benchmark):
                 labels=graph.y.float().unsqueeze(1) if self.binary else graph.y,
                 splits=self.splits(graph),
                 description=f"{self.description} Features: {native} columns, {how}. Source: {self.source}",
-                checksum=digest([files.checksum, width, FORMAT]),
+                checksum=digest([files.checksum, width, FORMAT, *(["length"] if self.words else [])]),
                 notes=files.notes,
             )
         )

@@ -104,29 +104,30 @@ def _each(names: str, split: str, seeds: int, public: int = 0, **settings: Any) 
 MEDIUM = {"candidates": TWO, "epochs": 150, "patience": 20}
 LARGE = {"candidates": MANY_LABELS, "epochs": 30, "patience": 8}
 FEW_EPOCHS = LARGE | {"epochs": 10, "patience": 5}
-# The penalty is a sum over classes: at its usual strength 237 relations are not learnt (validation loss 2.7 after three
-# epochs, against 1.7 without).
-MANY_CLASSES = {"lipschitz": 0.0}
-MOLECULES = {"width": 128, "batch_size": 128}
-SMALL_MOLECULES = {"width": 128, "batch_size": 32, "candidates": TWO, "epochs": 30, "patience": 8}
+# The penalty sums over classes, heads and labels, while the loss is a mean. At its usual strength 237 relations are not
+# learnt (validation loss 2.7 after three epochs, against 1.7 without), and where binary labels are rare a constant
+# answer with a head near zero costs least: one run of three on HIV, and all on SIDER, stayed there.
+NO_PENALTY = {"lipschitz": 0.0}
+MOLECULES = {"width": 128, "batch_size": 128, **NO_PENALTY}
+SMALL_MOLECULES = {"width": 128, "batch_size": 32, "candidates": TWO, "epochs": 30, "patience": 8, **NO_PENALTY}
 
 PROTOCOLS: dict[str, Protocol] = {
     **_each("cora", "draw-{}", 10, public=3),
     **_each("pubmed", "draw-{}", 10, **MEDIUM),
     **_each("wikics", "fixed-{}", 3, **MEDIUM),
     **_each(
-        "ogbn-arxiv ogbn-arxiv-predictions", "time", 3, candidates=MANY_LABELS, epochs=60, patience=12, **MANY_CLASSES
+        "ogbn-arxiv ogbn-arxiv-predictions", "time", 3, candidates=MANY_LABELS, epochs=60, patience=12, **NO_PENALTY
     ),
     **_each("wn18rr", "given", 3, width=128, batch_size=8192, **LARGE),
-    **_each("fb15k237", "given", 3, width=128, batch_size=16384, **FEW_EPOCHS, **MANY_CLASSES),
+    **_each("fb15k237", "given", 3, width=128, batch_size=16384, **FEW_EPOCHS, **NO_PENALTY),
     **_each("hiv pcba", "scaffold", 3, **MOLECULES, **LARGE),
     **_each("cornell texas wisconsin", "fixed-{}", 5, **MEDIUM),
     **_each("citeseer cora-ml amazon-computers amazon-photo dblp", "draw-{}", 3, **MEDIUM),
     # Thousands of words: on two cores an epoch with all of them takes minutes.
     **_each("coauthor-cs coauthor-physics", "draw-{}", 3, width=256, **MEDIUM),
     **_each("chameleon squirrel actor", "fixed-{}", 3, **MEDIUM),
-    # Tokens spend the first twenty epochs at a constant answer, ROC-AUC 50: who stops there has learnt nothing.
-    **_each("minesweeper tolokers", "fixed-{}", 3, **MEDIUM | {"patience": 60}),
+    # All methods spend the first epochs near a constant answer, ROC-AUC 50: who stops there has learnt nothing.
+    **_each("minesweeper tolokers", "fixed-{}", 3, **MEDIUM | {"patience": 60}, **NO_PENALTY),
     **_each("clintox bace bbbp", "scaffold", 3, **SMALL_MOLECULES),
     **_each("sider", "scaffold", 3, **SMALL_MOLECULES | {"patience": 30}),  # as above
     **_each("tox21 toxcast", "scaffold", 3, **MOLECULES, **LARGE),
