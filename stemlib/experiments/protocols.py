@@ -122,9 +122,11 @@ PROTOCOLS: dict[str, Protocol] = {
     **_each("fb15k237", "given", 3, width=128, batch_size=16384, **FEW_EPOCHS, **NO_PENALTY),
     **_each("hiv pcba", "scaffold", 3, **MOLECULES, **LARGE),
     **_each("cornell texas wisconsin", "fixed-{}", 5, **MEDIUM),
-    **_each("citeseer cora-ml amazon-computers amazon-photo dblp", "draw-{}", 3, **MEDIUM),
+    **_each("citeseer cora-ml", "draw-{}", 3, **MEDIUM),
+    # Scores jump about while the loss still falls: with a patience of 20 runs of every method ended too early.
+    **_each("amazon-computers amazon-photo dblp", "draw-{}", 3, **MEDIUM | {"patience": 50}),
     # Thousands of words: on two cores an epoch with all of them takes minutes.
-    **_each("coauthor-cs coauthor-physics", "draw-{}", 3, width=256, **MEDIUM),
+    **_each("coauthor-cs coauthor-physics", "draw-{}", 3, width=256, **MEDIUM | {"patience": 50}),
     **_each("chameleon squirrel actor", "fixed-{}", 3, **MEDIUM),
     # All methods spend the first epochs near a constant answer, ROC-AUC 50: who stops there has learnt nothing.
     **_each("minesweeper tolokers", "fixed-{}", 3, **MEDIUM | {"patience": 60}, **NO_PENALTY),
