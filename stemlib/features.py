@@ -26,15 +26,6 @@ TFIDF, MINILM = "tfidf-svd", "minilm"
 FORMAT = 1  # of the cached features; raise it when they change
 
 
-def unit_rows(x: Tensor) -> Tensor:
-    """Rows `[N, F]` divided by their length, as text encoders give them; zero rows stay zero.
-
-    The reference divides bags of words by their sums. Hundreds of words a row are then so small that a network has not
-    learnt them when patience ends, and STEM-GNN suffers more than a GCN does; chapter 02 measures it.
-    """
-    return F.normalize(x, dim=-1)
-
-
 def reduced(x: Tensor, width: int | None, name: str) -> Tensor:
     """Features `[N, F]` in `width` columns, `[N, width]`, cached.
 

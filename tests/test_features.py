@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stemlib.datasets import cache
-from stemlib.features import encode_texts, reduced, unit_rows
+from stemlib.features import encode_texts, reduced
 
 TEXTS = [
     "a red apple",
@@ -22,11 +22,6 @@ TEXTS = [
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "FOLDER", tmp_path)
-
-
-def test_rows_have_length_one_and_empty_rows_stay_empty() -> None:
-    x = unit_rows(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
-    torch.testing.assert_close(x, torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
 
 
 def test_svd_keeps_inner_products_where_the_rank_allows() -> None:

@@ -132,3 +132,11 @@ def test_classes_that_nobody_trains_on_are_noted() -> None:
     staged("texas")
     task = load("texas", width=None)
     assert any("without a training instance" in note for note in task.notes)
+
+
+@pytest.mark.parametrize("name", ["texas", "cora"])
+def test_rows_of_words_have_length_one_and_empty_rows_stay_empty(name: str) -> None:
+    staged(name)
+    length = load(name, width=None).graph.x.norm(dim=1)
+    assert torch.all(((length - 1).abs() < 1e-5) | (length == 0))
+    assert (length > 0).any()

@@ -7,14 +7,11 @@ are given the flipped edges.
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch_geometric.data import Data
+from parity_arrays import FOLDER, Arrays, below, below_once, encoder_state, graph_of, read, reference_config
 from torch_geometric.utils import to_undirected
 
 from stemlib import experts
@@ -26,29 +23,10 @@ from stemlib.pretraining.objectives import Decoders
 from stemlib.shifts import alignment_buckets, feature_homophily, node_degree, tail_buckets
 from stemlib.splits import stratified_split
 
-FOLDER = os.environ.get("STEMLIB_PARITY")
 pytestmark = pytest.mark.skipif(
     FOLDER is None, reason="set STEMLIB_PARITY to the folder with model.npz and protocols.npz to hold parity"
 )
 CLOSE = {"atol": 1e-5, "rtol": 0}
-Arrays = dict[str, torch.Tensor]
-
-
-def read(name: str) -> Arrays:
-    with np.load(Path(FOLDER or ".") / name) as file:
-        return {key: torch.from_numpy(file[key]) for key in file.files}
-
-
-def below(arrays: Arrays, prefix: str) -> Arrays:
-    return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
-
-
-def below_once(file: str, pattern: str) -> list[str]:
-    """The distinct matches of `pattern` in a file's keys, for parametrisation at collection time."""
-    if FOLDER is None:
-        return ["absent"]
-    return sorted({found.group(1) for key in read(file) if (found := re.match(pattern, key))})
-
 
 @pytest.fixture(scope="module")
 def recorded() -> Arrays:
@@ -58,45 +36,6 @@ def recorded() -> Arrays:
 @pytest.fixture(scope="module")
 def protocols() -> Arrays:
     return read("protocols.npz")
-
-
-def graph_of(arrays: Arrays, flipped: bool, edge_features: bool = True) -> Data:
-    edges = arrays["graph/edge_index"]
-    graph = Data(x=arrays["graph/x"], edge_index=edges.flip(0) if flipped else edges, y=arrays["graph/y"])
-    if edge_features:
-        graph.edge_attr = arrays["graph/edge_attr"]
-    return graph
-
-
-def encoder_state(theirs: Arrays, config: ModelConfig) -> Arrays:
-    """The reference's encoder state under our names."""
-    ours = {}
-    for name, value in theirs.items():
-        if name.startswith("norms.") and config.norm != "batch":
-            continue
-        name = re.sub(r"^env_encoders\.", "routers.", name)
-        name = re.sub(r"^(layers\.\d+)\.weights$", r"\1.weight", name)
-        if config.backbone != "sage":
-            name = re.sub(r"^(layers\.\d+)\.(?!weight$)", r"\1.conv.", name)
-        ours[name] = value
-    return ours
-
-
-def reference_config(kind: str, norm: str, theirs: Arrays) -> ModelConfig:
-    layers = [name for name in theirs if name.startswith("norms.") and name.endswith(".bias")]
-    routed = kind.removeprefix("moe_") if kind.startswith("moe_") else "none"
-    weights = [value for name, value in theirs.items() if name.endswith(".weights")]
-    return ModelConfig(
-        hidden=len(theirs[layers[0]]),
-        layers=len(layers),
-        backbone="sage" if routed != "none" else kind.removeprefix("dense_"),
-        routed=routed,
-        experts=len(weights[0]) if weights else 2,
-        norm=norm,
-        dropout=0.0,
-        routed_edge_features=False,
-        codebook="none",
-    )
 
 
 def groups() -> list[tuple[str, str]]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from torch.nn import functional as F
 from torch_geometric import datasets
 from torch_geometric.data import Data, InMemoryDataset
 
 from stemlib.datasets.cache import digest
 from stemlib.datasets.raw_files import RawFiles, open_dataset
 from stemlib.datasets.registry import Benchmark
-from stemlib.features import FORMAT, reduced, unit_rows
+from stemlib.features import FORMAT, reduced
 from stemlib.splits import per_class_split
 from stemlib.tasks import Split, Task, checked
 
@@ -67,7 +68,8 @@ class NodeBenchmark(Benchmark):
     Attributes:
         dataset: the class.
         arguments: of the class, after `root`.
-        words: whether features are counts or weights of words, whose rows are given length 1.
+        words: whether features are counts or weights of words, whose rows are given length 1, as vectors of texts have.
+            (The reference divides them by their sums; chapter 02 says what that costs.)
         binary: whether the two classes are scored as one binary label, by ROC-AUC, as published.
         splits: makes the splits from the graph.
     """
@@ -85,7 +87,7 @@ class NodeBenchmark(Benchmark):
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
         graph, files = self.raw()
         native = graph.x.size(1)
-        x = reduced(unit_rows(graph.x) if self.words else graph.x.float(), width, self.name)
+        x = reduced(F.normalize(graph.x) if self.words else graph.x.float(), width, self.name)
         how = "rows of length 1" if self.words else "as given"
         if width is not None and width < native:
             how += f", truncated SVD of all nodes' rows to {width}"
@@ -97,7 +99,7 @@ class NodeBenchmark(Benchmark):
                 labels=graph.y.float().unsqueeze(1) if self.binary else graph.y,
                 splits=self.splits(graph),
                 description=f"{self.description} Features: {native} columns, {how}. Source: {self.source}",
-                checksum=digest([files.checksum, width, FORMAT, *(["length"] if self.words else [])]),
+                checksum=digest([files.checksum, width, FORMAT, how]),
                 notes=files.notes,
             )
         )
