@@ -11,8 +11,9 @@ from pretrain_samples import WIDTH, tiny_pool
 from samples import TASKS, node_task
 
 from stemlib import features
+from stemlib.benchmarks import benchmark
 from stemlib.datasets.raw_files import raw_folder
-from stemlib.pretraining.pool import BUILT_IN, WEIGHTS, Member, Pool, available, load_pool
+from stemlib.pretraining.pool import BUILT_IN, OTHER_WEIGHTS, WEIGHTS, Member, Pool, at_hand, load_pool
 from stemlib.tasks import Task
 from stemlib.unit_features import unit_features
 
@@ -70,17 +71,19 @@ def test_what_a_pool_refuses() -> None:
         Pool([Member(node_task(), 1.0)])
     with pytest.raises(ValueError, match="unknown data set 'corra'; did you mean 'cora'"):
         load_pool(8, ["corra"])
-    with pytest.raises(ValueError, match="unknown data set 'corra'"):
-        available(["corra"])
 
 
-def test_only_what_is_at_hand_is_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_pool_is_what_is_at_hand_and_no_graph_comes_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("STEMLIB_DATA", str(tmp_path))
-    assert available() == [BUILT_IN]
-    (tmp_path / "Planetoid/Cora/raw").mkdir(parents=True)
-    assert available() == ["cora", BUILT_IN]
-    (tmp_path / "other/chembl_smiles").mkdir(parents=True)
-    assert available() == ["cora", "chembl", "chembl-10k", BUILT_IN]
+    assert at_hand() == [BUILT_IN]
+    for name in ("cora", "ogbn-arxiv-predictions", "chembl"):
+        (tmp_path / benchmark(name).folder).mkdir(parents=True)
+    assert at_hand() == ["cora", "ogbn-arxiv-predictions", "chembl-10k", BUILT_IN]
+    assert at_hand(whole=True) == ["cora", "ogbn-arxiv-predictions", "chembl", BUILT_IN]
+    (tmp_path / benchmark("ogbn-arxiv").folder).mkdir(parents=True)
+    assert at_hand() == ["cora", "ogbn-arxiv", "chembl-10k", BUILT_IN]
     monkeypatch.setattr("stemlib.pretraining.pool.load", lambda name, **_: pytest.fail(name))
     with pytest.raises(pytest.fail.Exception, match="cora"):
         load_pool(8)
@@ -92,18 +95,15 @@ def test_the_default_pool_has_the_references_weights(monkeypatch: pytest.MonkeyP
 
     def load(name: str, **settings: object) -> Task:
         loaded.append((name, settings))
-        return replace(node_task(), name=name)
+        return replace(TASKS["graph" if name == "bace" else "node"](), name=name)
 
     monkeypatch.setattr("stemlib.pretraining.pool.load", load)
-    monkeypatch.setattr("stemlib.pretraining.pool.available", lambda: list(WEIGHTS))
+    monkeypatch.setattr("stemlib.pretraining.pool.at_hand", lambda whole: [*WEIGHTS, *["actor", "bace"][: 1 + whole]])
     pool = load_pool(16, nodes=50)
-    assert {member.task.name: member.weight for member in pool.members} == {
-        name: weight for name, weight in WEIGHTS.items() if name not in ("chembl", "pcba")
-    }
+    assert {member.task.name: member.weight for member in pool.members} == WEIGHTS | {"actor": OTHER_WEIGHTS["node"]}
     assert all(settings == {"width": 16, "encoder": features.TFIDF} for _, settings in loaded)
-    assert pool.members[-1].nodes == 50
-    assert set(load_pool(16, nodes=50, whole=True).names) == WEIGHTS.keys() - {"chembl-10k"}
-    assert load_pool(16, ["actor"]).members[0].weight == 1.0
+    assert pool.members[list(WEIGHTS).index(BUILT_IN)].nodes == 50
+    assert load_pool(16, nodes=50, whole=True).members[-1].weight == OTHER_WEIGHTS["graph"] < 1
 
 
 def test_the_checksum_changes_with_data_weights_and_order() -> None:

@@ -35,7 +35,10 @@ def changed(one: object, other: object) -> set[str]:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_variant_differs_from_the_usual_way_in_what_it_says(name: str, asked: list[tuple]) -> None:
+def test_a_variant_differs_from_the_usual_way_in_what_it_says(
+    name: str, asked: list[tuple], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrain_variants, "WEIGHTS", {"tiny": 5.0, "absent": 1.0})
     for each in ("usual", name):
         assert pretrained_variant(each, tiny_pool(), TINY, "tiny", seed=3) == Path("there")
     usual_pool, usual_model, usual_config, *_ = asked[0]
@@ -45,7 +48,7 @@ def test_a_variant_differs_from_the_usual_way_in_what_it_says(name: str, asked: 
     assert changed(config, usual_config) == set(VARIANTS[name].config) | ({"steps"} if later else set())
     assert (usual_config.steps, usual_config.edge, seed) == (8, 3.0, 3)
     assert (config.steps, start) == ((2, Path("there")) if later else (8, None))
-    names = {"all": usual_pool.names, "own": ["tiny"], "others": ["tiny-links", "tiny-graphs"]}
+    names = {"all": usual_pool.names, "own": ["tiny"], "others": ["tiny-links", "tiny-graphs"], "reference": ["tiny"]}
     assert pool.names == names[VARIANTS[name].pool]
 
 

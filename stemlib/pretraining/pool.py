@@ -22,21 +22,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stemlib.benchmarks import benchmark, load
+from stemlib.benchmarks import available, load
 from stemlib.datasets.cache import digest
-from stemlib.datasets.raw_files import raw_folder
 from stemlib.features import TFIDF
 from stemlib.graphs import BUILT_IN, mixed_graph
 from stemlib.messages import plain
-from stemlib.tasks import Task
+from stemlib.tasks import Kind, Task
 from stemlib.unit_features import require_unit_features, unit_features
 
-# The reference's; the built-in graph counts as a citation graph does, ChEMBL's sample as ChEMBL.
+# The reference's; what stands for one of its data sets weighs as much, the built-in graph as a citation graph.
 WEIGHTS = {
     "cora": 5.0,
     "citeseer": 5.0,
     "pubmed": 5.0,
     "ogbn-arxiv": 5.0,
+    "ogbn-arxiv-predictions": 5.0,
     "wikics": 5.0,
     "wn18rr": 5.0,
     "fb15k237": 10.0,
@@ -46,6 +46,7 @@ WEIGHTS = {
     "pcba": 0.1,
     BUILT_IN: 5.0,
 }
+OTHER_WEIGHTS: dict[Kind, float] = {"node": 1.0, "link": 1.0, "graph": 0.1}  # of data sets that the reference lacks
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -81,7 +82,7 @@ class Pool:
         self.members = list(members)
         if not self.members:
             raise ValueError(
-                "the pool is empty: name data sets, or see stemlib.pretraining.pool.available for those at hand"
+                "the pool is empty: name data sets, or see stemlib.pretraining.pool.at_hand for those at hand"
             )
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"the names of a pool's data sets must differ, got {', '.join(self.names)}")
@@ -124,13 +125,17 @@ class Pool:
         return max(1, round(sum(member.weight * member.nodes for member in self.members) / batch_size))
 
 
-def available(names: Iterable[str] = WEIGHTS) -> list[str]:
-    """Those of the data sets whose raw files are at hand; nothing is downloaded. The built-in graph always is.
+def at_hand(whole: bool = False) -> list[str]:
+    """The built-in graph, and every data set whose raw files are there; nothing is downloaded, no graph comes twice.
 
-    Raises:
-        ValueError: an unknown name.
+    Args:
+        whole: all of ChEMBL and PCBA, whose molecules take minutes to parse, instead of a sample of ChEMBL.
     """
-    return [name for name in names if name == BUILT_IN or (raw_folder() / benchmark(name).folder).is_dir()]
+    names = available()
+    left_out = {"chembl-10k"} if whole else {"chembl", "pcba"}
+    if "ogbn-arxiv" in names:
+        left_out.add("ogbn-arxiv-predictions")
+    return [*(name for name in names if name not in left_out), BUILT_IN]
 
 
 def load_pool(
@@ -141,23 +146,23 @@ def load_pool(
     whole: bool = False,
     encoder: str = TFIDF,
 ) -> Pool:
-    """The pool of some data sets with the reference's weights; a data set without one has weight 1.
+    """The pool of some data sets, with the reference's weights where it has one and `OTHER_WEIGHTS` else.
 
     Args:
         width: of all features.
-        names: as `stemlib.benchmarks.load` takes them, or `built-in`. Default: what is `available` of `WEIGHTS`.
+        names: as `stemlib.benchmarks.load` takes them, or `built-in`. Default: what is `at_hand`.
         nodes: of the built-in graph.
-        whole: by default all of ChEMBL and PCBA, whose molecules take minutes to parse, instead of a sample.
+        whole: see `at_hand`.
         encoder: of texts.
 
     Raises:
         ValueError: an unknown name, or none.
         FileNotFoundError: raw files are missing and cannot be downloaded.
     """
-    if names is None:
-        left_out = {"chembl-10k"} if whole else {"chembl", "pcba"}
-        names = [name for name in available() if name not in left_out]
     tasks = (
-        mixed_graph(nodes) if name == BUILT_IN else load(name, width=width, encoder=encoder) for name in names
+        mixed_graph(nodes) if name == BUILT_IN else load(name, width=width, encoder=encoder)
+        for name in (at_hand(whole) if names is None else names)
     )
-    return Pool(Member(unit_features(task, width), WEIGHTS.get(task.name, 1.0)) for task in tasks)
+    return Pool(
+        Member(unit_features(task, width), WEIGHTS.get(task.name, OTHER_WEIGHTS[task.kind])) for task in tasks
+    )

@@ -17,7 +17,7 @@ import pandas as pd
 from stemlib.presets import ModelConfig, Preset, change
 from stemlib.pretrain import pretrain
 from stemlib.pretraining.journal import LOSSES
-from stemlib.pretraining.pool import Pool
+from stemlib.pretraining.pool import WEIGHTS, Pool
 
 SHARE = 4  # a variant has this part of the preset's steps
 
@@ -30,14 +30,14 @@ class Variant:
         about: what differs from the usual way, in words.
         model: changes of `ModelConfig`.
         config: changes of `PretrainConfig`.
-        pool: all data sets, only the one that is fine-tuned later, or all others.
+        pool: all data sets; those that the reference has; only the one that is fine-tuned later; or all others.
         after: another variant, from whose checkpoint this one goes on with a quarter of its steps.
     """
 
     about: str
     model: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
-    pool: Literal["all", "own", "others"] = "all"
+    pool: Literal["all", "reference", "own", "others"] = "all"
     after: str | None = None
 
 
@@ -57,6 +57,7 @@ VARIANTS = {
     "reference-codebook": Variant("codes move by orthogonality alone, as the reference's", {"codebook": "reference"}),
     "learnable-codebook": Variant("codes move by the commitment's gradient", {"codebook": "learnable"}),
     "free-routes": Variant("routes are not regularised", config={"routing": 0.0}),
+    "reference-pool": Variant("the pool has the reference's kinds of data alone", pool="reference"),
     "own": Variant("the pool is the data set alone that is fine-tuned later", pool="own"),
     "others": Variant("the pool lacks the data set that is fine-tuned later", pool="others"),
     "adapted": Variant("goes on after the usual one, on the data set alone", pool="own", after="usual"),
@@ -91,11 +92,10 @@ def pretrained_variant(name: str, pool: Pool, preset: Preset, task: str | None =
     start = None
     if chosen.after is not None:
         start, steps = pretrained_variant(chosen.after, pool, preset, task, seed), steps // SHARE
-    if chosen.pool != "all":
-        if task not in pool.names:
-            raise ValueError(f"variant {name!r} is of one data set of the pool ({', '.join(pool.names)}), got {task!r}")
-        own = chosen.pool == "own"
-        pool = Pool(member for member in pool.members if (member.task.name == task) == own)
+    if chosen.pool in ("own", "others") and task not in pool.names:
+        raise ValueError(f"variant {name!r} is of one data set of the pool ({', '.join(pool.names)}), got {task!r}")
+    parts = {"all": set(pool.names), "reference": WEIGHTS.keys(), "own": {task}, "others": set(pool.names) - {task}}
+    pool = Pool(member for member in pool.members if member.task.name in parts[chosen.pool])
     model = change(ModelConfig(hidden=preset.hidden, codes=min(128, preset.hidden)), **chosen.model)
     config = preset.pretrain(**{"steps": steps, **chosen.config})
     return pretrain(pool, model, config, seed, start=start)
