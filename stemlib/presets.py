@@ -192,12 +192,14 @@ class Preset(Settings):
     pretrain_lr: float = 1e-4  # the reference's; a tenth of its steps or less need a higher one
     pretrain_edge: float = 0.01  # the reference's; for the other presets' see stemlib.pretraining.variants
     pretrain_feature_dropout: float = 0.2  # the reference's
+    pretrain_log_every: int = 200
 
     def train(self, **settings: Any) -> TrainConfig:
         return TrainConfig(**{"epochs": self.epochs, "patience": self.patience, **settings})
 
     def pretrain(self, **settings: Any) -> PretrainConfig:
-        own = {name: getattr(self, f"pretrain_{name}") for name in ("steps", "lr", "edge", "feature_dropout")}
+        names = ("steps", "lr", "edge", "feature_dropout", "log_every")
+        own = {name: getattr(self, f"pretrain_{name}") for name in names}
         return PretrainConfig(**own | settings)
 
 
@@ -205,7 +207,16 @@ OURS = {"pretrain_edge": 5.0, "pretrain_feature_dropout": 0.6}
 
 PRESETS = {
     "smoke": Preset(
-        "smoke", hidden=32, epochs=100, patience=50, seeds=2, nodes=2000, pretrain_steps=100, pretrain_lr=5e-3, **OURS
+        "smoke",
+        hidden=32,
+        epochs=100,
+        patience=50,
+        seeds=2,
+        nodes=2000,
+        pretrain_steps=100,
+        pretrain_lr=5e-3,
+        pretrain_log_every=50,
+        **OURS,
     ),
     "laptop": Preset(
         "laptop",

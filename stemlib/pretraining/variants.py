@@ -106,13 +106,13 @@ def in_numbers(folder: Path) -> dict[str, float]:
 
     Returns:
         Every objective, not weighted, as the mean over data sets at the end of the run (its last fifth); in the last
-        window of steps the heads' mean `perplexity` and number of `dead` codes, and the `largest share` that an expert
-        has of the gates, of all layers and data sets.
+        window of steps the heads' mean `perplexity` and number of `dead` codes; and the `largest share` that an expert
+        has of the gates, of all layers and data sets, each when it was last shown.
     """
     losses, tokens, experts = (pd.read_csv(folder / f"{name}.csv") for name in ("losses", "tokens", "experts"))
     end = losses[losses.step >= 0.8 * len(losses)].groupby("data_set").mean(numeric_only=True)
     objectives = {name: float(end[name].mean()) for name in LOSSES if name in end and end[name].notna().any()}
     last = tokens[tokens.step == tokens.step.max()]
     usage = {name: float(last[name].mean()) for name in ("perplexity", "dead")} if len(last) else {}
-    share = experts[experts.step == experts.step.max()].largest.max()
+    share = experts.groupby(["data_set", "layer"]).largest.last().max()
     return objectives | usage | {"largest share": float(share)}
