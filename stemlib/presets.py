@@ -180,7 +180,10 @@ class PretrainConfig(Settings):
 
 @dataclass(frozen=True)
 class Preset(Settings):
-    """A budget: how wide, how long, how many seeds, how large the built-in graph."""
+    """A budget: how wide, how long, how many seeds, how large the built-in graph.
+
+    With `limited`, large data sets keep to the epochs, patience and width that their protocols have for two cores.
+    """
 
     name: str
     hidden: int
@@ -188,6 +191,7 @@ class Preset(Settings):
     patience: int
     seeds: int
     nodes: int
+    limited: bool = True
     pretrain_steps: int = 0  # 0: the reference's 50 epochs
     pretrain_lr: float = 1e-4  # the reference's; a tenth of its steps or less need a higher one
     pretrain_edge: float = 0.01  # the reference's; for the other presets' see stemlib.pretraining.variants
@@ -229,7 +233,7 @@ PRESETS = {
         pretrain_lr=1e-3,
         **OURS,
     ),
-    "paper": Preset("paper", hidden=768, epochs=1000, patience=200, seeds=10, nodes=100000),
+    "paper": Preset("paper", hidden=768, epochs=1000, patience=200, seeds=10, nodes=100000, limited=False),
 }
 
 

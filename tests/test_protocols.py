@@ -45,10 +45,19 @@ def test_all_methods_have_the_same_candidates_within_the_budget(protocol: Protoc
             of_its_head = {"prior": False, "lipschitz": 0.0}
             (train,) = {replace(method.train, **of_its_head) for method in methods}
             assert (train.lr, train.weight_decay) == settings[:2]
-            assert train.epochs == min(protocol.epochs, preset.epochs)
-            assert train.patience == min(protocol.patience, preset.patience)
+            for name in ("epochs", "patience"):
+                whole = getattr(preset, name)
+                limit = min(getattr(protocol, name), whole) if preset.limited else whole
+                assert getattr(train, name) == limit
             assert {method.model.dropout for method in methods} == {settings.dropout}
             assert {method.model.input_dropout for method in methods} == {settings.dropout}
+
+
+def test_the_paper_preset_has_the_reference_s_sizes_on_large_data_sets_too() -> None:
+    (train,) = {method.train for method in PROTOCOLS["hiv"].methods(*named(PRESETS["paper"], "gcn"), PRESETS["paper"])}
+    assert (train.epochs, train.patience) == (1000, 200)
+    assert [PROTOCOLS[name].width_in(PRESETS["paper"]) for name in ("hiv", "cora")] == [768, None]
+    assert [PROTOCOLS[name].width_in(PRESETS["laptop"]) for name in ("hiv", "cora")] == [128, None]
 
 
 def test_validation_alone_chooses_among_candidates(monkeypatch: pytest.MonkeyPatch) -> None:

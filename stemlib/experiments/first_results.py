@@ -59,7 +59,7 @@ def results(name: str, preset: Preset) -> pd.DataFrame:
         ValueError: no protocol of that name.
     """
     how = protocol_of(name)
-    return pd.concat([task_results(task, how, preset) for task in how.tasks()], ignore_index=True)
+    return pd.concat([task_results(task, how, preset) for task in how.tasks(preset)], ignore_index=True)
 
 
 class Published(NamedTuple):

@@ -42,11 +42,11 @@ class Protocol:
     Attributes:
         name: of the data set, as `benchmarks.load` takes it.
         runs: (split, seed) of every run, the first of which also chooses among the candidates.
-        width: of the features; None for the native ones.
+        width: of the features, or the preset's if that is not `limited`; None for the native ones.
         candidates: of training settings.
         batch_size: instances per step; 0 for all.
-        epochs: at most, and no more than the preset's.
-        patience: at most, and no more than the preset's.
+        epochs: at most, and no more than the preset's; the preset's if that is not `limited`.
+        patience: the same.
         lipschitz: strength of the penalty on STEM-GNN's head; None for the method's own.
     """
 
@@ -61,26 +61,30 @@ class Protocol:
 
     def task(self, preset: Preset) -> Task:
         """The data set; the built-in graph in the preset's size."""
-        return mixed_graph(preset.nodes) if self.name == BUILT_IN else load(self.name, width=self.width)
+        return mixed_graph(preset.nodes) if self.name == BUILT_IN else load(self.name, width=self.width_in(preset))
 
-    def tasks(self) -> list[Task]:
+    def width_in(self, preset: Preset) -> int | None:
+        """Of the features; None for the native ones."""
+        return self.width if self.width is None or preset.limited else preset.hidden
+
+    def tasks(self, preset: Preset) -> list[Task]:
         """The data set; a link data set in both forms of its message graph, `<name>` and `<name>-all`.
 
         In the second, the reference's, messages run along validation and test triples as well: the answer to a
         test question lies on an edge of the graph.
         """
-        task = load(self.name, width=self.width)
+        task = self.task(preset)
         if task.kind != "link":
             return [task]
-        leaky = load(self.name, width=self.width, message_edges="all")
+        leaky = load(self.name, width=self.width_in(preset), message_edges="all")
         return [task, replace(leaky, name=f"{self.name}-all")]
 
     def methods(self, base: Method, preset: Preset) -> list[Method]:
         """A method with every candidate's settings, within the preset's budget."""
         budget = {
             "batch_size": self.batch_size,
-            "epochs": min(self.epochs, preset.epochs),
-            "patience": min(self.patience, preset.patience),
+            "epochs": min(self.epochs, preset.epochs) if preset.limited else preset.epochs,
+            "patience": min(self.patience, preset.patience) if preset.limited else preset.patience,
         }
         if self.lipschitz is not None and isinstance(base.model, ModelConfig):
             budget["lipschitz"] = self.lipschitz
