@@ -33,6 +33,7 @@ def test_every_start_has_every_budget_and_condition(kind: str, saved: Path, runs
     methods = starts(TINY, {"pretrained": saved})
     assert [method.name for method in methods] == ["scratch", "pretrained", "pretrained, free tokens"]
     assert [method.train.freeze_tokens for method in methods] == [False, True, False]
+    assert starts(TINY, {"pretrained": saved}, free_tokens=False) == methods[:2]
     table = compared(task, methods, [0, 1], SHORT, TINY, budgets=(0, 3))
     cells = table.groupby(["labels", "method", "seed"]).kind.apply(list)
     assert len(cells) == 2 * 3 * 2
@@ -74,13 +75,13 @@ def test_the_command_keeps_each_data_set_as_soon_as_it_is_done(
     monkeypatch.setattr(transfer, "results", found)
     monkeypatch.setattr(records, "DATA", tmp_path)
     transfer.main(["cora", "built-in", "--preset", "smoke", "--seeds", "3"])
-    assert asked == [(name, "smoke", ["pretrained"], 3, (0, 10, 5, 3)) for name in ("cora", "built-in")]
+    assert asked == [(name, "smoke", ["pretrained"], 3, (0, 10, 5, 3), False) for name in ("cora", "built-in")]
     assert read_results("05_pretraining-cora").values.tolist() == [["cora"]]
     monkeypatch.setattr(transfer, "load_pool", lambda width, nodes: ("pool", width, nodes))
     monkeypatch.setattr(transfer, "pretrained_variant", lambda *given: given)
     monkeypatch.setattr(transfer, "in_numbers", lambda folder: {"width": folder[1][1], "task": folder[3]})
     transfer.main(["cora", "--preset", "smoke", "--variants", "own", "usual", "--labels", "5"])
-    assert asked[2:] == [("cora", "smoke", ["own", "usual"], 5, [5])]
+    assert asked[2:] == [("cora", "smoke", ["own", "usual"], 5, [5], True)]
     kept = read_results("05_variants-cora-pretraining")
     assert kept.values.tolist() == [["own", 32, "cora"], ["usual", 32, "cora"]]
     assert read_results("05_variants-cora").values.tolist() == [["cora"]]
@@ -92,6 +93,6 @@ def test_the_command_keeps_each_data_set_as_soon_as_it_is_done(
 def test_the_built_in_graph_is_compared_by_name(saved: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocols, "mixed_graph", lambda nodes: replace(node_task(nodes), name="built-in"))
     monkeypatch.setattr(transfer, "BUDGETS", (3,))
-    monkeypatch.setattr(transfer, "starts", lambda preset, checkpoints: starts(TINY, checkpoints)[:1])
+    monkeypatch.setattr(transfer, "starts", lambda preset, *given: starts(TINY, *given)[:1])
     table = transfer.results("built-in", replace(TINY, hidden=WIDTH, epochs=1), {"p": saved}, seeds=1)
     assert set(table.task) == {"built-in"}

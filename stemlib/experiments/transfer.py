@@ -5,8 +5,8 @@
 
 Every data set is trained inside its ordinary degrees, with all of its training labels and with few, and met clean,
 shifted and damaged (see `stress.py` beside this file); settings are chosen on validation, separately for every way to
-start. The first command starts from the released checkpoint and keeps `05_pretraining-<name>.csv` in `data/results/`.
-The second pretrains `stemlib.pretraining.variants` first and keeps `05_variants-<name>.csv`, with what came of the
+start. The first command starts from the released checkpoint, with its tokens frozen, and keeps
+`05_pretraining-<name>.csv` in `data/results/`. The second pretrains `stemlib.pretraining.variants` first and keeps `05_variants-<name>.csv`, with what came of the
 pretraining itself in `05_variants-<name>-pretraining.csv`. Finished runs are read back, so that a killed collection
 continues.
 """
@@ -47,12 +47,19 @@ def unit_task(name: str, preset: Preset) -> Task:
     return unit_features(replace(protocol_of(name), width=preset.hidden).task(preset), preset.hidden)
 
 
-def starts(preset: Preset, checkpoints: dict[str, Path]) -> list[Method]:
-    """From scratch, and from every checkpoint with its tokens frozen (`<name>`) and learnt (`<name>, free tokens`)."""
+def starts(preset: Preset, checkpoints: dict[str, Path], free_tokens: bool = True) -> list[Method]:
+    """From scratch, and from every checkpoint.
+
+    Args:
+        preset: the budget.
+        checkpoints: folders by name.
+        free_tokens: from each twice, with its tokens frozen (`<name>`) and learnt further (`<name>, free tokens`).
+    """
     methods = [stem(preset, SCRATCH)]
     for name, folder in checkpoints.items():
         methods.append(pretrained(preset, folder, name))
-        methods.append(pretrained(preset, folder, f"{name}, free tokens", freeze_tokens=False))
+        if free_tokens:
+            methods.append(pretrained(preset, folder, f"{name}, free tokens", freeze_tokens=False))
     return methods
 
 
@@ -109,10 +116,15 @@ def gains(scores: pd.DataFrame, method: str, baseline: str = SCRATCH) -> pd.Data
 
 
 def results(
-    name: str, preset: Preset, checkpoints: dict[str, Path], seeds: int, budgets: Sequence[int] = BUDGETS
+    name: str,
+    preset: Preset,
+    checkpoints: dict[str, Path],
+    seeds: int,
+    budgets: Sequence[int] = BUDGETS,
+    free_tokens: bool = True,
 ) -> pd.DataFrame:
-    """The comparison on one data set by its protocol; see `compared`."""
-    methods = starts(preset, checkpoints)
+    """The comparison on one data set by its protocol; see `starts` and `compared`."""
+    methods = starts(preset, checkpoints, free_tokens)
     return compared(unit_task(name, preset), methods, range(seeds), protocol_of(name), preset, budgets)
 
 
@@ -127,6 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--variants", nargs="+", choices=VARIANTS, metavar="VARIANT", help=", ".join(VARIANTS))
     options = parser.parse_args(arguments)
     preset = PRESETS[options.preset]
+    free_tokens = options.variants is not None  # the many runs of the first command do without
     pool = load_pool(preset.hidden, nodes=preset.nodes) if options.variants else None
     for name in options.names:
         kind, checkpoints = EXPERIMENT, {"pretrained": DATA / "checkpoints" / options.preset}
@@ -135,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             checkpoints = {variant: pretrained_variant(variant, pool, preset, name) for variant in options.variants}
             numbers = [{"variant": variant} | in_numbers(folder) for variant, folder in checkpoints.items()]
             save_results(pd.DataFrame(numbers), f"{kind}-{name}-pretraining")
-        found = results(name, preset, checkpoints, options.seeds, options.labels)
+        found = results(name, preset, checkpoints, options.seeds, options.labels, free_tokens)
         print(f"{name}: {save_results(found, f'{kind}-{name}')}", flush=True)
 
 
