@@ -65,14 +65,17 @@ class Draws:
 
 def draws(seed: int, step: int, rank: int = 0, world: int = 1) -> Draws:
     """The generators of a step; PyTorch's global one, which dropout and routing noise use, is seeded too."""
-    torch.manual_seed(_mixed(seed, step, rank, 0))
-    shared = torch.Generator().manual_seed(_mixed(seed, step))
-    own = torch.Generator().manual_seed(_mixed(seed, step, rank, 1))
+    torch.manual_seed(_mixed(seed, step, rank, 1))
+    shared = torch.Generator().manual_seed(_mixed(seed, step, 0, 2))
+    own = torch.Generator().manual_seed(_mixed(seed, step, rank, 3))
     return Draws(shared, own, rank, world)
 
 
 def _mixed(*key: int) -> int:
-    """One number from several, so that neighbouring steps' generators have nothing in common."""
+    """One number from several, so that neighbouring steps' generators have nothing in common.
+
+    The last of the key must not be 0: `SeedSequence` takes trailing zeros for nothing.
+    """
     return int(np.random.SeedSequence(key).generate_state(1)[0])
 
 
