@@ -153,7 +153,10 @@ class TrainConfig(Settings):
 
 @dataclass(frozen=True)
 class PretrainConfig(Settings):
-    """Pretraining: AdamW on sampled batches of one data set after the other; the defaults are the reference's."""
+    """Pretraining: AdamW on sampled batches of one data set after the other.
+
+    The defaults are the reference's but for `schedule` and `routing`.
+    """
 
     steps: int = 0  # 0: as many as `epochs` passes over the weighted pool take
     epochs: int = bounded(50, 1)  # also the period, in steps, of the `reference` schedule
@@ -175,14 +178,15 @@ class PretrainConfig(Settings):
     feature_dropout: float = bounded(0.2, 0, 0.99)  # of the student's view
     edge_dropout: float = bounded(0.2, 0, 0.99)
     precision: Literal["float32", "bf16"] = "float32"  # of the encoders' products
-    log_every: int = bounded(50, 1)  # steps that one figure of token usage and expert load covers
+    log_every: int = bounded(200, 1)  # steps that one figure of token usage and expert load covers
 
 
 @dataclass(frozen=True)
 class Preset(Settings):
     """A budget: how wide, how long, how many seeds, how large the built-in graph.
 
-    With `limited`, large data sets keep to the epochs, patience and width that their protocols have for two cores.
+    With `limited`, large data sets keep to the epochs, patience and width that their protocols have for two cores, and
+    the pool of pretraining has a sample of ChEMBL.
     """
 
     name: str

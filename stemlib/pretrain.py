@@ -166,9 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = ModelConfig(hidden=budget.hidden, codes=min(128, budget.hidden))
         model = change(model, codebook=options.codebook or model.codebook)
         config = budget.pretrain(**{name: value for name, value in given.items() if value is not None})
-        whole = options.preset == "paper"
         width = budget.hidden if options.width is None else options.width
-        pool = load_pool(width, options.data, nodes=budget.nodes, whole=whole)
+        pool = load_pool(width, options.data, nodes=budget.nodes, whole=not budget.limited)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     with processes.joined(options.device):

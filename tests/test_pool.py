@@ -100,7 +100,10 @@ def test_the_default_pool_has_the_references_weights(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("stemlib.pretraining.pool.load", load)
     monkeypatch.setattr("stemlib.pretraining.pool.at_hand", lambda whole: [*WEIGHTS, *["actor", "bace"][: 1 + whole]])
     pool = load_pool(16, nodes=50)
-    assert {member.task.name: member.weight for member in pool.members} == WEIGHTS | {"actor": OTHER_WEIGHTS["node"]}
+    weights = {member.task.name: member.weight for member in pool.members}
+    assert weights.keys() == WEIGHTS.keys() | {"actor"}
+    expected = {"cora": 5.0, "wn18rr": 5.0, "fb15k237": 10.0, "hiv": 1.0, "chembl": 0.1, "actor": OTHER_WEIGHTS["node"]}
+    assert expected.items() <= weights.items()
     assert all(settings == {"width": 16, "encoder": features.TFIDF} for _, settings in loaded)
     assert pool.members[list(WEIGHTS).index(BUILT_IN)].nodes == 50
     assert load_pool(16, nodes=50, whole=True).members[-1].weight == OTHER_WEIGHTS["graph"] < 1

@@ -81,7 +81,7 @@ def test_steps_are_given_or_follow_from_epochs() -> None:
     run = tiny_run(steps=0, epochs=3, batch_size=40)
     assert run.steps == 3 * pool.epoch_steps(40) > 3
     assert [preset(name).pretrain().steps for name in ("smoke", "laptop", "paper")] == [100, 8000, 0]
-    assert preset("paper").pretrain() == PretrainConfig(steps=0, epochs=50, lr=1e-4)
+    assert preset("paper").pretrain() == PretrainConfig(steps=0, epochs=50, lr=1e-4, log_every=200)
     assert preset("laptop").pretrain(steps=7, schedule="reference").steps == 7
 
 

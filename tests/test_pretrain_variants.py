@@ -12,7 +12,8 @@ from pretrain_samples import tiny_pool
 from stemlib import pretrain as pretraining
 from stemlib.presets import Preset, PretrainConfig, preset
 from stemlib.pretraining import variants as pretrain_variants
-from stemlib.pretraining.variants import VARIANTS, in_numbers, pretrained_variant, variant
+from stemlib.pretraining.pool import Member, Pool
+from stemlib.pretraining.variants import VARIANTS, in_numbers, pretrained_variant, related, variant
 
 SIZES = {"hidden": 6, "epochs": 3, "patience": 3, "seeds": 1, "nodes": 80}
 TINY = Preset("tiny", **SIZES, pretrain_steps=32, pretrain_edge=3.0, pretrain_feature_dropout=0.4)
@@ -58,6 +59,23 @@ def test_the_reference_s_weights_are_the_defaults_and_the_paper_preset_has_them(
         assert getattr(preset("laptop").pretrain(), name) == getattr(preset("smoke").pretrain(), name) != value
 
 
+def test_a_variant_of_a_run_by_epochs_has_a_part_of_the_epochs(asked: list[tuple]) -> None:
+    whole = dataclasses.replace(TINY, pretrain_steps=0)
+    for name, epochs in (("usual", 12), ("adapted", 3)):
+        pretrained_variant(name, tiny_pool(), whole, "tiny")
+        assert (asked[-1][2].steps, asked[-1][2].epochs) == (0, epochs)
+
+
+def test_the_others_have_nothing_in_common_with_a_data_set() -> None:
+    tasks = [dataclasses.replace(member.task, name=name) for name, member in zip(
+        ("cora", "cora-ml", "hiv", "muv"), [*tiny_pool().members[:1] * 2, *tiny_pool().members[2:] * 2], strict=True
+    )]
+    pool = Pool(Member(task, 1.0) for task in tasks)
+    assert related(pool, "cora") == {"cora", "cora-ml"}
+    assert related(pool, "hiv") == {"hiv", "muv"}
+    assert related(pool, "wn18rr") == {"wn18rr"}
+
+
 def test_unknown_variants_and_data_sets_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown variant 'bold'; there are usual, reference, "):
         variant("bold")
@@ -82,5 +100,6 @@ def test_a_run_in_a_few_numbers(tmp_path: Path) -> None:
     usage.to_csv(tmp_path / "tokens.csv")
     load = {"step": [9, 19, 19], "data_set": ["a", "a", "b"], "layer": [0, 0, 0], "largest": [0.9, 0.4, 0.6]}
     pd.DataFrame(load).to_csv(tmp_path / "experts.csv")
-    found = in_numbers(tmp_path)
-    assert found == {"feature": 2.0, "perplexity": 5.0, "dead": 1.5, "largest share": 0.6}
+    found = in_numbers(tmp_path, "b")
+    assert "feature" not in in_numbers(tmp_path, "absent")
+    assert found == {"feature": 7.8, "perplexity": 5.0, "dead": 1.5, "largest share": 0.6}

@@ -38,7 +38,13 @@ def test_every_start_has_every_budget_and_condition(kind: str, saved: Path, runs
     cells = table.groupby(["labels", "method", "seed"]).kind.apply(list)
     assert len(cells) == 2 * 3 * 2
     assert set(cells.map(tuple)) == {("clean", "shift", "shift", "masked", "deleted")}
-    assert set(table.task) == {task.name}
+    assert (set(table.task), set(table.preset)) == ({task.name}, {"tiny"})
+    assert table.groupby("method").checkpoint.first().map(len).to_dict() == {
+        "scratch": 0,
+        "pretrained": 12,
+        "pretrained, free tokens": 12,
+    }
+    assert table.groupby(["labels", "method"])[["lr", "weight_decay", "dropout"]].nunique().eq(1).all(axis=None)
     if kind == "node":
         found = gains(table, "pretrained")
         assert found[["labels", "kind"]].values.tolist() == [
@@ -77,9 +83,9 @@ def test_the_command_keeps_each_data_set_as_soon_as_it_is_done(
     transfer.main(["cora", "built-in", "--preset", "smoke", "--seeds", "3"])
     assert asked == [(name, "smoke", ["pretrained"], 3, (0, 10, 5, 3), False) for name in ("cora", "built-in")]
     assert read_results("05_pretraining-cora").values.tolist() == [["cora"]]
-    monkeypatch.setattr(transfer, "load_pool", lambda width, nodes: ("pool", width, nodes))
+    monkeypatch.setattr(transfer, "load_pool", lambda width, nodes, whole: ("pool", width, nodes))
     monkeypatch.setattr(transfer, "pretrained_variant", lambda *given: given)
-    monkeypatch.setattr(transfer, "in_numbers", lambda folder: {"width": folder[1][1], "task": folder[3]})
+    monkeypatch.setattr(transfer, "in_numbers", lambda folder, name: {"width": folder[1][1], "task": folder[3]})
     transfer.main(["cora", "--preset", "smoke", "--variants", "own", "usual", "--labels", "5"])
     assert asked[2:] == [("cora", "smoke", ["own", "usual"], 5, [5], True)]
     kept = read_results("05_variants-cora-pretraining")
@@ -92,7 +98,6 @@ def test_the_command_keeps_each_data_set_as_soon_as_it_is_done(
 
 def test_the_built_in_graph_is_compared_by_name(saved: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocols, "mixed_graph", lambda nodes: replace(node_task(nodes), name="built-in"))
-    monkeypatch.setattr(transfer, "BUDGETS", (3,))
     monkeypatch.setattr(transfer, "starts", lambda preset, *given: starts(TINY, *given)[:1])
-    table = transfer.results("built-in", replace(TINY, hidden=WIDTH, epochs=1), {"p": saved}, seeds=1)
-    assert set(table.task) == {"built-in"}
+    table = transfer.results("built-in", replace(TINY, hidden=WIDTH, epochs=1), {"p": saved}, 1, (3,))
+    assert (set(table.task), set(table.labels)) == ({"built-in"}, {3})

@@ -81,7 +81,8 @@ def claim_table(compared: pd.DataFrame) -> pd.DataFrame:
         counts = {"comparisons": len(part), "wins": (sure & (part.difference > 0)).sum()}
         counts |= {"loses": (sure & (part.difference < 0)).sum()}
         rows.append({"claim": claim} | counts | {"difference": of_task.mean(), "low": low, "high": high})
-    return pd.DataFrame(rows).set_index("claim")
+    columns = ["claim", "comparisons", "wins", "loses", "difference", "low", "high"]
+    return pd.DataFrame(rows, columns=columns).set_index("claim")
 
 
 def score_table(demands: pd.DataFrame, compared: pd.DataFrame, demand: str, ours: str = "stem") -> pd.DataFrame:

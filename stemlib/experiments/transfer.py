@@ -6,9 +6,12 @@
 Every data set is trained inside its ordinary degrees, with all of its training labels and with few, and met clean,
 shifted and damaged (see `stress.py` beside this file); settings are chosen on validation, separately for every way to
 start. The first command starts from the released checkpoint, with its tokens frozen, and keeps
-`05_pretraining-<name>.csv` in `data/results/`. The second pretrains `stemlib.pretraining.variants` first and keeps `05_variants-<name>.csv`, with what came of the
-pretraining itself in `05_variants-<name>-pretraining.csv`. Finished runs are read back, so that a killed collection
-continues.
+`05_pretraining-<name>.csv` in `data/results/`. The second pretrains `stemlib.pretraining.variants` first and keeps
+`05_variants-<name>.csv`, with what came of the pretraining itself in `05_variants-<name>-pretraining.csv`. Finished
+runs are read back, so that a killed collection continues.
+
+Few labels of a knowledge graph are few triples that are asked about: its training triples stay in the graph, with their
+relations, for every way to start.
 """
 
 from __future__ import annotations
@@ -82,7 +85,8 @@ def compared(
         budgets: training instances per class; 0 for all.
 
     Returns:
-        The rows of `stress_scores` with `task` and `labels` (the budget).
+        The rows of `stress_scores` with `task`, `labels` (the budget), the chosen `lr`, `weight_decay` and `dropout`,
+        the `preset`, and twelve digits of the `checkpoint`'s sha256, empty from scratch.
     """
     methods, frames = list(methods), []
     buckets = tail_buckets(instance_covariate(task, COVARIATE))
@@ -90,12 +94,23 @@ def compared(
         few = labels or None
         chosen = tuned(EXPERIMENT, task, buckets, methods, seeds[0], protocol, preset, few)
         found = stress_scores(EXPERIMENT, task, buckets, chosen, seeds, (RATE,), per_class=few)
-        frames.append(found.assign(task=task.name, labels=labels))
+        settings = pd.DataFrame([_in_words(method) for method in chosen])
+        frames.append(found.assign(task=task.name, labels=labels, preset=preset.name).merge(settings, on="method"))
     return pd.concat(frames, ignore_index=True)
+
+
+def _in_words(method: Method) -> dict[str, str | float]:
+    """What a table says of a method's settings."""
+    train = {name: getattr(method.train, name) for name in ("lr", "weight_decay")}
+    checkpoint = method.settings.get("checkpoint", "")[:12]
+    return {"method": method.name, "dropout": method.model.dropout, "checkpoint": checkpoint} | train
 
 
 def gains(scores: pd.DataFrame, method: str, baseline: str = SCRATCH) -> pd.DataFrame:
     """How many points a method gains on the baseline, paired by seed.
+
+    A seed varies split, damage and fine-tuning. A checkpoint is one run of pretraining, so that its own luck is in no
+    interval.
 
     Args:
         scores: from `compared`, of any number of tasks.
@@ -140,13 +155,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     preset = PRESETS[options.preset]
     free_tokens = options.variants is not None  # the many runs of the first command do without
-    pool = load_pool(preset.hidden, nodes=preset.nodes) if options.variants else None
+    pool = load_pool(preset.hidden, nodes=preset.nodes, whole=not preset.limited) if options.variants else None
     for name in options.names:
         kind, checkpoints = EXPERIMENT, {"pretrained": DATA / "checkpoints" / options.preset}
         if pool is not None:
             kind = "05_variants"
             checkpoints = {variant: pretrained_variant(variant, pool, preset, name) for variant in options.variants}
-            numbers = [{"variant": variant} | in_numbers(folder) for variant, folder in checkpoints.items()]
+            numbers = [{"variant": variant} | in_numbers(folder, name) for variant, folder in checkpoints.items()]
             save_results(pd.DataFrame(numbers), f"{kind}-{name}-pretraining")
         found = results(name, preset, checkpoints, options.seeds, options.labels, free_tokens)
         print(f"{name}: {save_results(found, f'{kind}-{name}')}", flush=True)

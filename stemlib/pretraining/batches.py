@@ -4,8 +4,9 @@ Only nodes whose whole sampled neighbourhood is in the batch are asked for an em
 of the edges that are to be reconstructed. What only lends its features to them is not. As in the reference, messages
 may run along the very edges that are to be reconstructed, and all data sets' nodes count, whatever split they are in.
 No label of a node or molecule is read. Of a knowledge graph the features of edges are its relations, which are what a
-triple's label says: training triples' alone, for no others are edges of the message graph. Where a data set has no edge features (the reference gives such edges one constant vector, which
-there is nothing to learn from) that objective is left out.
+triple's label says: training triples' alone, for no others are edges of the message graph. Where a data set has no
+edge features (the reference gives such edges one constant vector, which there is nothing to learn from) that objective
+is left out.
 """
 
 from __future__ import annotations

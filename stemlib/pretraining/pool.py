@@ -1,13 +1,14 @@
-"""The pool that a model is pretrained on: graphs of every kind in one feature space, none of them starved.
+"""The pool that a model is pretrained on: graphs of every kind in one feature space.
 
 A step shows one data set. With weights `w_d` and numbers of nodes `n_d`, data set `d` has the share
 
     p_d = w_d sqrt(n_d) / sum_e w_e sqrt(n_e)
 
-of the steps. The reference repeats every node `w_d` times in one list, which makes the share `w_d n_d`: a million
-atoms of HIV then leave a citation graph of some thousand nodes one batch in a hundred; the square root leaves it
-one in twenty. Nor is the data set of a step left to luck: step `t` takes the data set in whose interval of the
-unit line, as long as its share, `u + t (sqrt(5) - 1) / 2 mod 1` lies. This is the most even sequence of its kind:
+of the steps. The reference repeats every node `w_d` times in one list, which makes the share `w_d n_d`: of the staged
+data Cora would have one step in two hundred; the square root gives it one in thirty. A graph of some hundred nodes has
+few steps, but is seen whole in each, and thereby more often than any node of HIV. Nor is the data set of a step left to
+luck: step `t` takes the data set in whose interval of the unit line, as long as its share,
+`u + t (sqrt(5) - 1) / 2 mod 1` lies. This is the most even sequence of its kind:
 no data set waits longer than `2 / p_d` steps, and what a step takes depends on seed and step alone.
 """
 

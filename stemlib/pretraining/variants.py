@@ -20,6 +20,7 @@ from stemlib.pretraining.journal import LOSSES
 from stemlib.pretraining.pool import WEIGHTS, Pool
 
 SHARE = 4  # a variant has this part of the preset's steps
+LAST = 10
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Variant:
         about: what differs from the usual way, in words.
         model: changes of `ModelConfig`.
         config: changes of `PretrainConfig`.
-        pool: all data sets; those that the reference has; only the one that is fine-tuned later; or all others.
+        pool: all data sets; those that the reference has; only the one that is fine-tuned later; or all others that
+            have nothing in common with it, see `related`.
         after: another variant, from whose checkpoint this one goes on with a quarter of its steps.
     """
 
@@ -88,29 +90,44 @@ def pretrained_variant(name: str, pool: Pool, preset: Preset, task: str | None =
     Raises:
         ValueError: an unknown variant; or one whose pool depends on the task, and the task is not in the pool.
     """
-    chosen, steps = variant(name), preset.pretrain_steps // SHARE
-    start = None
-    if chosen.after is not None:
-        start, steps = pretrained_variant(chosen.after, pool, preset, task, seed), steps // SHARE
+    chosen, start = variant(name), None
     if chosen.pool in ("own", "others") and task not in pool.names:
         raise ValueError(f"variant {name!r} is of one data set of the pool ({', '.join(pool.names)}), got {task!r}")
-    parts = {"all": set(pool.names), "reference": WEIGHTS.keys(), "own": {task}, "others": set(pool.names) - {task}}
-    pool = Pool(member for member in pool.members if member.task.name in parts[chosen.pool])
+    if chosen.after is not None:
+        start = pretrained_variant(chosen.after, pool, preset, task, seed)
+    names = set(pool.names)
+    parts = {"all": names, "reference": names & WEIGHTS.keys(), "own": {task}, "others": names - related(pool, task)}
+    part = Pool(member for member in pool.members if member.task.name in parts[chosen.pool])
     model = change(ModelConfig(hidden=preset.hidden, codes=min(128, preset.hidden)), **chosen.model)
-    config = preset.pretrain(**{"steps": steps, **chosen.config})
-    return pretrain(pool, model, config, seed, start=start)
+    whole = preset.pretrain(**chosen.config)
+    length = "steps" if whole.steps else "epochs"
+    share = SHARE if start is None else SHARE**2
+    config = change(whole, **{length: max(1, getattr(whole, length) // share)})
+    return pretrain(part, model, config, seed, start=start)
 
 
-def in_numbers(folder: Path) -> dict[str, float]:
+def related(pool: Pool, task: str | None) -> set[str]:
+    """The data set itself and what shares instances with it: the other form of a graph, and of molecules all sets."""
+    kinds = {member.task.name: member.task.kind for member in pool.members}
+    molecules = {name for name, kind in kinds.items() if kind == "graph"}
+    pairs = ({"cora", "cora-ml"}, {"ogbn-arxiv", "ogbn-arxiv-predictions"}, molecules)
+    return {task}.union(*(group for group in pairs if task in group))
+
+
+def in_numbers(folder: Path, task: str) -> dict[str, float]:
     """A finished run in a few numbers, from the tables that it left.
 
+    Args:
+        folder: of the run.
+        task: the data set whose losses are asked for.
+
     Returns:
-        Every objective, not weighted, as the mean over data sets at the end of the run (its last fifth); in the last
-        window of steps the heads' mean `perplexity` and number of `dead` codes; and the `largest share` that an expert
-        has of the gates, of all layers and data sets, each when it was last shown.
+        Every objective, not weighted, as the mean over the data set's last `LAST` batches (none if the pool lacks
+        it); in the last window of steps the heads' mean `perplexity` and number of `dead` codes; and the `largest
+        share` that an expert has of the gates, of all layers and data sets, each when it was last shown.
     """
     losses, tokens, experts = (pd.read_csv(folder / f"{name}.csv") for name in ("losses", "tokens", "experts"))
-    end = losses[losses.step >= 0.8 * len(losses)].groupby("data_set").mean(numeric_only=True)
+    end = losses[losses.data_set == task].tail(LAST)
     objectives = {name: float(end[name].mean()) for name in LOSSES if name in end and end[name].notna().any()}
     last = tokens[tokens.step == tokens.step.max()]
     usage = {name: float(last[name].mean()) for name in ("perplexity", "dead")} if len(last) else {}
