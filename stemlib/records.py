@@ -102,11 +102,12 @@ def read_record(folder: Path) -> Record | None:
 
 
 def table(records: list[Record]) -> pd.DataFrame:
-    """One row per record: identity, metrics (in per cent), epochs, seconds."""
+    """One row per record: identity, metrics (in per cent), epochs, seconds, the split's `hash`."""
     rows = [
         {name: getattr(record, name) for name in ("task", "split", "model", "seed")}
         | {name: 100 * value for name, value in record.metrics.items()}
         | {"best_epoch": record.best_epoch, "epochs": record.epochs, "seconds": record.seconds}
+        | {"hash": record.split_hash}
         for record in records
     ]
     return pd.DataFrame(rows)

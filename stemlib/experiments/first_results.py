@@ -40,15 +40,15 @@ def task_results(task: Task, protocol: Protocol, preset: Preset) -> pd.DataFrame
     """All runs of the tuned methods on one task.
 
     Returns:
-        One row per method and run as `records.table` gives them, in per cent, with the split's `hash`, the chosen
-        `lr`, `weight_decay` and `dropout`, the `metric` and the `preset`.
+        One row per method and run as `records.table` gives them, in per cent, with the chosen `lr`, `weight_decay`
+        and `dropout`, the `metric` and the `preset`.
     """
     frames = []
     for method in tuned(task, protocol, preset):
         records = [run(EXPERIMENT, task, split, method, seed) for split, seed in protocol.runs]
         chosen = {name: getattr(method.train, name) for name in ("lr", "weight_decay")}
         chosen |= {"dropout": method.model.dropout, "metric": task.metric, "preset": preset.name}
-        frames.append(table(records).assign(hash=[record.split_hash for record in records], **chosen))
+        frames.append(table(records).assign(**chosen))
     return pd.concat(frames, ignore_index=True)
 
 
