@@ -63,8 +63,8 @@ def test_the_command_keeps_each_data_set_as_soon_as_it_is_done(
     monkeypatch.setattr(first_results, "results", found)
     monkeypatch.setattr(records, "DATA", tmp_path)
     with pytest.raises(FileNotFoundError):
-        first_results.main(["cornell", "texas", "cora", "--preset", "smoke"])
-    assert read_results("02_benchmarks-cornell").values.tolist() == [["cornell", "smoke"]]
+        first_results.main(["cornell", "texas", "cora", "--preset", "paper"])
+    assert read_results("02_benchmarks-cornell").values.tolist() == [["cornell", "paper"]]
     assert not (tmp_path / "results/02_benchmarks-cora.csv").exists()
     with pytest.raises(SystemExit):
         first_results.main(["corra"])

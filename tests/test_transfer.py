@@ -80,20 +80,21 @@ def test_the_command_keeps_each_data_set_as_soon_as_it_is_done(
 
     monkeypatch.setattr(transfer, "results", found)
     monkeypatch.setattr(records, "DATA", tmp_path)
-    transfer.main(["cora", "built-in", "--preset", "smoke", "--seeds", "3"])
-    assert asked == [(name, "smoke", ["pretrained"], 3, (0, 10, 5, 3), False) for name in ("cora", "built-in")]
+    transfer.main(["cora", "built-in", "--preset", "paper", "--seeds", "3"])
+    assert asked == [(name, "paper", ["pretrained"], 3, (0, 10, 5, 3), False) for name in ("cora", "built-in")]
     assert read_results("05_pretraining-cora").values.tolist() == [["cora"]]
     monkeypatch.setattr(transfer, "load_pool", lambda width, nodes, whole: ("pool", width, nodes))
     monkeypatch.setattr(transfer, "pretrained_variant", lambda *given: given)
     monkeypatch.setattr(transfer, "in_numbers", lambda folder, name: {"width": folder[1][1], "task": folder[3]})
-    transfer.main(["cora", "--preset", "smoke", "--variants", "own", "usual", "--labels", "5"])
-    assert asked[2:] == [("cora", "smoke", ["own", "usual"], 5, [5], True)]
+    transfer.main(["cora", "--variants", "own", "usual", "--labels", "5"])
+    assert asked[2:] == [("cora", "laptop", ["own", "usual"], 5, [5], True)]
     kept = read_results("05_variants-cora-pretraining")
-    assert kept.values.tolist() == [["own", 32, "cora"], ["usual", 32, "cora"]]
+    assert kept.values.tolist() == [["own", 128, "cora"], ["usual", 128, "cora"]]
     assert read_results("05_variants-cora").values.tolist() == [["cora"]]
-    with pytest.raises(SystemExit):
-        transfer.main(["corra"])
-    assert "corra" in capsys.readouterr().err
+    for wrong in (["corra"], ["cora", "--preset", "smoke"]):
+        with pytest.raises(SystemExit):
+            transfer.main(wrong)
+        assert wrong[-1] in capsys.readouterr().err
 
 
 def test_the_built_in_graph_is_compared_by_name(saved: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ import pandas as pd
 from stemlib.experiments.protocols import PROTOCOLS, Protocol, best, protocol_of
 from stemlib.finetune import run
 from stemlib.methods import Method, named
-from stemlib.presets import PRESETS, Preset
+from stemlib.presets import KEPT, PRESETS, Preset
 from stemlib.records import save_results, table
 from stemlib.tasks import Task
 
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = "python -m stemlib.experiments.first_results"
     parser = argparse.ArgumentParser(prog=name, description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="+", choices=PROTOCOLS, metavar="NAME", help=", ".join(PROTOCOLS))
-    parser.add_argument("--preset", choices=PRESETS, default="laptop", help="the budget (default: %(default)s)")
+    parser.add_argument("--preset", choices=KEPT, default="laptop", help="the budget (default: %(default)s)")
     options = parser.parse_args(arguments)
     for name in options.names:
         path = save_results(results(name, PRESETS[options.preset]), f"{EXPERIMENT}-{name}")

@@ -29,7 +29,7 @@ from stemlib.experiments.stress import stress_scores, tuned
 from stemlib.graphs import BUILT_IN
 from stemlib.methods import Method, pretrained, stem
 from stemlib.paths import DATA
-from stemlib.presets import PRESETS, Preset
+from stemlib.presets import KEPT, PRESETS, Preset
 from stemlib.pretraining.pool import load_pool
 from stemlib.pretraining.variants import VARIANTS, in_numbers, pretrained_variant
 from stemlib.records import save_results
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m stemlib.experiments.transfer", description=__doc__.split("\n")[0])
     add, choices = parser.add_argument, [BUILT_IN, *PROTOCOLS]
     add("names", nargs="+", choices=choices, metavar="NAME", help=", ".join(choices))
-    add("--preset", choices=PRESETS, default="laptop", help="the budget (default: %(default)s)")
+    add("--preset", choices=KEPT, default="laptop", help="the budget (default: %(default)s)")
     add("--seeds", type=int, default=5, help="runs of each kind (default: %(default)s)")
     add("--labels", type=int, nargs="+", default=BUDGETS, help="per class; 0: all (default: %(default)s)")
     add("--variants", nargs="+", choices=VARIANTS, metavar="VARIANT", help=", ".join(VARIANTS))
