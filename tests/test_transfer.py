@@ -101,4 +101,4 @@ def test_the_built_in_graph_is_compared_by_name(saved: Path, runs: Path, monkeyp
     monkeypatch.setattr(protocols, "mixed_graph", lambda nodes: replace(node_task(nodes), name="built-in"))
     monkeypatch.setattr(transfer, "starts", lambda preset, *given: starts(TINY, *given)[:1])
     table = transfer.results("built-in", replace(TINY, hidden=WIDTH, epochs=1), {"p": saved}, 1, (3,))
-    assert (set(table.task), set(table.labels)) == ({"built-in"}, {3})
+    assert (set(table.task), set(table.labels), set(table.method)) == ({"built-in"}, {3}, {"scratch", "gcn"})

@@ -1,4 +1,4 @@
-"""Does pretraining help? The same network fine-tuned from a checkpoint and from scratch, on the same splits and seeds.
+"""Does pretraining help? The same network fine-tuned from a checkpoint and from scratch, and a GCN, on the same splits.
 
     python -m stemlib.experiments.transfer cora wn18rr
     python -m stemlib.experiments.transfer cora --variants usual reference own others --labels 0 5
@@ -27,7 +27,7 @@ import pandas as pd
 from stemlib.experiments.protocols import PROTOCOLS, Protocol, protocol_of
 from stemlib.experiments.stress import stress_scores, tuned
 from stemlib.graphs import BUILT_IN
-from stemlib.methods import Method, pretrained, stem
+from stemlib.methods import Method, named, pretrained, stem
 from stemlib.paths import DATA
 from stemlib.presets import KEPT, PRESETS, Preset
 from stemlib.pretraining.pool import load_pool
@@ -138,8 +138,8 @@ def results(
     budgets: Sequence[int] = BUDGETS,
     free_tokens: bool = True,
 ) -> pd.DataFrame:
-    """The comparison on one data set by its protocol; see `starts` and `compared`."""
-    methods = starts(preset, checkpoints, free_tokens)
+    """The comparison on one data set by its protocol, with a GCN beside; see `starts` and `compared`."""
+    methods = [*starts(preset, checkpoints, free_tokens), *named(preset, "gcn")]
     return compared(unit_task(name, preset), methods, range(seeds), protocol_of(name), preset, budgets)
 
 
