@@ -80,6 +80,12 @@ def test_the_command_keeps_each_data_set_as_soon_as_it_is_done(
 
     monkeypatch.setattr(transfer, "results", found)
     monkeypatch.setattr(records, "DATA", tmp_path)
+    monkeypatch.setattr(transfer, "DATA", tmp_path)
+    with pytest.raises(SystemExit):
+        transfer.main(["cora", "--preset", "paper"])
+    assert "run python -m stemlib.pretrain --preset paper --release paper first" in capsys.readouterr().err
+    (tmp_path / "checkpoints/paper").mkdir(parents=True)
+    (tmp_path / "checkpoints/paper/model.json").touch()
     transfer.main(["cora", "built-in", "--preset", "paper", "--seeds", "3"])
     assert asked == [(name, "paper", ["pretrained"], 3, (0, 10, 5, 3), False) for name in ("cora", "built-in")]
     assert read_results("05_pretraining-cora").values.tolist() == [["cora"]]

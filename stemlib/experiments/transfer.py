@@ -154,10 +154,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--variants", nargs="+", choices=VARIANTS, metavar="VARIANT", help=", ".join(VARIANTS))
     options = parser.parse_args(arguments)
     preset = PRESETS[options.preset]
+    released = DATA / "checkpoints" / preset.name
+    if options.variants is None and not (released / "model.json").is_file():
+        parser.error(
+            f"there is no checkpoint in {released}: run python -m stemlib.pretrain --preset {preset.name} "
+            f"--release {preset.name} first"
+        )
     free_tokens = options.variants is not None  # the many runs of the first command do without
     pool = load_pool(preset.hidden, nodes=preset.nodes, whole=not preset.limited) if options.variants else None
     for name in options.names:
-        kind, checkpoints = EXPERIMENT, {"pretrained": DATA / "checkpoints" / options.preset}
+        kind, checkpoints = EXPERIMENT, {"pretrained": released}
         if pool is not None:
             kind = "05_variants"
             checkpoints = {variant: pretrained_variant(variant, pool, preset, name) for variant in options.variants}
