@@ -62,6 +62,12 @@ class Method:
         """Which dropouts the model has: a probe, whose head is its only layer, has no `input_dropout`."""
         return [name for name in ("dropout", "input_dropout") if hasattr(self.model, name)]
 
+    @property
+    def tuned(self) -> dict[str, float]:
+        """The settings in which a protocol's candidates differ, by the name that a table gives them."""
+        train = {name: getattr(self.train, name) for name in ("lr", "weight_decay")}
+        return train | {"dropout": self.model.dropout}
+
     def build(self, task: Task) -> nn.Module:
         """The model before any training, or from its checkpoint."""
         if self.checkpoint is None:

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.skipif(
 )
 CLOSE = {"atol": 1e-5, "rtol": 0}
 
+
 @pytest.fixture(scope="module")
 def recorded() -> Arrays:
     return read("model.npz")

@@ -46,9 +46,7 @@ def task_results(task: Task, protocol: Protocol, preset: Preset) -> pd.DataFrame
     frames = []
     for method in tuned(task, protocol, preset):
         records = [run(EXPERIMENT, task, split, method, seed) for split, seed in protocol.runs]
-        chosen = {name: getattr(method.train, name) for name in ("lr", "weight_decay")}
-        chosen |= {"dropout": method.model.dropout, "metric": task.metric, "preset": preset.name}
-        frames.append(table(records).assign(**chosen))
+        frames.append(table(records).assign(**method.tuned, metric=task.metric, preset=preset.name))
     return pd.concat(frames, ignore_index=True)
 
 

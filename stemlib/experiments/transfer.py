@@ -94,16 +94,12 @@ def compared(
         few = labels or None
         chosen = tuned(EXPERIMENT, task, buckets, methods, seeds[0], protocol, preset, few)
         found = stress_scores(EXPERIMENT, task, buckets, chosen, seeds, (RATE,), per_class=few)
-        settings = pd.DataFrame([_in_words(method) for method in chosen])
+        settings = pd.DataFrame(
+            {"method": method.name, "checkpoint": method.settings.get("checkpoint", "")[:12]} | method.tuned
+            for method in chosen
+        )
         frames.append(found.assign(task=task.name, labels=labels, preset=preset.name).merge(settings, on="method"))
     return pd.concat(frames, ignore_index=True)
-
-
-def _in_words(method: Method) -> dict[str, str | float]:
-    """What a table says of a method's settings."""
-    train = {name: getattr(method.train, name) for name in ("lr", "weight_decay")}
-    checkpoint = method.settings.get("checkpoint", "")[:12]
-    return {"method": method.name, "dropout": method.model.dropout, "checkpoint": checkpoint} | train
 
 
 def gains(scores: pd.DataFrame, method: str, baseline: str = SCRATCH) -> pd.DataFrame:
@@ -160,7 +156,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"there is no checkpoint in {released}: run python -m stemlib.pretrain --preset {preset.name} "
             f"--release {preset.name} first"
         )
-    free_tokens = options.variants is not None  # the many runs of the first command do without
     pool = load_pool(preset.hidden, nodes=preset.nodes, whole=not preset.limited) if options.variants else None
     for name in options.names:
         kind, checkpoints = EXPERIMENT, {"pretrained": released}
@@ -169,6 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             checkpoints = {variant: pretrained_variant(variant, pool, preset, name) for variant in options.variants}
             numbers = [{"variant": variant} | in_numbers(folder, name) for variant, folder in checkpoints.items()]
             save_results(pd.DataFrame(numbers), f"{kind}-{name}-pretraining")
+        free_tokens = pool is not None  # the many runs of the first command do without
         found = results(name, preset, checkpoints, options.seeds, options.labels, free_tokens)
         print(f"{name}: {save_results(found, f'{kind}-{name}')}", flush=True)
 

@@ -20,7 +20,7 @@ from stemlib.pretraining.journal import LOSSES
 from stemlib.pretraining.pool import WEIGHTS, Pool
 
 SHARE = 4  # a variant has this part of the preset's steps
-LAST = 10
+LAST = 10  # batches of a data set that its losses at the end are a mean of
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ VARIANTS = {
     "free-routes": Variant("routes are not regularised", config={"routing": 0.0}),
     "reference-pool": Variant("the pool has the reference's kinds of data alone", pool="reference"),
     "own": Variant("the pool is the data set alone that is fine-tuned later", pool="own"),
-    "others": Variant("the pool lacks the data set that is fine-tuned later", pool="others"),
+    "others": Variant("the pool lacks the data set that is fine-tuned later, and what is related to it", pool="others"),
     "adapted": Variant("goes on after the usual one, on the data set alone", pool="own", after="usual"),
 }
 
