@@ -120,7 +120,7 @@ def worst_masking(
         instances = None if task.kind == "graph" else task.select(condition.index)
         logits = model(out, instances).logits
         logits = logits[condition.index] if task.kind == "graph" else logits
-        (gradient,) = torch.autograd.grad(task_loss(logits, labels), out.x)
+        (gradient,) = torch.autograd.grad(task_loss(logits, labels, values=task.values), out.x)
         out.x = out.x.detach()
         change = (-out.x * gradient).masked_fill((out.x == 0) | ~nodes.unsqueeze(1), -torch.inf)
         spend = (number + 1) * budget // rounds - number * budget // rounds

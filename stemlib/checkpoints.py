@@ -18,7 +18,7 @@ from stemlib.baselines.networks import Baseline
 from stemlib.baselines.probe import Probe
 from stemlib.model import StemGNN
 from stemlib.presets import BaselineConfig, ModelConfig, MowstConfig, ProbeConfig
-from stemlib.tasks import Task
+from stemlib.tasks import Task, require_classes
 
 FORMAT = "stem-gnn-study model, version 1"
 SHAPE = ("in_width", "classes", "kind", "edge_width")
@@ -40,6 +40,8 @@ def family_of(config: AnyConfig) -> str:
 def build(config: AnyConfig, task: Task) -> nn.Module:
     """A fresh model of the configuration's family that fits the task."""
     _, network, names = FAMILIES[family_of(config)]
+    if "binary" in names:
+        require_classes(task, f"{network.__name__}'s gate, which reads how sure an answer is,")
     shape = {
         "in_width": task.graph.x.size(1),
         "classes": task.outputs,

@@ -54,7 +54,8 @@ def shift_protocol(
         task: what is learnt.
         buckets: from `stemlib.shifts`, with an `ID` bucket.
         seed: of the draws.
-        per_class: training instances per class, drawn from the training part; None for all.
+        per_class: training instances per class, or per label that is a value, drawn from the training part; None for
+            all.
 
     Returns:
         The task with that split added, the split, and the conditions: `clean` (the test part of `ID`), then
@@ -66,7 +67,7 @@ def shift_protocol(
     inside = buckets.members["ID"]
     outside = {name: index for name, index in buckets.members.items() if name != "ID"}
     if task.kind == "node":
-        split = stratified_split(inside, task.labels, seed, name=f"inside-{seed}")
+        split = stratified_split(inside, task.strata, seed, name=f"inside-{seed}")
     else:
         given = next(iter(task.splits.values()), None)
         if given is None:
@@ -74,7 +75,7 @@ def shift_protocol(
         split = within(given, inside, name=f"{given.name}-inside")
         outside = {name: index[torch.isin(index, given.test)] for name, index in outside.items()}
     if per_class is not None:
-        split = few_labels(split, task.labels, per_class, seed)
+        split = few_labels(split, task.strata, per_class, seed)
     task = task.with_split(split)
     met = [Condition(name, task, index) for name, index in outside.items()]
     return task, split, [Condition("clean", task, split.test), *met]
@@ -119,5 +120,5 @@ def scores(model: nn.Module, conditions: Iterable[Condition]) -> dict[str, float
         index = torch.cat([condition.index for condition in on_it])
         logits = predict(model, task, index).split([condition.index.numel() for condition in on_it])
         for condition, out in zip(on_it, logits, strict=True):
-            result[condition.name] = score(out, task.labels[condition.index])
+            result[condition.name] = score(out, task.labels[condition.index], task.values)
     return {condition.name: result[condition.name] for condition in conditions}

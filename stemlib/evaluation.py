@@ -75,5 +75,6 @@ def evaluate(
     index = torch.cat([getattr(split, part) for part in parts])
     logits = predict(model, task, index, precision).split([getattr(split, part).numel() for part in parts])
     return {
-        part: score(out, task.labels[getattr(split, part)]) for part, out in zip(parts, logits, strict=True)
+        part: score(out, task.labels[getattr(split, part)], task.values)
+        for part, out in zip(parts, logits, strict=True)
     }

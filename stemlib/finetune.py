@@ -41,8 +41,8 @@ class Fit:
 
     epoch: int = 0
     best_epoch: int = -1
-    best: tuple[float, float] = (-1.0, float("-inf"))  # validation score, then minus its loss
-    test_best: float = -1.0
+    best: tuple[float, float] = (float("-inf"), float("-inf"))  # validation score, then minus its loss
+    test_best: float = float("-inf")
     seconds: float = 0.0
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)  # of the best epoch
@@ -78,7 +78,7 @@ def fit(
     torch.manual_seed(seed)
     shuffle = torch.Generator().manual_seed(seed)
     if train.prior:
-        model.start_head(task.labels[split.train])
+        model.start_head(task.labels[split.train], task.values)
     if isinstance(model, StemGNN) and model.tokens:
         start_tokens(model, task, split)
         if train.freeze_tokens:
@@ -94,7 +94,7 @@ def fit(
     since_state = since = time.monotonic()
     bar = tqdm(total=train.epochs, initial=progress.epoch, desc=label, leave=False, disable=quiet())
     while progress.epoch < train.epochs and progress.epoch - progress.best_epoch <= train.patience:
-        loss = train_epoch(model, train_batches(shuffle), train, optimiser)
+        loss = train_epoch(model, train_batches(shuffle), train, optimiser, task.values)
         logits = answer(model, check_batches(None), task.name, train.precision)
         _note_epoch(progress, model, task, split, logits, loss)
         now = time.monotonic()
@@ -129,15 +129,19 @@ def training_batches(model: nn.Module, task: Task, split: Split, train: TrainCon
 
 
 def train_epoch(
-    model: nn.Module, shown: Iterable[Batch], train: TrainConfig, optimiser: torch.optim.Optimizer
+    model: nn.Module,
+    shown: Iterable[Batch],
+    train: TrainConfig,
+    optimiser: torch.optim.Optimizer,
+    values: bool = False,
 ) -> float:
-    """One pass over the training instances; the mean loss."""
+    """One pass over the training instances, whose labels may be `values`; the mean loss."""
     model.train()
     losses = []
     for batch in shown:
         with products_in(train.precision, batch):
             output = model(batch.graph, batch.instances)
-        loss = task_loss(output.logits, batch.labels, train.label_smoothing) + model.penalty(output, train)
+        loss = task_loss(output.logits, batch.labels, train.label_smoothing, values) + model.penalty(output, train)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -163,9 +167,10 @@ def start_tokens(model: StemGNN, task: Task, split: Split) -> None:
 def _note_epoch(progress: Fit, model: nn.Module, task: Task, split: Split, logits: Tensor, loss: float) -> None:
     """Score an evaluation's logits (validation's, then test's), and keep the weights when validation says so."""
     val, test = logits.split([split.val.numel(), split.test.numel()])
-    val_loss = task_loss(val, task.labels[split.val]).item()
-    row = {"loss": loss, "val_loss": val_loss, "val": score(val, task.labels[split.val])}
-    row["test"] = score(test, task.labels[split.test])
+    val_labels, test_labels = task.labels[split.val], task.labels[split.test]
+    val_loss = task_loss(val, val_labels, values=task.values).item()
+    row = {"loss": loss, "val_loss": val_loss, "val": score(val, val_labels, task.values)}
+    row["test"] = score(test, test_labels, task.values)
     progress.test_best = max(progress.test_best, row["test"])
     # Small validation sets tie often; the smaller validation loss decides among equals.
     if (row["val"], -val_loss) > progress.best:

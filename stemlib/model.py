@@ -111,14 +111,18 @@ class StemGNN(nn.Module):
                 total = total + train.orthogonality * self.tokens.orthogonality()
         return total
 
-    def start_head(self, labels: Tensor) -> None:
-        """Start the head at the log-odds of binary labels `[M, T]`; class labels `[M]` leave it as it is.
+    def start_head(self, labels: Tensor, values: bool = False) -> None:
+        """Start the head at the log-odds of binary labels `[M, T]`, or at the mean, 0, of standardised values.
+
+        Class labels `[M]` leave it as it is.
 
         Where positives are rare, all embeddings are first pushed the same way, to lower every logit: the codebooks
         follow, all instances share a few codes, and the model's answer is one constant for some twenty epochs
         (Minesweeper). A bias that starts at the constant leaves only differences to learn.
         """
-        if labels.dim() == 2:
+        if values:
+            self.head.start(torch.zeros(self.classes))
+        elif labels.dim() == 2:
             positive, negative = ((labels == value).sum(0) for value in (1, 0))
             self.head.start(((positive + 1) / (negative + 1)).log())
 
@@ -133,14 +137,15 @@ class StemGNN(nn.Module):
         self.train(training)
 
 
-def task_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+def task_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, values: bool = False) -> Tensor:
     """Cross-entropy for class labels `[M]`; for `[M, T]` labels the mean binary one over labels that exist.
 
-    Missing labels are NaN; where none exists (a small batch of a sparse task) the loss is zero.
+    The labels being `values`, the mean squared error takes its place. Missing labels are NaN; where none exists (a
+    small batch of a sparse task) the loss is zero.
     """
     if labels.dim() == 1:
         return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
     known = labels.isfinite()
     if not known.any():
         return logits.sum() * 0
-    return F.binary_cross_entropy_with_logits(logits[known], labels[known])
+    return (F.mse_loss if values else F.binary_cross_entropy_with_logits)(logits[known], labels[known])

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
+import torch
+from sklearn.metrics import r2_score, roc_auc_score
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.nn import global_add_pool, global_max_pool, global_mean_pool
@@ -53,10 +54,12 @@ class Task:
         graph: `x` `[N, d]`, `edge_index` `[2, E]` (source, target), optionally `edge_attr` and `edge_type`
             as in `Encoder.forward`, and for graph tasks `batch` and `ptr`; these may have their node features as a
             table, see `messages.node_features`.
-        labels: classes `[M]` (long), or `[M, T]` (float, NaN where missing) for many binary labels.
+        labels: classes `[M]` (long), or `[M, T]` (float, NaN where missing) for many binary labels or values.
         splits: by name; indices of instances.
         pairs: a link task's pairs of nodes `[M, 2]`.
         description: what a node, an edge and a label are, and where they come from.
+        values: whether labels `[M, T]` are numbers to come close to, not binary.
+        scale: mean and standard deviation `[2, T]` that such numbers have been freed of, see `standardised`.
         checksum: of the raw files or of the settings that made the data.
         notes: what the checks found that a reader should know (isolated nodes, self-loops, ...).
     """
@@ -68,6 +71,8 @@ class Task:
     splits: dict[str, Split]
     pairs: Tensor | None = None
     description: str = ""
+    values: bool = False
+    scale: Tensor | None = None
     checksum: str = ""
     notes: tuple[str, ...] = field(default=())
 
@@ -77,12 +82,19 @@ class Task:
 
     @property
     def outputs(self) -> int:
-        """Number of logits: classes, or binary labels."""
+        """Number of logits: classes, or binary labels, or values."""
         return int(self.labels.max()) + 1 if self.labels.dim() == 1 else self.labels.size(1)
 
     @property
-    def metric(self) -> Literal["accuracy", "roc_auc"]:
-        return "accuracy" if self.labels.dim() == 1 else "roc_auc"
+    def metric(self) -> Literal["accuracy", "roc_auc", "r2"]:
+        if self.labels.dim() == 1:
+            return "accuracy"
+        return "r2" if self.values else "roc_auc"
+
+    @property
+    def strata(self) -> Tensor:
+        """What splits balance, as `labels`: of values only which are known."""
+        return self.labels * 0 if self.values else self.labels
 
     @property
     def edge_width(self) -> int | None:
@@ -123,28 +135,67 @@ def read_out(z: Tensor, graph: Data, instances: Tensor | None, kind: Kind, pool:
     return z[instances] if kind == "node" else z[instances].mean(1)
 
 
-def score(logits: Tensor, labels: Tensor) -> float:
-    """Accuracy for class labels; ROC-AUC averaged over binary labels that have both classes, NaN skipped.
+def score(logits: Tensor, labels: Tensor, values: bool = False) -> float:
+    """Accuracy for class labels; ROC-AUC averaged over binary labels that have both classes; R2 of values.
+
+    R2 is one less the squared error over that of the mean, both summed over the labels that are scored; below 0 the
+    mean of the instances would have been the better answer. NaN is skipped throughout.
 
     Args:
         logits: `[M, classes]` or `[M, T]`.
         labels: `[M]` or `[M, T]`.
+        values: whether `[M, T]` labels are values, not binary.
 
     Raises:
-        ValueError: no instance, or no label with both classes: a score would mean nothing.
+        ValueError: no instance, or no label with both classes or with two values: a score would mean nothing.
     """
     if len(labels) == 0:
         raise ValueError("no instances to score: the split or bucket is empty")
     if labels.dim() == 1:
         return (logits.argmax(-1) == labels).double().mean().item()
-    areas = []
-    for prediction, label in zip(logits.T.double().numpy(), labels.T.numpy(), strict=True):
+    found, weights = [], []
+    for prediction, label in zip(logits.T.double().numpy(), labels.T.double().numpy(), strict=True):
         known = np.isfinite(label)
-        if np.unique(label[known]).size == 2:
-            areas.append(roc_auc_score(label[known], prediction[known]))
-    if not areas:
-        raise ValueError("no label has both classes among these instances; ROC-AUC is undefined")
-    return float(np.mean(areas))
+        if np.unique(label[known]).size > 1:
+            found.append((r2_score if values else roc_auc_score)(label[known], prediction[known]))
+            weights.append(label[known].var() * known.sum() if values else 1.0)
+    if not found:
+        raise ValueError(
+            "no label has two values among these instances; R2 is undefined"
+            if values
+            else "no label has both classes among these instances; ROC-AUC is undefined"
+        )
+    return float(np.average(found, weights=weights))
+
+
+def require_classes(task: Task, reader: str) -> None:
+    """Refuse a task of values, which has no decisions to be right or wrong, nor a cross-entropy.
+
+    Raises:
+        ValueError: it is one; `reader` says what needed classes.
+    """
+    if task.values:
+        raise ValueError(f"{reader} takes classes or binary labels; the labels of {task.name!r} are values")
+
+
+def standardised(task: Task) -> Task:
+    """A task of values whose labels are in standard deviations from a mean: those of the first split's training part.
+
+    Of a label with no two values there, those of all labels together. R2 is the same in any unit.
+
+    Raises:
+        ValueError: no label has two values in that part.
+    """
+    train = next(iter(task.splits.values())).train
+    known = task.labels[train].double()
+    mean = known.nanmean(0)
+    spread = (known - mean).square().nanmean(0).sqrt()
+    every = known[known.isfinite()]
+    if every.unique().numel() < 2:
+        raise ValueError(f"the training labels of {task.name!r} have no two values: there is nothing to learn")
+    usable = spread > 0  # not NaN either
+    scale = torch.stack([torch.where(usable, mean, every.mean()), torch.where(usable, spread, every.std(correction=0))])
+    return replace(task, labels=((task.labels - scale[0]) / scale[1]).float(), scale=scale.float())
 
 
 def checked(task: Task) -> Task:

@@ -118,10 +118,29 @@ def pcba(folder: Path) -> None:
     write(folder / "MoleculeNet/pcba/raw/pcba.csv", "\n".join(lines) + "\n")
 
 
+def moleculenet_values(folder: Path) -> None:
+    """A value for each of 22 strings, one of which is no molecule."""
+    lines = ["CMPD_CHEMBLID,exp,smiles", *(f"CHEMBL{row},{row / 7},{smiles}" for row, smiles in enumerate(SMILES))]
+    write(folder / "MoleculeNet/lipo/raw/Lipophilicity.csv", "\n".join(lines) + "\n")
+
+
+def chembl_activities(folder: Path) -> None:
+    """Two targets; the molecule in row 3 stands in training's and in validation's part."""
+    head, place = "smiles,CHEMBL1,CHEMBL2", folder / "other/chembl_5thresh"
+    rows = [f"{smiles},{row / 7},{'' if row % 2 else -row}" for row, smiles in enumerate(SMILES)]
+    parts = {"train": rows[:12], "valid": [rows[3], *rows[12:16]], "test": rows[16:]}
+    place.joinpath("year_split").mkdir(parents=True)
+    for name, lines in {"": rows, **{f"year_split/ts_{part}": lines for part, lines in parts.items()}}.items():
+        file = place / (name.replace("ts_", "chembl_5thresh_ts_") or "chembl_5thresh")
+        file.with_name(f"{file.name}.csv.gz").write_bytes(gzip.compress("\n".join([head, *lines]).encode()))
+
+
 WRITERS = {
     "wikics": wikics,
     "ogbn-arxiv": arxiv,
     "ogbn-arxiv-predictions": arxiv,
     "wn18rr": wordnet,
     "pcba": pcba,
+    "lipo": moleculenet_values,
+    "chembl-activities": chembl_activities,
 }

@@ -165,7 +165,7 @@ def test_published_tables(name: str) -> None:
         assert all(counts[key] == entry.statistics.get(key, counts[key]) for key in counts)
 
 
-@pytest.mark.parametrize("name", ["bace", "bbbp", "clintox", "hiv", "tox21", "toxcast", "muv"])
+@pytest.mark.parametrize("name", [name for name in MOLECULES if "molecules" in benchmark(name).statistics])
 def test_published_molecules(name: str) -> None:
     staged(name)
     if name != "bace" and not list(cache.FOLDER.glob(f"{name}-molecules-*")):
@@ -176,7 +176,25 @@ def test_published_molecules(name: str) -> None:
     assert all(counts[key] == known.get(key, counts[key]) for key in counts)
     assert bool(known["rows"] - known["molecules"]) == any("left out" in note for note in task.notes)
     split = task.split("scaffold")
+    if task.values:
+        read = task.labels * task.scale[1] + task.scale[0]
+        raw = benchmark(name).raw()[1]
+        torch.testing.assert_close(read, raw, equal_nan=True, atol=1e-5, rtol=1e-5)
     assert len(split.train) / task.instances == pytest.approx(0.8, abs=0.01)
+
+
+def test_the_split_by_year_is_the_release_s_and_a_molecule_in_two_parts_trains(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(raw_files, "listed_sums", dict)
+    monkeypatch.setenv("STEMLIB_DATA", str(folder))
+    raw_samples.chembl_activities(folder)
+    task = load("chembl-activities", width=16)
+    split = task.split("time")
+    assert next(iter(task.splits)) == "time"
+    strings = [[task.graph.smiles[i] for i in part] for part in (split.train, split.val, split.test)]
+    expected = raw_samples.SMILES[:12], raw_samples.SMILES[12:16], raw_samples.SMILES[16:]
+    assert strings == [[smiles for smiles in part if smiles in task.graph.smiles] for part in expected]
 
 
 def test_the_first_molecules_are_those_of_moleculenet(tmp_path: Path) -> None:

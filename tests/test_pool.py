@@ -84,6 +84,8 @@ def test_the_default_pool_is_what_is_at_hand_and_no_graph_comes_twice(
     assert at_hand(whole=True) == ["cora", "ogbn-arxiv-predictions", "chembl", BUILT_IN]
     (tmp_path / benchmark("ogbn-arxiv").folder).mkdir(parents=True)
     assert at_hand() == ["cora", "ogbn-arxiv", "chembl-10k", BUILT_IN]
+    (tmp_path / "MoleculeNet/esol/raw").mkdir(parents=True)
+    assert "esol" not in at_hand()  # held out
     monkeypatch.setattr("stemlib.pretraining.pool.load", lambda name, **_: pytest.fail(name))
     with pytest.raises(pytest.fail.Exception, match="cora"):
         load_pool(8)

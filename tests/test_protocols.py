@@ -21,7 +21,7 @@ SHORT = Protocol("tiny", runs=(("random", 0), ("random", 1)), candidates=CANDIDA
 
 
 def test_every_labelled_data_set_has_a_protocol_on_splits_that_it_has() -> None:
-    assert set(PROTOCOLS) == {name for name in names() if not name.startswith("chembl")}
+    assert set(PROTOCOLS) == {name for name in names() if name not in ("chembl", "chembl-10k")}
     published = read_results("splits").groupby("task").split.agg(set)
     for name, protocol in PROTOCOLS.items():
         assert protocol.name == name

@@ -35,6 +35,7 @@ from stemlib.tasks import Task
 
 DEGREE_BINS = np.array([0, 1, *(2**power for power in range(1, 15)), np.inf])
 HOMOPHILY_BINS = np.linspace(0, 1, 21)
+LABELS = {"accuracy": "classes", "roc_auc": "binary labels", "r2": "values"}
 MOST_NODES, LOOKED_AT = 40, 100  # in a drawing, and for one
 ATOM_COLOURS = {"C": PALETTE["grey"], "N": PALETTE["blue"], "O": PALETTE["red"], "S": PALETTE["yellow"]}
 
@@ -45,8 +46,8 @@ def neighbours(graph: Data) -> Tensor:
 
 
 def node_classes(task: Task) -> Tensor | None:
-    """A node task's classes `[N]`, one binary label being two classes; None for other tasks."""
-    if task.kind != "node" or (task.labels.dim() == 2 and task.labels.size(1) > 1):
+    """A node task's classes `[N]`, one binary label being two classes; None for other tasks, and for values."""
+    if task.kind != "node" or task.values or (task.labels.dim() == 2 and task.labels.size(1) > 1):
         return None
     return task.labels.view(-1).long()
 
@@ -77,7 +78,7 @@ def card(task: Task) -> dict[str, Any]:
         "edges": graph.num_edges,
         "features": graph.x.size(1),
         "edge features": task.edge_width or 0,
-        "classes" if task.labels.dim() == 1 else "binary labels": task.outputs,
+        LABELS[task.metric]: task.outputs,
         "metric": task.metric,
         "mean degree": edges.size(1) / graph.num_nodes,
         "isolated": 100 - 100 * edges[0].unique().numel() / graph.num_nodes,
@@ -87,20 +88,22 @@ def card(task: Task) -> dict[str, Any]:
             found["edge homophily"] = homophily(edges, classes)
             found["adjusted homophily"] = adjusted_homophily(edges, classes)
         found["feature homophily"] = feature_homophily(graph)[edges[0].unique()].mean().item()
-    return found | class_balance(task.labels)
+    return found | class_balance(task.labels, task.values)
 
 
-def class_balance(labels: Tensor) -> dict[str, float]:
+def class_balance(labels: Tensor, values: bool = False) -> dict[str, float]:
     """Shares in per cent: of the largest and the smallest class; or of known labels, and of positive ones among them.
 
     Args:
         labels: classes `[M]`, or binary `[M, T]` with NaN where missing.
+        values: whether `[M, T]` labels are values, none of which is positive.
     """
     if labels.dim() == 1:
         shares = 100 * torch.bincount(labels) / labels.numel()
         return {"largest class": shares.max().item(), "smallest class": shares.min().item()}
     known = labels[labels.isfinite()].double()
-    return {"positive": 100 * known.mean().item(), "known": 100 * known.numel() / labels.numel()}
+    positive = {} if values else {"positive": 100 * known.mean().item()}
+    return positive | {"known": 100 * known.numel() / labels.numel()}
 
 
 def distributions(task: Task) -> pd.DataFrame:

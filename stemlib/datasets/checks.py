@@ -111,10 +111,12 @@ def _label_problems(task: Task) -> list[str]:
         problems.append(
             f"class labels reach {int(labels.max())} with {len(labels)} labels; number them 0, 1, ..."
         )
-    elif labels.dim() == 2 and not (
+    elif task.values and (labels.dim() != 2 or not labels.is_floating_point() or labels.isinf().any()):
+        problems.append("labels that are values must be a float table [M, T], finite or NaN (missing)")
+    elif labels.dim() == 2 and not task.values and not (
         labels.is_floating_point() and ((labels == 0) | (labels == 1) | labels.isnan()).all()
     ):
-        problems.append("binary labels must be floats: 0, 1 or NaN (missing)")
+        problems.append("binary labels must be floats: 0, 1 or NaN (missing); numbers to predict are `values=True`")
     return problems
 
 

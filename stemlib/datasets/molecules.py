@@ -1,4 +1,4 @@
-"""Molecules: graph classification with many binary labels, split by scaffold.
+"""Molecules: many binary labels or values each, split by scaffold.
 
 The reference takes its split from a column that the public raw files do not have. `scaffold` here is the usual
 deterministic 80/10/10 split by Bemis-Murcko scaffold over the molecules that RDKit parses, so that numbers are
@@ -21,7 +21,7 @@ from stemlib.datasets.raw_files import RawFiles, open_dataset, require
 from stemlib.datasets.registry import Benchmark
 from stemlib.datasets.smiles import Molecules, atom_text, bond_text, molecules, scaffold_split
 from stemlib.features import FORMAT, encode_texts
-from stemlib.tasks import Task, checked
+from stemlib.tasks import Split, Task, checked, standardised
 
 MOLECULE = "A node is an atom, an edge a bond (both directions), an instance a molecule."
 
@@ -41,7 +41,13 @@ class MoleculeTable(datasets.MoleculeNet):
 
 @dataclass(frozen=True, kw_only=True)
 class MoleculeBenchmark(Benchmark):
-    """A MoleculeNet data set."""
+    """A MoleculeNet data set.
+
+    Attributes:
+        values: whether labels are measured values, not binary.
+    """
+
+    values: bool = False
 
     def raw(self) -> tuple[list[str], Tensor, RawFiles]:
         """SMILES strings, labels `[M, T]`, and the files."""
@@ -51,19 +57,25 @@ class MoleculeBenchmark(Benchmark):
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
         smiles, labels, files = self.raw()
         parsed = molecules(smiles, self.name)
-        return checked(
+        task = checked(
             Task(
                 name=self.name,
                 kind="graph",
                 graph=featured(parsed, smiles, width, encoder, self.name),
                 labels=labels[parsed.rows],
-                splits={"scaffold": scaffold_split(parsed.scaffold)},
+                splits=self.splits(parsed, smiles),
                 description=f"{MOLECULE} {self.description} Features: PyG's description of atoms and bonds in "
                 f"words, encoded by {encoder}. Source: {self.source}",
+                values=self.values,
                 checksum=digest([files.checksum, width, encoder, FORMAT, rdkit.__version__]),
                 notes=files.notes + unparsed(parsed, smiles),
             )
         )
+        return standardised(task) if self.values else task
+
+    def splits(self, parsed: Molecules, smiles: list[str]) -> dict[str, Split]:
+        """By name; the first is the protocol's."""
+        return {"scaffold": scaffold_split(parsed.scaffold)}
 
 
 def featured(parsed: Molecules, smiles: list[str], width: int | None, encoder: str, name: str) -> Data:
@@ -91,6 +103,32 @@ def unparsed(parsed: Molecules, smiles: list[str]) -> tuple[str, ...]:
         f"{parsed.failed.numel()} of {len(smiles)} molecules are left out, for RDKit {rdkit.__version__} cannot "
         f"parse them: {named}",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChEMBLActivities(MoleculeBenchmark):
+    """Measured activities of molecules on many protein targets, with the release's split by year as `time`."""
+
+    def tables(self) -> tuple[list[pd.DataFrame], RawFiles]:
+        """All activities, then those of the parts of the split, and the files."""
+        parts = [f"year_split/chembl_5thresh_ts_{part}.csv.gz" for part in ("train", "valid", "test")]
+        files = require([f"{self.folder}/{name}" for name in ("chembl_5thresh.csv.gz", *parts)], self.source)
+        return [pd.read_csv(path) for path in files.paths.values()], files
+
+    def raw(self) -> tuple[list[str], Tensor, RawFiles]:
+        (table, *_), files = self.tables()
+        labels = torch.from_numpy(table.drop(columns="smiles").to_numpy(dtype="float32"))
+        return table["smiles"].tolist(), labels, files
+
+    def splits(self, parsed: Molecules, smiles: list[str]) -> dict[str, Split]:
+        (_, *parts), _ = self.tables()
+        # One molecule stands in two parts of the release: the first, which is training's, keeps it.
+        part_of = pd.concat(
+            pd.Series(number, index=part["smiles"]) for number, part in enumerate(parts)
+        ).groupby(level=0).first()
+        number = torch.from_numpy(part_of[[smiles[row] for row in parsed.rows.tolist()]].to_numpy())
+        by_time = Split("time", *((number == part).nonzero().squeeze(1) for part in range(len(parts))))
+        return {"time": by_time} | super().splits(parsed, smiles)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +168,7 @@ def _moleculenet(
     file: str,
     description: str,
     staged: str = "https://github.com/GLambard/Molecules_Dataset_Collection",
+    values: bool = False,
     **statistics: int,
 ) -> MoleculeBenchmark:
     return MoleculeBenchmark(
@@ -139,6 +178,7 @@ def _moleculenet(
         licence="MIT",
         description=description,
         folder=f"MoleculeNet/{name}/raw",
+        values=values,
         statistics=statistics,
     )
 
@@ -222,6 +262,36 @@ MOLECULE_BENCHMARKS: list[Benchmark] = [
         molecules=2039,
         tasks=1,
         positives=1560,
+    ),
+    _moleculenet(
+        "esol",
+        "delaney-processed.csv",
+        "The label: the logarithm of its solubility in water, in mol per litre.",
+        values=True,
+        rows=1128,
+        molecules=1128,
+        tasks=1,
+        labels=1128,
+    ),
+    _moleculenet(
+        "lipo",
+        "Lipophilicity.csv",
+        "The label: the logarithm of its distribution between octanol and water at pH 7.4.",
+        values=True,
+        rows=4200,
+        molecules=4200,
+        tasks=1,
+        labels=4200,
+    ),
+    ChEMBLActivities(
+        name="chembl-activities",
+        kind="graph",
+        source="https://github.com/deepchem/deepchem (datasets/chembl_5thresh.csv.gz, and its split by year)",
+        licence="MIT (the files), CC BY-SA 3.0 (ChEMBL)",
+        description="The labels: activity on 691 targets, minus the logarithm of a concentration, few of them known.",
+        folder="other/chembl_5thresh",
+        values=True,
+        statistics={"rows": 23871, "molecules": 23871, "tasks": 691, "labels": 91047},
     ),
     *(
         ChEMBL(

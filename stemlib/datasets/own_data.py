@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 from stemlib.datasets.cache import digest
 from stemlib.datasets.checks import problems
 from stemlib.datasets.node_benchmarks import mask_splits
-from stemlib.tasks import PARTS, Kind, Split, Task, checked
+from stemlib.tasks import PARTS, Kind, Split, Task, checked, standardised
 
 LABELS = {"node": "y", "link": "edge_label", "graph": "y"}
 
@@ -24,6 +24,7 @@ def from_data(
     kind: Kind = "node",
     splits: Mapping[str, Split] | None = None,
     description: str = "",
+    values: bool = False,
 ) -> Task:
     """Make a task of a PyG graph.
 
@@ -36,10 +37,11 @@ def from_data(
         kind: node, link or graph.
         splits: instead of masks; `stemlib.splits` draws some.
         description: what a node, an edge and a label are.
+        values: whether labels, floats `[M]` or `[M, T]` with NaN where missing, are numbers to come close to.
 
     Raises:
         TypeError: not a PyG `Data`.
-        ValueError: all problems of the data, one a line.
+        ValueError: all problems of the data, one a line; values without any difference in the training part.
 
     Example:
         >>> graph = Data(x=torch.randn(3, 2), edge_index=torch.tensor([[0, 1], [1, 2]]), y=torch.tensor([0, 1, 1]))
@@ -63,6 +65,8 @@ def from_data(
     if not isinstance(labels, Tensor):
         found.append(f"no labels: `{LABELS[kind]}` must be a tensor")
         labels = torch.zeros(0)
+    elif values and labels.dim() == 1:
+        labels = labels.float().unsqueeze(1)
     elif labels.dim() == 2 and labels.size(1) == 1 and not labels.is_floating_point():
         labels = labels.squeeze(1)
     pairs = data.get("edge_label_index") if kind == "link" else None
@@ -78,12 +82,14 @@ def from_data(
         splits=dict(splits),
         pairs=pairs.T.contiguous() if isinstance(pairs, Tensor) and pairs.dim() == 2 else None,
         description=description or f"the user's own data {name!r}",
+        values=values,
     )
     if found:
         lines = found + [problem for problem in problems(task) if labels.numel() or "label" not in problem]
         raise ValueError("\n  - ".join([f"the data of {name!r} cannot be used:", *lines]))
     tensors = {key: digest(value) for key, value in data.to_dict().items() if isinstance(value, Tensor)}
-    return checked(replace(task, checksum=digest(tensors)))
+    task = checked(replace(task, checksum=digest(tensors)))
+    return standardised(task) if values else task
 
 
 def _mask_problems(data: Data, instances: int) -> list[str]:

@@ -155,15 +155,16 @@ def scores_along(model: nn.Module, task: Task, index: Tensor, covariate: Tensor,
     rows = []
     for place in torch.arange(ordered.numel()).tensor_split(groups):
         members = Condition("group", task, ordered[place])
-        value = score(logits[place], task.labels[members.index]) if is_scored(members) else float("nan")
+        labels = task.labels[members.index]
+        value = score(logits[place], labels, task.values) if is_scored(members) else float("nan")
         mean = covariate[members.index].mean().item()
         rows.append({"covariate": mean, "score": 100 * value, "instances": place.numel()})
     return pd.DataFrame(rows)
 
 
 def is_scored(condition: Condition) -> bool:
-    """Whether the metric is defined: some binary label has both classes, or labels are classes."""
+    """Whether the metric is defined: labels are classes, or some binary label or value is not the same throughout."""
     labels = condition.task.labels[condition.index]
     if labels.dim() == 1:
         return True
-    return bool(((labels == 0).any(0) & (labels == 1).any(0)).any())
+    return any(column[column.isfinite()].unique().numel() > 1 for column in labels.T)

@@ -190,7 +190,7 @@ def coverages(
     by_condition: dict[int, PathLosses] = {}
     for task in {id(condition.task.graph): condition.task for condition in conditions}.values():
         on_it = [i for i, condition in enumerate(conditions) if condition.task.graph is task.graph]
-        known = {i: labelled(task.labels, conditions[i].index) for i in on_it}
+        known = {i: labelled(task, conditions[i].index) for i in on_it}
         everyone = torch.cat(list(known.values())).unique()
         table = path_losses(model, task, everyone, scope)
         for i in on_it:

@@ -32,7 +32,7 @@ class NullCoverage(NamedTuple):
 
 def static_losses(models: Sequence[nn.Module], condition: Condition, loss: Loss = "ce") -> Tensor:
     """Losses of networks without routing on a condition's labelled instances, `[M, len(models)]`."""
-    index = labelled(condition.task.labels, condition.index)
+    index = labelled(condition.task, condition.index)
     labels = condition.task.labels[index]
     return torch.stack(
         [instance_loss(predict(model, condition.task, index), labels, loss) for model in models], dim=1

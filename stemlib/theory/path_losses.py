@@ -104,7 +104,7 @@ def path_losses(model: StemGNN, task: Task, index: Tensor, scope: Scope | None =
         raise ValueError(f"scope must be node or graph, got {scope!r}")
     if task.kind == "graph" and scope == "node":
         raise ValueError("a graph has no gates of its own: graph tasks force paths in scope 'graph'")
-    index = labelled(task.labels, index)
+    index = labelled(task, index)
     parts = []
     with evaluating(model):
         for batch in batches(task, index, GRAPHS_PER_BATCH if task.kind == "graph" else 0):

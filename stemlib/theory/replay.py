@@ -92,7 +92,7 @@ def replays(model: StemGNN, clean: Condition, perturbed: Condition, readout: Rea
             f"{clean.name!r} and {perturbed.name!r} must have the same instances on the same nodes; they have "
             f"{clean.index.numel()} of {nodes[0]} nodes and {perturbed.index.numel()} of {nodes[1]}"
         )
-    index = labelled(clean.task.labels, clean.index) if readout == "loss" else clean.index
+    index = labelled(clean.task, clean.index) if readout == "loss" else clean.index
     size = GRAPHS_PER_BATCH if clean.task.kind == "graph" else 0
     for pair in zip(batches(clean.task, index, size), batches(perturbed.task, index, size), strict=True):
         yield _replay(model, *pair)

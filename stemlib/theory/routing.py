@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 
 from stemlib.experts import Gates
 from stemlib.model import StemGNN
-from stemlib.tasks import Kind, read_out
+from stemlib.tasks import Kind, Task, read_out, require_classes
 
 Loss = Literal["ce", "zero_one"]
 LOSSES: tuple[Loss, ...] = get_args(Loss)
@@ -83,12 +83,14 @@ def instance_loss(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     return wrong.nanmean(-1)
 
 
-def labelled(labels: Tensor, index: Tensor) -> Tensor:
-    """Those of the instances `index` that have a label.
+def labelled(task: Task, index: Tensor) -> Tensor:
+    """Those of a task's instances `index` that have a label.
 
     Raises:
-        ValueError: none has.
+        ValueError: none has, or labels are values.
     """
+    require_classes(task, "this loss")
+    labels = task.labels
     known = index if labels.dim() == 1 else index[labels[index].isfinite().any(1)]
     if known.numel() == 0:
         raise ValueError(f"none of the {index.numel()} instances has a label; a loss needs one")

@@ -19,6 +19,7 @@ from torch import Tensor
 from stemlib.conditions import Condition
 from stemlib.folded import folded_tokens
 from stemlib.model import StemGNN
+from stemlib.tasks import require_classes
 from stemlib.theory.certificates import DecisionCertificate, TokenCertificate
 from stemlib.theory.gate_bounds import GateFluctuation
 from stemlib.theory.replay import Pieces, Readout, read_change, replays
@@ -113,6 +114,7 @@ def sensitivity(
         ValueError: no routed layers; conditions of other instances or nodes; an unknown read-out, or one of
             tokens from a model without.
     """
+    require_classes(clean.task, "the certificate of decisions")
     size = _instances_per_chunk(model)
     sequential, symmetric, order_gap, gates, tokens, head = [], [], [], [], [], []
     with evaluating(model):

@@ -1,0 +1,166 @@
+"""Labels that are measured values: how they are scaled, learnt, scored and met, and what takes classes only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import few, graph_task, link_task, node_task, small_baseline, small_model
+from sklearn.metrics import r2_score
+from torch_geometric.data import Data
+
+from stemlib import finetune
+from stemlib.checkpoints import build
+from stemlib.conditions import scores, shift_protocol
+from stemlib.datasets.cards import card
+from stemlib.datasets.own_data import from_data
+from stemlib.evaluation import evaluate
+from stemlib.experiments.stress import is_scored, scores_along
+from stemlib.finetune import fit
+from stemlib.model import StemGNN, task_loss
+from stemlib.presets import MowstConfig, TrainConfig
+from stemlib.shifts import instance_covariate, tail_buckets
+from stemlib.tasks import Split, Task, score, standardised
+from stemlib.theory.coverage_report import static_losses
+from stemlib.theory.sensitivity import sensitivity
+
+NAN = float("nan")
+
+
+def of_values(task: Task, columns: int = 1) -> Task:
+    """The task with random values for labels, those of every seventh instance unknown where there are two."""
+    generator = torch.Generator().manual_seed(0)
+    labels = 3 + 2 * torch.randn(task.instances, columns, generator=generator)
+    if columns > 1:
+        labels[::7, 1] = NAN
+    return standardised(replace(task, labels=labels, values=True))
+
+
+@few
+@given(st.integers(0, 10**6), st.integers(1, 4))
+def test_r2_is_sklearns_weighted_by_variance(seed: int, columns: int) -> None:
+    random = np.random.default_rng(seed)
+    truth, found = random.normal(size=(2, 30, columns)) * random.uniform(0.1, 9, columns)
+    constant = np.full((30, 1), 2.0)  # a label without two values does not count
+    ours = score(torch.from_numpy(np.hstack([found, constant])), torch.from_numpy(np.hstack([truth, constant])), True)
+    assert ours == pytest.approx(r2_score(truth, found, multioutput="variance_weighted"), abs=1e-9)
+
+
+def test_r2_by_hand_with_missing_values() -> None:
+    labels = torch.tensor([[1.0, 0.0], [3.0, NAN], [NAN, 4.0]])
+    answers = torch.tensor([[1.0, 1.0], [2.0, 9.0], [9.0, 4.0]])
+    assert score(answers, labels, True) == pytest.approx(1 - (1 + 1) / (2 + 8))
+    assert score(labels.nan_to_num(), labels, True) == 1
+    with pytest.raises(ValueError, match="no label has two values among these instances; R2 is undefined"):
+        score(answers[:1], labels[:1], True)
+
+
+def test_the_loss_is_the_mean_squared_error_over_what_is_known() -> None:
+    labels, answers = torch.tensor([[1.0, NAN], [3.0, 2.0]]), torch.tensor([[2.0, 5.0], [3.0, 0.0]])
+    assert task_loss(answers, labels, values=True).item() == pytest.approx((1 + 0 + 4) / 3)
+    assert task_loss(answers, torch.full((2, 2), NAN), values=True).item() == 0
+
+
+def test_standardised_by_the_training_part_alone() -> None:
+    labels = torch.tensor([[1.0, NAN, 7.0], [3.0, NAN, NAN], [100.0, 5.0, NAN]])
+    one = torch.arange(3).split(1)
+    split = Split("s", torch.tensor([0, 1]), one[2], one[2])
+    task = replace(node_task(), labels=labels, values=True, splits={"s": split})
+    found = standardised(task)
+    pooled = np.array([1.0, 3.0, 7.0])  # of labels without two values in training
+    assert found.scale.tolist() == [
+        pytest.approx([2.0, pooled.mean(), pooled.mean()]),
+        pytest.approx([1.0, pooled.std(), pooled.std()]),
+    ]
+    assert found.labels[:, 0].tolist() == [-1.0, 1.0, 98.0]
+    torch.testing.assert_close(found.labels * found.scale[1] + found.scale[0], labels, equal_nan=True)
+    with pytest.raises(ValueError, match="have no two values: there is nothing to learn"):
+        standardised(replace(task, labels=torch.ones(3, 2)))
+
+
+@pytest.mark.parametrize(
+    ("task", "columns"),
+    [(node_task(), 1), (link_task(), 1), (link_task(), 2), (graph_task(200), 1), (graph_task(200), 2)],
+    ids=["node", "link", "link-2", "graph", "graph-2"],
+)
+def test_values_of_every_kind_of_task_are_learnt_shifted_and_scored(task: Task, columns: int) -> None:
+    task = of_values(task, columns)
+    assert (task.metric, task.outputs) == ("r2", columns)
+    buckets = tail_buckets(instance_covariate(task, "degree"))
+    for per_class in (None, 5):
+        inside, split, conditions = shift_protocol(task, buckets, 0, per_class)
+        assert per_class is None or split.train.numel() <= 5 * columns
+        model = build(small_baseline("sage"), inside)
+        fit(model, inside, split, TrainConfig(epochs=2), seed=0)
+        met = scores(model, [condition for condition in conditions if is_scored(condition)])
+        assert all(value <= 1 for value in met.values())
+    assert scores_along(model, inside, split.test, buckets.covariate, groups=2).score.le(100).all()
+
+
+def test_a_value_that_features_tell_is_learnt() -> None:
+    task = node_task()
+    labels = 50 + 9 * task.graph.x[:, :1]
+    task = standardised(replace(task, labels=labels, values=True))
+    model, split = build(small_model(codebook="none"), task), task.split("random")
+    fit(model, task, split, TrainConfig(epochs=200, lr=1e-2, weight_decay=0.0, lipschitz=0.0), seed=0)
+    assert evaluate(model, task, split)["test"] > 0.5
+
+
+def test_the_head_starts_at_the_mean() -> None:
+    task = of_values(node_task(), 2)
+    model = build(small_model(), task)
+    model.start_head(task.labels, values=True)
+    assert model.head.effective_bias.tolist() == [0, 0]
+    assert isinstance(model, StemGNN)
+
+
+def test_the_best_epoch_may_be_worse_than_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R2 has no lower bound: a first epoch of -30 is the best so far."""
+    monkeypatch.setattr(finetune, "score", lambda logits, labels, values: -30.0)
+    task = of_values(node_task())
+    progress = fit(build(small_baseline("mlp"), task), task, task.split("random"), TrainConfig(epochs=1), seed=0)
+    assert (progress.best[0], progress.test_best, progress.best_epoch) == (-30.0, -30.0, 0)
+
+
+def test_a_card_counts_values() -> None:
+    found = card(of_values(graph_task(), 2))
+    assert (found["values"], found["metric"]) == (2, "r2")
+    assert found["known"] == pytest.approx(100 * pd.Series(range(32)).mod(7).gt(0).mean() / 2 + 50)
+    assert not {"positive", "classes", "binary labels"} & set(found)
+
+
+@pytest.mark.parametrize("column", [True, False])
+def test_a_user_s_own_values(column: bool) -> None:
+    nodes = torch.arange(12)
+    graph = Data(x=torch.randn(12, 3), edge_index=torch.stack([nodes, (nodes + 1) % 12]), y=nodes.float())
+    graph.y[5] = NAN
+    for i, part in enumerate(("train", "val", "test")):
+        graph[f"{part}_mask"] = nodes // 4 == i
+    if column:
+        graph.y = graph.y.unsqueeze(1)
+    task = from_data(graph, values=True)
+    assert (task.metric, task.outputs) == ("r2", 1)
+    assert task.scale.flatten().tolist() == pytest.approx([1.5, 1.25**0.5])
+    graph.y[6] = torch.inf
+    with pytest.raises(ValueError, match=r"values must be a float table .* finite or NaN"):
+        from_data(graph, values=True)
+    if column:
+        with pytest.raises(ValueError, match="numbers to predict are `values=True`"):
+            from_data(graph)
+
+
+def test_what_needs_classes_says_so() -> None:
+    task = of_values(node_task())
+    clean = shift_protocol(task, tail_buckets(instance_covariate(task, "degree")), 0)[2][0]
+    with pytest.raises(ValueError, match=r"Mowst's gate, .*, takes classes or binary labels"):
+        build(MowstConfig(), task)
+    model = build(small_model(), task)
+    with pytest.raises(ValueError, match="this loss takes classes or binary labels; the labels of"):
+        static_losses([model], clean, "ce")
+    with pytest.raises(ValueError, match="the certificate of decisions takes classes"):
+        sensitivity(model, clean, clean)
