@@ -145,9 +145,9 @@ def test_minibatches_see_every_training_instance_once_an_epoch(
     split, model = task.split("random"), build(small_model(), task)
     seen = []
 
-    def counted(logits: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+    def counted(logits: torch.Tensor, labels: torch.Tensor, smoothing: float, values: bool) -> torch.Tensor:
         seen.append(labels)
-        return task_loss(logits, labels, smoothing)
+        return task_loss(logits, labels, smoothing, values)
 
     task_loss = finetune.task_loss
     monkeypatch.setattr(finetune, "task_loss", counted)

@@ -139,7 +139,7 @@ PROTOCOLS: dict[str, Protocol] = {
     **_each("clintox bace bbbp sider esol lipo", "scaffold", 3, **SMALL_MOLECULES),
     **_each("tox21 toxcast", "scaffold", 3, **MOLECULES, **LARGE),
     **_each("muv", "scaffold", 3, **MOLECULES, **LARGE | {"epochs": 4}),
-    **_each("chembl-activities", "time", 3, **MOLECULES, **LARGE),
+    **_each("chembl-activities", "time", 3, **MOLECULES, **LARGE | {"epochs": 10}),
 }
 
 
