@@ -14,7 +14,7 @@ import pandas as pd
 
 from stemlib.datasets.arxiv import ARXIV
 from stemlib.datasets.knowledge_graphs import KNOWLEDGE_GRAPHS
-from stemlib.datasets.molecules import MOLECULE_BENCHMARKS
+from stemlib.datasets.molecule_catalogue import MOLECULE_BENCHMARKS
 from stemlib.datasets.node_catalogue import NODE_BENCHMARKS
 from stemlib.datasets.raw_files import raw_folder
 from stemlib.datasets.registry import Benchmark
