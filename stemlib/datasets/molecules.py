@@ -109,19 +109,20 @@ def unparsed(parsed: Molecules, smiles: list[str]) -> tuple[str, ...]:
 class ChEMBLActivities(MoleculeBenchmark):
     """Measured activities of molecules on many protein targets, with the release's split by year as `time`."""
 
-    def tables(self) -> tuple[list[pd.DataFrame], RawFiles]:
-        """All activities, then those of the parts of the split, and the files."""
+    def files(self) -> RawFiles:
+        """All activities, then those of the parts of the split."""
         parts = [f"year_split/chembl_5thresh_ts_{part}.csv.gz" for part in ("train", "valid", "test")]
-        files = require([f"{self.folder}/{name}" for name in ("chembl_5thresh.csv.gz", *parts)], self.source)
-        return [pd.read_csv(path) for path in files.paths.values()], files
+        return require([f"{self.folder}/{name}" for name in ("chembl_5thresh.csv.gz", *parts)], self.source)
 
     def raw(self) -> tuple[list[str], Tensor, RawFiles]:
-        (table, *_), files = self.tables()
+        files = self.files()
+        table = pd.read_csv(next(iter(files.paths.values())))
         labels = torch.from_numpy(table.drop(columns="smiles").to_numpy(dtype="float32"))
         return table["smiles"].tolist(), labels, files
 
     def splits(self, parsed: Molecules, smiles: list[str]) -> dict[str, Split]:
-        (_, *parts), _ = self.tables()
+        _, *paths = self.files().paths.values()
+        parts = [pd.read_csv(path, usecols=["smiles"]) for path in paths]
         # One molecule stands in two parts of the release: the first, which is training's, keeps it.
         part_of = pd.concat(
             pd.Series(number, index=part["smiles"]) for number, part in enumerate(parts)
