@@ -59,7 +59,6 @@ VARIANTS = {
     "reference-codebook": Variant("codes move by orthogonality alone, as the reference's", {"codebook": "reference"}),
     "learnable-codebook": Variant("codes move by the commitment's gradient", {"codebook": "learnable"}),
     "free-routes": Variant("routes are not regularised", config={"routing": 0.0}),
-    "bf16": Variant("products are in bfloat16", config={"precision": "bf16"}),
     "reference-pool": Variant("the pool has the reference's kinds of data alone", pool="reference"),
     "own": Variant("the pool is the data set alone that is fine-tuned later", pool="own"),
     "others": Variant("the pool lacks the data set that is fine-tuned later, and what is related to it", pool="others"),
