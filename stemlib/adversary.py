@@ -16,7 +16,7 @@ from stemlib.corruptions import Corruption, thinned, touched_nodes, undirected_p
 from stemlib.evaluation import predict
 from stemlib.messages import node_features, plain
 from stemlib.model import task_loss
-from stemlib.tasks import Task
+from stemlib.tasks import Task, require_classes
 from stemlib.theory.routing import instance_loss
 
 QUERIES = 64  # damaged graphs that a model is asked about before it is attacked
@@ -47,8 +47,12 @@ def edge_worth(model: nn.Module, condition: Condition, seed: int, queries: int =
         condition: whom it is tested on, and their graph.
         seed: of the queries.
         queries: how many.
+
+    Raises:
+        ValueError: labels are values.
     """
     task = condition.task
+    require_classes(task, "the worth of an edge")
     nodes = touched_nodes(task, condition.index)
     pairs, pair_of_edge = undirected_pairs(plain(task.graph.edge_index), task.graph.num_nodes)
     ends = torch.stack([pairs // task.graph.num_nodes, pairs % task.graph.num_nodes])

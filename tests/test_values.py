@@ -15,6 +15,7 @@ from sklearn.metrics import r2_score
 from torch_geometric.data import Data
 
 from stemlib import finetune
+from stemlib.adversary import edge_worth, worst_masking
 from stemlib.checkpoints import build
 from stemlib.conditions import scores, shift_protocol
 from stemlib.datasets.cards import card
@@ -164,3 +165,13 @@ def test_what_needs_classes_says_so() -> None:
         static_losses([model], clean, "ce")
     with pytest.raises(ValueError, match="the certificate of decisions takes classes"):
         sensitivity(model, clean, clean)
+    with pytest.raises(ValueError, match="the worth of an edge takes classes"):
+        edge_worth(model, clean, seed=0)
+
+
+def test_the_worst_masking_is_by_the_gradient_of_the_squared_error() -> None:
+    task = of_values(node_task())
+    clean = shift_protocol(task, tail_buckets(instance_covariate(task, "degree")), 0)[2][0]
+    model = build(small_baseline("sage"), task)
+    damaged, _ = worst_masking(model, clean, 0.5)
+    assert scores(model, [damaged])["clean, worst masking 0.5"] < scores(model, [clean])["clean"]

@@ -112,7 +112,7 @@ def sensitivity(
 
     Raises:
         ValueError: no routed layers; conditions of other instances or nodes; an unknown read-out, or one of
-            tokens from a model without.
+            tokens from a model without; labels that are values.
     """
     require_classes(clean.task, "the certificate of decisions")
     size = _instances_per_chunk(model)
