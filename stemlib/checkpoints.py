@@ -38,10 +38,14 @@ def family_of(config: AnyConfig) -> str:
 
 
 def build(config: AnyConfig, task: Task) -> nn.Module:
-    """A fresh model of the configuration's family that fits the task."""
+    """A fresh model of the configuration's family that fits the task.
+
+    Raises:
+        ValueError: a `Mowst` for labels that are values.
+    """
     _, network, names = FAMILIES[family_of(config)]
-    if "binary" in names:
-        require_classes(task, f"{network.__name__}'s gate, which reads how sure an answer is,")
+    if network is Mowst:
+        require_classes(task, "Mowst's gate, which reads how sure an answer is,")
     shape = {
         "in_width": task.graph.x.size(1),
         "classes": task.outputs,

@@ -17,7 +17,7 @@ from stemlib.corruptions import Corruption, delete_edges, mask_features, touched
 from stemlib.evaluation import predict
 from stemlib.shifts import Buckets
 from stemlib.splits import few_labels, stratified_split, within
-from stemlib.tasks import Split, Task, score
+from stemlib.tasks import Split, Task, score, standardised
 
 CORRUPTIONS = {"masked": mask_features, "deleted": delete_edges}
 
@@ -58,11 +58,12 @@ def shift_protocol(
             all.
 
     Returns:
-        The task with that split added, the split, and the conditions: `clean` (the test part of `ID`), then
-        every other bucket.
+        The task with that split added, and values standardised by it; the split; and the conditions: `clean` (the test
+        part of `ID`), then every other bucket.
 
     Raises:
-        ValueError: a link or graph task without a split, or a part or bucket without instances.
+        ValueError: a link or graph task without a split, or a part or bucket without instances; values of which no two
+            training ones differ.
     """
     inside = buckets.members["ID"]
     outside = {name: index for name, index in buckets.members.items() if name != "ID"}
@@ -76,7 +77,7 @@ def shift_protocol(
         outside = {name: index[torch.isin(index, given.test)] for name, index in outside.items()}
     if per_class is not None:
         split = few_labels(split, task.strata, per_class, seed)
-    task = task.with_split(split)
+    task = standardised(task.with_split(split), split)
     met = [Condition(name, task, index) for name, index in outside.items()]
     return task, split, [Condition("clean", task, split.test), *met]
 

@@ -29,7 +29,7 @@ from stemlib.paths import RUNS
 from stemlib.presets import TrainConfig
 from stemlib.records import Record, read_record, run_key, write_record
 from stemlib.shared_products import share_first_products
-from stemlib.tasks import Split, Task, score
+from stemlib.tasks import Split, Task, score, standardised
 
 SECONDS_BETWEEN_STATES = 15.0
 START_INSTANCES = 20_000  # that the codebooks are started on: 150 and more per code
@@ -61,7 +61,7 @@ def fit(
 
     Args:
         model: a `StemGNN`, or one of the baselines.
-        task: what to learn.
+        task: what to learn; values as `standardised` by the split.
         split: on whom; selection sees `val` only.
         train: how.
         seed: of noise and batches.
@@ -228,6 +228,7 @@ def run(experiment: str, task: Task, split_name: str, method: Method, seed: int)
     weights, never from half a record.
     """
     split = task.split(split_name)
+    task = standardised(task, split)
     folder = run_folder(experiment, task, split, method, seed)
     if (record := read_record(folder)) is not None:
         return record

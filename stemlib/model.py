@@ -141,7 +141,7 @@ def task_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, valu
     """Cross-entropy for class labels `[M]`; for `[M, T]` labels the mean binary one over labels that exist.
 
     The labels being `values`, the mean squared error takes its place. Missing labels are NaN; where none exists (a
-    small batch of a sparse task) the loss is zero.
+    small batch of a sparse task) the loss is zero. Only classes are smoothed.
     """
     if labels.dim() == 1:
         return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)

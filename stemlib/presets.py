@@ -147,7 +147,7 @@ class TrainConfig(Settings):
     commitment: float = 0.0  # times the distance of queries and codes; 0 in the reference's fine-tuning
     orthogonality: float = 0.0  # times the codebooks' orthogonality term
     freeze_tokens: bool = False  # True: token projection and codes stay as they are, as in the reference
-    prior: bool = bounded(False, later=True)  # of a StemGNN: for binary labels the head starts at their log-odds
+    prior: bool = bounded(False, later=True)  # of a StemGNN: the head starts at binary labels' log-odds
     precision: Literal["float32", "bf16"] = bounded("float32", later=True)  # of a StemGNN encoder's products
 
 

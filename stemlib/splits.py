@@ -33,7 +33,7 @@ def stratified_split(index: Tensor, labels: Tensor, seed: int, name: str | None 
     if labels.dim() != 1:
         raise ValueError(
             f"a stratified split needs one label per instance, [M] or [M, 1], got {tuple(labels.shape)}; several "
-            "binary labels define no classes: keep one column, or give the task a split of its own"
+            "labels each define no classes: keep one column, or give the task a split of its own"
         )
     if index.numel() == 0:
         raise ValueError("no instances to split: the bucket is empty")
@@ -105,11 +105,12 @@ def few_labels(split: Split, labels: Tensor, per_class: int, seed: int) -> Split
     """The split with `per_class` training instances of every class; validation and test stay as they are.
 
     Classes with fewer keep all they have. Of several binary labels each gives `per_class` positives and as many
-    negatives, and an instance that one label chose trains all of them.
+    negatives, of several values, whose `Task.strata` are one class, `per_class`. An instance that one label chose
+    trains all of them.
 
     Args:
         split: whose training part is thinned.
-        labels: classes `[M]`, or binary labels `[M, T]` with NaN where missing.
+        labels: classes `[M]`, or binary labels `[M, T]` with NaN where missing; see `Task.strata`.
         per_class: how many, at least 1.
         seed: of the draw.
 

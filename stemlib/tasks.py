@@ -23,6 +23,7 @@ from stemlib.messages import sorted_by_target
 Kind = Literal["node", "link", "graph"]
 PARTS = ("train", "val", "test")
 MIN_PER_CLASS = 3
+FEW_VALUES = 5
 POOLS = {"mean": global_mean_pool, "sum": global_add_pool, "max": global_max_pool}
 
 
@@ -59,7 +60,7 @@ class Task:
         pairs: a link task's pairs of nodes `[M, 2]`.
         description: what a node, an edge and a label are, and where they come from.
         values: whether labels `[M, T]` are numbers to come close to, not binary.
-        scale: mean and standard deviation `[2, T]` that such numbers have been freed of, see `standardised`.
+        scale: mean and standard deviation `[2, T]` that such numbers have been freed of by `standardised`.
         checksum: of the raw files or of the settings that made the data.
         notes: what the checks found that a reader should know (isolated nodes, self-loops, ...).
     """
@@ -93,7 +94,7 @@ class Task:
 
     @property
     def strata(self) -> Tensor:
-        """What splits balance, as `labels`: of values only which are known."""
+        """The classes that a split balances: the labels; for values 0 where one is known, NaN where it is missing."""
         return self.labels * 0 if self.values else self.labels
 
     @property
@@ -139,7 +140,7 @@ def score(logits: Tensor, labels: Tensor, values: bool = False) -> float:
     """Accuracy for class labels; ROC-AUC averaged over binary labels that have both classes; R2 of values.
 
     R2 is one less the squared error over that of the mean, both summed over the labels that are scored; below 0 the
-    mean of the instances would have been the better answer. NaN is skipped throughout.
+    mean of the instances would have been the better answer. Labels of one value alone and NaN are skipped.
 
     Args:
         logits: `[M, classes]` or `[M, T]`.
@@ -178,24 +179,32 @@ def require_classes(task: Task, reader: str) -> None:
         raise ValueError(f"{reader} takes classes or binary labels; the labels of {task.name!r} are values")
 
 
-def standardised(task: Task) -> Task:
-    """A task of values whose labels are in standard deviations from a mean: those of the first split's training part.
+def standardised(task: Task, split: Split) -> Task:
+    """A task of values with labels in standard deviations from the mean of a split's training part; others unchanged.
 
-    Of a label with no two values there, those of all labels together. R2 is the same in any unit.
+    That is the form in which values are learnt and answered: an answer in the data's own unit is
+    `logits * scale[1] + scale[0]`. A label of which training knows fewer than `FEW_VALUES`, or one value alone, takes
+    mean and deviation of all labels together (of one unit, then): those of two close values would blow it up.
 
     Raises:
-        ValueError: no label has two values in that part.
+        ValueError: no two values differ in that part.
     """
-    train = next(iter(task.splits.values())).train
-    known = task.labels[train].double()
-    mean = known.nanmean(0)
-    spread = (known - mean).square().nanmean(0).sqrt()
+    if not task.values:
+        return task
+    labels = task.labels.double()
+    if task.scale is not None:  # of another split
+        labels = labels * task.scale[1] + task.scale[0]
+    known = labels[split.train]
     every = known[known.isfinite()]
     if every.unique().numel() < 2:
-        raise ValueError(f"the training labels of {task.name!r} have no two values: there is nothing to learn")
-    usable = spread > 0  # not NaN either
-    scale = torch.stack([torch.where(usable, mean, every.mean()), torch.where(usable, spread, every.std(correction=0))])
-    return replace(task, labels=((task.labels - scale[0]) / scale[1]).float(), scale=scale.float())
+        raise ValueError(
+            f"no two training labels of {task.name!r} differ in split {split.name!r}: there is nothing to learn"
+        )
+    mean = known.nanmean(0)
+    spread = (known - mean).square().nanmean(0).sqrt()
+    own = (known.isfinite().sum(0) >= FEW_VALUES) & (spread > 0)
+    scale = torch.stack([torch.where(own, mean, every.mean()), torch.where(own, spread, every.std(correction=0))])
+    return replace(task, labels=((labels - scale[0]) / scale[1]).float(), scale=scale)
 
 
 def checked(task: Task) -> Task:

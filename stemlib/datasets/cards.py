@@ -95,7 +95,7 @@ def class_balance(labels: Tensor, values: bool = False) -> dict[str, float]:
     """Shares in per cent: of the largest and the smallest class; or of known labels, and of positive ones among them.
 
     Args:
-        labels: classes `[M]`, or binary `[M, T]` with NaN where missing.
+        labels: classes `[M]`, or `[M, T]` with NaN where missing.
         values: whether `[M, T]` labels are values, none of which is positive.
     """
     if labels.dim() == 1:

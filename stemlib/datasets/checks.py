@@ -102,21 +102,24 @@ def _label_problems(task: Task) -> list[str]:
             return problems
         expected = task.graph.ptr.numel() - 1
     if labels.dim() not in (1, 2) or labels.numel() == 0:
-        return [*problems, f"labels must be classes [M] or binary [M, T], got {tuple(labels.shape)}"]
+        return [*problems, f"labels must be classes [M], or binary or values [M, T], got {tuple(labels.shape)}"]
     if labels.size(0) != expected:
         problems.append(f"{labels.size(0)} labels for {expected} {task.kind}s")
-    if labels.dim() == 1 and (labels.dtype != torch.long or int(labels.min()) < 0):
+    if task.values:
+        if labels.dim() != 2 or not labels.is_floating_point() or labels.isinf().any():
+            problems.append("labels that are values must be a table of numbers [M, T], finite or NaN (missing)")
+    elif labels.dim() == 1 and labels.dtype != torch.long:
+        problems.append(f"class labels must be long, got {labels.dtype}; numbers to predict: `values=True`")
+    elif labels.dim() == 1 and int(labels.min()) < 0:
         problems.append("class labels must be long, from 0 on")
     elif labels.dim() == 1 and int(labels.max()) >= len(labels):
         problems.append(
             f"class labels reach {int(labels.max())} with {len(labels)} labels; number them 0, 1, ..."
         )
-    elif task.values and (labels.dim() != 2 or not labels.is_floating_point() or labels.isinf().any()):
-        problems.append("labels that are values must be a float table [M, T], finite or NaN (missing)")
-    elif labels.dim() == 2 and not task.values and not (
+    elif labels.dim() == 2 and not (
         labels.is_floating_point() and ((labels == 0) | (labels == 1) | labels.isnan()).all()
     ):
-        problems.append("binary labels must be floats: 0, 1 or NaN (missing); numbers to predict are `values=True`")
+        problems.append("binary labels must be floats: 0, 1 or NaN (missing); numbers to predict: `values=True`")
     return problems
 
 

@@ -21,7 +21,7 @@ from stemlib.datasets.raw_files import RawFiles, open_dataset, require
 from stemlib.datasets.registry import Benchmark
 from stemlib.datasets.smiles import Molecules, atom_text, bond_text, molecules, scaffold_split
 from stemlib.features import FORMAT, encode_texts
-from stemlib.tasks import Split, Task, checked, standardised
+from stemlib.tasks import Split, Task, checked
 
 MOLECULE = "A node is an atom, an edge a bond (both directions), an instance a molecule."
 
@@ -41,13 +41,7 @@ class MoleculeTable(datasets.MoleculeNet):
 
 @dataclass(frozen=True, kw_only=True)
 class MoleculeBenchmark(Benchmark):
-    """A MoleculeNet data set.
-
-    Attributes:
-        values: whether labels are measured values, not binary.
-    """
-
-    values: bool = False
+    """A MoleculeNet data set."""
 
     def raw(self) -> tuple[list[str], Tensor, RawFiles]:
         """SMILES strings, labels `[M, T]`, and the files."""
@@ -57,7 +51,7 @@ class MoleculeBenchmark(Benchmark):
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
         smiles, labels, files = self.raw()
         parsed = molecules(smiles, self.name)
-        task = checked(
+        return checked(
             Task(
                 name=self.name,
                 kind="graph",
@@ -71,7 +65,6 @@ class MoleculeBenchmark(Benchmark):
                 notes=files.notes + unparsed(parsed, smiles),
             )
         )
-        return standardised(task) if self.values else task
 
     def splits(self, parsed: Molecules, smiles: list[str]) -> dict[str, Split]:
         """By name; the first is the protocol's."""

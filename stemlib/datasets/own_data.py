@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 from stemlib.datasets.cache import digest
 from stemlib.datasets.checks import problems
 from stemlib.datasets.node_benchmarks import mask_splits
-from stemlib.tasks import PARTS, Kind, Split, Task, checked, standardised
+from stemlib.tasks import PARTS, Kind, Split, Task, checked
 
 LABELS = {"node": "y", "link": "edge_label", "graph": "y"}
 
@@ -37,11 +37,12 @@ def from_data(
         kind: node, link or graph.
         splits: instead of masks; `stemlib.splits` draws some.
         description: what a node, an edge and a label are.
-        values: whether labels, floats `[M]` or `[M, T]` with NaN where missing, are numbers to come close to.
+        values: whether labels, numbers `[M]` or `[M, T]` with NaN where missing, are to be come close to; they are
+            learnt and answered as `stemlib.tasks.standardised` has them.
 
     Raises:
         TypeError: not a PyG `Data`.
-        ValueError: all problems of the data, one a line; values without any difference in the training part.
+        ValueError: all problems of the data, one a line.
 
     Example:
         >>> graph = Data(x=torch.randn(3, 2), edge_index=torch.tensor([[0, 1], [1, 2]]), y=torch.tensor([0, 1, 1]))
@@ -65,8 +66,8 @@ def from_data(
     if not isinstance(labels, Tensor):
         found.append(f"no labels: `{LABELS[kind]}` must be a tensor")
         labels = torch.zeros(0)
-    elif values and labels.dim() == 1:
-        labels = labels.float().unsqueeze(1)
+    elif values and labels.dim() in (1, 2) and not labels.is_complex():
+        labels = labels.double().reshape(len(labels), -1)
     elif labels.dim() == 2 and labels.size(1) == 1 and not labels.is_floating_point():
         labels = labels.squeeze(1)
     pairs = data.get("edge_label_index") if kind == "link" else None
@@ -88,8 +89,7 @@ def from_data(
         lines = found + [problem for problem in problems(task) if labels.numel() or "label" not in problem]
         raise ValueError("\n  - ".join([f"the data of {name!r} cannot be used:", *lines]))
     tensors = {key: digest(value) for key, value in data.to_dict().items() if isinstance(value, Tensor)}
-    task = checked(replace(task, checksum=digest(tensors)))
-    return standardised(task) if values else task
+    return checked(replace(task, checksum=digest([tensors, "values"] if values else tensors)))
 
 
 def _mask_problems(data: Data, instances: int) -> list[str]:

@@ -20,6 +20,7 @@ class Benchmark:
         description: what a node, an edge and a label are.
         folder: of the raw files, relative to the data folder.
         statistics: published counts, which the tests compare.
+        values: whether labels are measured values, not classes.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Benchmark:
     description: str
     folder: str
     statistics: Mapping[str, int] = field(default_factory=dict)
+    values: bool = False
 
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
         """The task; see `stemlib.benchmarks.load`."""

@@ -55,7 +55,7 @@ def stress_scores(
     Returns:
         One row per method, seed and condition: `method`, `seed`, `condition`, `kind` (`clean`, `shift`, a corruption,
         or `shift, <corruption>`), `rate`, `draw`, and `score` in per cent (NaN where a bucket has one class alone and
-        ROC-AUC is undefined).
+        ROC-AUC is undefined, or values that are all the same).
     """
     methods, rows = list(methods), []
     for seed in seeds:
@@ -148,7 +148,7 @@ def scores_along(model: nn.Module, task: Task, index: Tensor, covariate: Tensor,
         groups: how many.
 
     Returns:
-        One row per group: the `covariate`'s mean, `score` in per cent (NaN where ROC-AUC is undefined), `instances`.
+        One row per group: the `covariate`'s mean, `score` in per cent (NaN where it is undefined), `instances`.
     """
     ordered = index[covariate[index].argsort(stable=True)]
     logits = predict(model, task, ordered)

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from stemlib.benchmarks import BENCHMARKS
 from stemlib.experiments.protocols import PROTOCOLS, Protocol, protocol_of
 from stemlib.experiments.stress import stress_scores, tuned
 from stemlib.graphs import BUILT_IN
@@ -124,6 +125,20 @@ def gains(scores: pd.DataFrame, method: str, baseline: str = SCRATCH) -> pd.Data
         gain, low, high = paired_difference(frame, "score", method, baseline)
         rows.append(dict(zip(by, group, strict=True)) | {"gain": gain, "low": low, "high": high})
     return pd.DataFrame(rows)
+
+
+def kept_comparisons() -> pd.DataFrame:
+    """The rows of `compared` that are kept for the released checkpoint, in the order of `BENCHMARKS`.
+
+    Raises:
+        FileNotFoundError: none are.
+    """
+    files = sorted((DATA / "results").glob(f"{EXPERIMENT}-*.csv"))
+    if not files:
+        raise FileNotFoundError(f"no {EXPERIMENT}-*.csv in {DATA / 'results'}: run {__name__}, see its docstring")
+    rows = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+    order = [*BENCHMARKS, BUILT_IN]
+    return rows.sort_values("task", key=lambda tasks: tasks.map(order.index), kind="stable", ignore_index=True)
 
 
 def results(

@@ -172,7 +172,7 @@ def coverage(model: StemGNN, condition: Condition, scope: Scope | None = None, l
         loss: `ce` or `zero_one`.
 
     Raises:
-        ValueError: no routed layers, no labelled instance, or an unknown scope or loss.
+        ValueError: no routed layers, no labelled instance, labels that are values, or an unknown scope or loss.
     """
     return coverages(model, [condition], scope, (loss,))[0]
 

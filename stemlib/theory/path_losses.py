@@ -96,7 +96,7 @@ def path_losses(model: StemGNN, task: Task, index: Tensor, scope: Scope | None =
         scope: None for `graph` in graph tasks, else `node`.
 
     Raises:
-        ValueError: no routed layers, or a scope that the task does not have.
+        ValueError: no routed layers, a scope that the task does not have, or labels that are values.
     """
     first = first_routed_layer(model)
     scope = scope or ("graph" if task.kind == "graph" else "node")

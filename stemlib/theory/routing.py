@@ -89,7 +89,7 @@ def labelled(task: Task, index: Tensor) -> Tensor:
     Raises:
         ValueError: none has, or labels are values.
     """
-    require_classes(task, "this loss")
+    require_classes(task, "cross-entropy, like the 0/1 loss,")
     labels = task.labels
     known = index if labels.dim() == 1 else index[labels[index].isfinite().any(1)]
     if known.numel() == 0:
