@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import raw_samples
 import torch
+from staged import staged
 from torch_geometric import datasets
 
-from stemlib.benchmarks import benchmark, load
+from stemlib.benchmarks import benchmark, load, names
 from stemlib.datasets import raw_files
 
 
@@ -52,6 +53,14 @@ def test_every_pickle_is_listed() -> None:
         parts = ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index")
         listed = raw_files.listed_sums()
         assert all(f"Planetoid/{name}/raw/ind.{name.lower()}.{part}" in listed for part in parts)
+
+
+@pytest.mark.parametrize("name", [name for name in names() if not name.startswith("ogbn")])  # these lie among others
+def test_every_staged_raw_file_has_its_checksum_on_file(name: str) -> None:
+    folder = staged(name)
+    files = [str(path.relative_to(raw_files.raw_folder())) for path in folder.rglob("*") if path.is_file()]
+    assert files
+    assert set(files) <= raw_files.listed_sums().keys()
 
 
 def test_missing_files_are_named_with_source_and_variable(data: Path) -> None:
