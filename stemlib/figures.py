@@ -29,6 +29,8 @@ COLOURS = {
     "gcn": PALETTE["green"],
     "sage": PALETTE["red"],
     "mlp": PALETTE["grey"],
+    "pretrained": PALETTE["blue"],
+    "scratch": PALETTE["cyan"],
     "theory": (0.0, 0.0, 0.0),
     "coverage": PALETTE["blue"],
     "selection": PALETTE["orange"],
