@@ -30,7 +30,7 @@ COLOURS = {
     "sage": PALETTE["red"],
     "mlp": PALETTE["grey"],
     "pretrained": PALETTE["blue"],
-    "scratch": PALETTE["cyan"],
+    "scratch": PALETTE["orange"],
     "theory": (0.0, 0.0, 0.0),
     "coverage": PALETTE["blue"],
     "selection": PALETTE["orange"],
