@@ -70,7 +70,7 @@ def test_one_binary_label_is_split_as_two_classes() -> None:
     [
         ([], [0, 1], "no instances to split: the bucket is empty"),
         ([0, 1, 2, 3, 4], [0, 0, 0, 1, 1], "class 1 has 2 instances .* needs 3 .*; merge or drop it"),
-        ([0, 1], [[0.0, 1.0], [1.0, 0.0]], r"one label per instance, .*, got \(2, 2\); several binary labels"),
+        ([0, 1], [[0.0, 1.0], [1.0, 0.0]], r"one label per instance, .*, got \(2, 2\); several labels"),
         ([0, 1, 2], [[0.0], [float("nan")], [1.0]], r"1 of 3 instances to split have no label \(NaN\)"),
         ([0, 1, 2, 3, 4], [[0.0], [0.0], [0.0], [1.0], [1.0]], "class 1 has 2 instances"),
     ],
