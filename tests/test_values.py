@@ -16,7 +16,7 @@ from sklearn.metrics import r2_score
 from torch import Tensor
 from torch_geometric.data import Data
 
-from stemlib import finetune
+from stemlib import adversary, finetune
 from stemlib.adversary import edge_worth, worst_masking
 from stemlib.checkpoints import build
 from stemlib.conditions import scores, shift_protocol
@@ -215,9 +215,17 @@ def test_what_needs_classes_says_so() -> None:
         edge_worth(model, clean, seed=0)
 
 
-def test_the_worst_masking_is_by_the_gradient_of_the_squared_error() -> None:
+def test_the_worst_masking_is_by_the_gradient_of_the_squared_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def spied(logits: Tensor, labels: Tensor, values: bool = False) -> Tensor:
+        asked.append(values)
+        return task_loss(logits, labels, values=values)
+
+    monkeypatch.setattr(adversary, "task_loss", spied)
     task = of_values(node_task())
     clean = shift_protocol(task, tail_buckets(instance_covariate(task, "degree")), 0)[2][0]
     model = build(small_baseline("sage"), task)
     damaged, _ = worst_masking(model, clean, 0.5)
     assert scores(model, [damaged])["clean, worst masking 0.5"] < scores(model, [clean])["clean"]
+    assert set(asked) == {True}
