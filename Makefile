@@ -2,6 +2,7 @@
 #   make study                                  every notebook in the quick preset
 #   make study PRESET=laptop                    the same in another preset
 #   make test                                   the tests, and the notebooks' checked outputs
+#   make workflow                               a dry run of the grid under Snakemake, which it installs
 #   make study PYTHON=python3.12                with another interpreter (when .venv is built)
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: study test lint lock clean
+.PHONY: study test workflow lint lock clean
 
 study: $(INSTALLED)
 	$(BIN)/python -m stemlib.study --preset $(PRESET)
@@ -19,6 +20,11 @@ study: $(INSTALLED)
 # Two workers, one thread each; `loadfile` keeps a notebook's cells on one worker.
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env
+
+# Snakemake is not in the lock, for only a cluster needs it, and pins older packages: it gets a folder of its own.
+workflow: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/snakemake 'snakemake>=9.27,<10'
+	PYTHONPATH=$(CURDIR)/$(VENV)/snakemake $(BIN)/python -m pytest tests/test_workflow.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

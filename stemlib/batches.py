@@ -13,6 +13,7 @@ from torch_geometric.data import Data
 
 from stemlib.messages import edge_attributes, neighbour_mean, node_features, plain, sorted_by_target
 from stemlib.sampling import neighbourhood, spans
+from stemlib.sparse_features import compact, is_sparse
 from stemlib.tasks import Task
 
 
@@ -85,8 +86,11 @@ def every_epoch(
     whole = list(batches(task, index, fanouts=fanouts, hide=hide))
     for batch in whole:
         if fanouts and task.kind != "graph":
-            first = batch.graph.hops[0]
-            first.mean = neighbour_mean(batch.graph.x, first.edge_index)
+            graph = batch.graph
+            if graph.get("edge_attr") is None:
+                graph.x = compact(graph.x)
+            if not is_sparse(graph.x):
+                graph.hops[0].mean = neighbour_mean(graph.x, graph.hops[0].edge_index)
     return lambda generator: whole
 
 

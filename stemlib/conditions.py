@@ -6,6 +6,7 @@ and so are both together. The theory and the stress tests see only conditions.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from stemlib.splits import few_labels, stratified_split, within
 from stemlib.tasks import Split, Task, score, standardised
 
 CORRUPTIONS = {"masked": mask_features, "deleted": delete_edges}
+MOST_OVERLAP = 0.5  # the largest share of `ID` that may tie with a bucket; beyond that it is no shift
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,11 @@ def shift_protocol(
 ) -> tuple[Task, Split, list[Condition]]:
     """Train inside the in-distribution bucket, meet the other buckets only at test time.
 
-    A node task's `ID` bucket is split 50/25/25 by `seed` (the reference's protocol), and all of the other buckets is
-    met. The splits that links and graphs come with mean something (a message graph without test triples, scaffolds):
-    their first is kept, and its parts are narrowed to the buckets.
+    A node task's `ID` bucket is split 50/25/25 by `seed` (the reference's protocol). The splits that links and graphs
+    come with mean something (a message graph without test triples, scaffolds): their first is kept, and its parts are
+    narrowed to the `ID` bucket. All of the other buckets is met, but for links: their test triples alone, for the other
+    ones are edges of the graph. A bucket that ties with most of `ID` is left out with a warning: it is no shift
+    (Minesweeper's degrees are nearly all 8).
 
     Args:
         task: what is learnt.
@@ -62,11 +66,13 @@ def shift_protocol(
         part of `ID`), then every other bucket.
 
     Raises:
-        ValueError: a link or graph task without a split, or a part or bucket without instances; values of which no two
-            training ones differ.
+        ValueError: a link or graph task without a split, or a part or bucket without instances; a validation part
+            without a score; values of which no two training ones differ.
     """
     inside = buckets.members["ID"]
-    outside = {name: index for name, index in buckets.members.items() if name != "ID"}
+    outside = {name: buckets.members[name] for name, share in buckets.overlap.items() if share <= MOST_OVERLAP}
+    if tied := set(buckets.overlap) - set(outside):
+        warnings.warn(f"{task.name}: {', '.join(sorted(tied))} left out, no shift: most of ID is alike", stacklevel=2)
     if task.kind == "node":
         split = stratified_split(inside, task.strata, seed, name=f"inside-{seed}")
     else:
@@ -74,6 +80,12 @@ def shift_protocol(
         if given is None:
             raise ValueError(f"{task.name} has no split of its own to shift: links and graphs are not split anew")
         split = within(given, inside, name=f"{given.name}-inside")
+        if not is_scored(Condition("validation", task, split.val)):
+            raise ValueError(
+                f"{task.name}: of the split {given.name!r} the validation part inside the middle, {split.val.numel()} "
+                f"of {given.val.numel()} instances, has no score ({task.metric}): shift by another covariate"
+            )
+    if task.kind == "link":
         outside = {name: index[torch.isin(index, given.test)] for name, index in outside.items()}
     if per_class is not None:
         split = few_labels(split, task.strata, per_class, seed)
@@ -123,3 +135,11 @@ def scores(model: nn.Module, conditions: Iterable[Condition]) -> dict[str, float
         for condition, out in zip(on_it, logits, strict=True):
             result[condition.name] = score(out, task.labels[condition.index], task.values)
     return {condition.name: result[condition.name] for condition in conditions}
+
+
+def is_scored(condition: Condition) -> bool:
+    """Whether the metric is defined: labels are classes, or some binary label or value is not the same throughout."""
+    labels = condition.task.labels[condition.index]
+    if labels.dim() == 1:
+        return True
+    return any(column[column.isfinite()].unique().numel() > 1 for column in labels.T)

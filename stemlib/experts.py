@@ -20,6 +20,7 @@ from torch_geometric.data import Data
 from stemlib.layers import DenseConv, DenseSAGE, Dropout, RoutedSAGE, mixture
 from stemlib.messages import edge_mean, neighbour_mean
 from stemlib.presets import ModelConfig
+from stemlib.sparse_features import first_rows, is_sparse
 
 Gates = list[Tensor]  # one [N, K] per routed layer, rows on the simplex
 
@@ -167,10 +168,12 @@ class Encoder(nn.Module):
         encoding = Encoding(graph.x, [], [], [])
         hops = graph.get("hops") or [graph] * len(self.layers)
         x = self.input_dropout(graph.x)
+        if keep_outputs or torch.is_autocast_enabled(x.device.type):
+            x = x.to_dense()
         for index, (layer, hop) in enumerate(zip(self.layers, hops, strict=True)):
             encoding.inputs.append(x)
             if self.is_routed[index]:
-                own = x[: hop.num_nodes]
+                own = first_rows(x, hop.num_nodes)
                 logits = self.routers[len(encoding.gates)](own).to(own.dtype)
                 forced = given[len(encoding.gates)]
                 if forced is not None and forced.shape != logits.shape:
@@ -183,10 +186,13 @@ class Encoder(nn.Module):
                     outputs = layer.expert_outputs(self.layer_mean(index, x, hop), own)
                     encoding.outputs.append(outputs)
                     x = mixture(encoding.gates[-1], outputs)
-                elif hop.get("known") is None or (self.training and self.config.input_dropout):
-                    x = layer(self.layer_mean(index, x, hop), own, encoding.gates[-1])
-                else:  # see `stemlib.shared_products`
+                elif hop.get("known") is not None and not (self.training and self.config.input_dropout):
+                    # See `stemlib.shared_products`.
                     x = layer.mix(hop.known.outputs(layer.weight), own, encoding.gates[-1])
+                elif is_sparse(x):
+                    x = layer.mix(layer.projected(x, hop.edge_index), own, encoding.gates[-1])
+                else:
+                    x = layer(self.layer_mean(index, x, hop), own, encoding.gates[-1])
             else:
                 edges = hop.get("edge_attr")
                 x = layer(x, hop, None if edges is None else self.edge_projections[index](edges))

@@ -9,27 +9,21 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
-import resource
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from stemlib.baselines.self_supervised_run import start_from_encoder
 from stemlib.batches import Batch, Epochs, batches, every_epoch
-from stemlib.checkpoints import load_model, load_state, save_model, save_state
-from stemlib.evaluation import EVALUATION_BATCH, answer, evaluate, evaluation_batches, hops, products_in
-from stemlib.methods import Method
+from stemlib.checkpoints import load_state, save_state
+from stemlib.evaluation import EVALUATION_BATCH, answer, evaluation_batches, hops, products_in
 from stemlib.model import StemGNN, task_loss
-from stemlib.paths import RUNS
 from stemlib.presets import TrainConfig
-from stemlib.records import Record, read_record, run_key, write_record
 from stemlib.shared_products import share_first_products
-from stemlib.tasks import Split, Task, score, standardised
+from stemlib.tasks import Split, Task, score
 
 SECONDS_BETWEEN_STATES = 15.0
 START_INSTANCES = 20_000  # that the codebooks are started on: 150 and more per code
@@ -213,58 +207,3 @@ def _resume(
 def quiet() -> bool:
     """Whether progress bars are off: `STEMLIB_PROGRESS=off`, as in batch runs and committed notebooks."""
     return os.environ.get("STEMLIB_PROGRESS") == "off"
-
-
-def run_folder(experiment: str, task: Task, split: Split, method: Method, seed: int) -> Path:
-    """Where the run's record is or will be."""
-    key = run_key(method.settings, split.hash, task.checksum)
-    return RUNS / experiment / f"{task.name}-{split.name}-{method.name}-{key}" / f"seed-{seed}"
-
-
-def run(experiment: str, task: Task, split_name: str, method: Method, seed: int) -> Record:
-    """Train and record one model, or return the record if the run is finished already.
-
-    Killed at any moment, a second call continues: from the last training state, or from the finished
-    weights, never from half a record.
-    """
-    split = task.split(split_name)
-    task = standardised(task, split)
-    folder = run_folder(experiment, task, split, method, seed)
-    if (record := read_record(folder)) is not None:
-        return record
-    torch.manual_seed(seed)
-    model = method.build(task)
-    before = 0.0
-    if method.pretext is not None:
-        before = start_from_encoder(model, task, method.pretext, seed, RUNS / "encoders", quiet())
-    state_file = folder / "training.safetensors"
-    progress = fit(
-        model, task, split, method.train, seed, state_file, f"{task.name} {method.name} seed {seed}"
-    )
-    record = Record(
-        experiment=experiment,
-        task=task.name,
-        split=split.name,
-        split_hash=split.hash,
-        model=method.name,
-        seed=seed,
-        settings=method.settings,
-        metrics=evaluate(model, task, split, precision=method.train.precision)
-        | {"test_best": progress.test_best},
-        best_epoch=progress.best_epoch,
-        epochs=progress.epoch,
-        seconds=before + progress.seconds,
-        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        parameters=sum(value.numel() for value in model.parameters() if value.requires_grad),
-        data_checksum=task.checksum,
-    )
-    save_model(model, folder)
-    write_record(folder, record, pd.DataFrame(progress.history))
-    state_file.unlink(missing_ok=True)
-    return record
-
-
-def trained_model(experiment: str, task: Task, split_name: str, method: Method, seed: int) -> nn.Module:
-    """The model of a finished run, trained first if it is not."""
-    run(experiment, task, split_name, method, seed)
-    return load_model(run_folder(experiment, task, task.split(split_name), method, seed))

@@ -29,6 +29,7 @@ from stemlib import paths
 from stemlib.runner import notebook_run
 from stemlib.runner.grid_file import GridError, read_grid, run_name, shard, write_code
 from stemlib.runner.notebook_run import InUse, Job, NotebookFailure, Running, library_fingerprint, locked
+from stemlib.runner.process_tree import interrupted_after
 from stemlib.study import find_notebooks
 
 SHARE_OF_MEMORY = 0.8  # of the machine's, for all runs together, where --memory-gb is not given
@@ -83,7 +84,8 @@ class Grid:
         else:
             write_code(job.notebook)  # before the run's results: to Snakemake, a later file makes them old
             threads = max(1, cores() // self.workers)
-            self.running.append(Running(job, lock, threads, self.memory))
+            with interrupted_after():
+                self.running.append(Running(job, lock, threads, self.memory))
 
     def _look_at(self, running: Running) -> None:
         """Note whether a run has ended, and how."""

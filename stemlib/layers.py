@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
 from torch_geometric.nn import GATConv, GCNConv, GINConv
 
-from stemlib.messages import message_mean
+from stemlib.messages import message_mean, neighbour_mean
+from stemlib.sparse_features import first_rows, is_sparse
 
 # Rows that go through the experts together where no gradient is wanted: 3 experts of 128 units are 3 MB then, so
 # that their outputs are mixed while they lie in the processor's cache (1.6 to 2 times faster on large graphs).
@@ -51,6 +54,24 @@ class RoutedSAGE(nn.Module):
         parts = zip(mean.split(rows), x.split(rows), gates.split(rows), strict=True)
         mixed = torch.cat([mixture(g, self._products(m, own)) for m, own, g in parts])
         return self._with_residual(mixed, x)
+
+    def projected(self, x: Tensor, edge_index: EdgeIndex) -> Tensor:
+        """`expert_outputs` without residual where neighbours' states are mapped before they are averaged.
+
+        With sparse states that is a sparse product, and no wide mean has to be made.
+
+        Args:
+            x: sparse states of the sources `[S, d_in]`.
+            edge_index: from the sources to the targets, the first of them.
+
+        Returns:
+            `[T, K, d_out]`.
+        """
+        of_mean, of_own = self.weight.transpose(0, 1).flatten(1).chunk(2)  # [d_in, K d_out] each
+        mapped = x @ torch.cat([of_mean, of_own], dim=1)
+        neighbours, own = mapped.chunk(2, dim=1)
+        mean = neighbour_mean(neighbours, edge_index)
+        return (mean + own[: mean.size(0)]).unflatten(1, (self.experts, -1))
 
     def mix(self, products: Tensor, x: Tensor, gates: Tensor) -> Tensor:
         """`forward` where the products `[mean ; x] W_k` `[N, K, d_out]` are known."""
@@ -95,11 +116,16 @@ class _Mixture(torch.autograd.Function):
 class Dropout(nn.Dropout):
     """Dropout at a third of the time on a CPU: one draw of 64 random bits serves four values, 16 bits each.
 
-    A value is dropped with probability `p` rounded to a multiple of `2**-16`.
+    A value is dropped with probability `p` rounded to a multiple of `2**-16`. Of a sparse CSR matrix the stored values
+    are dropped: the others are zero either way.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0 or x.is_cuda:
+        if not self.training or self.p == 0:
+            return x
+        if is_sparse(x):
+            return torch.sparse_csr_tensor(x.crow_indices(), x.col_indices(), self(x.values()), size=x.shape)
+        if x.is_cuda:
             return super().forward(x)
         draws = torch.empty(-(-x.numel() // 4), dtype=torch.long).random_(-(2**63), None)
         kept = draws.view(torch.int16)[: x.numel()].view_as(x) >= round(self.p * 2**16) - 2**15
@@ -115,7 +141,11 @@ class DenseSAGE(nn.Module):
         self.lin_r = nn.Linear(in_width, out_width, bias=False)
 
     def forward(self, x: Tensor, graph: Data, edge_table: Tensor | None) -> Tensor:
-        return self.lin_l(message_mean(x, graph, edge_table)) + self.lin_r(x[: graph.num_nodes])
+        own = self.lin_r(first_rows(x, graph.num_nodes))
+        if is_sparse(x):  # mapped first: see `RoutedSAGE.projected`
+            mapped = F.linear(x.relu(), self.lin_l.weight)
+            return neighbour_mean(mapped, graph.edge_index) + self.lin_l.bias + own
+        return self.lin_l(message_mean(x, graph, edge_table)) + own
 
 
 class DenseConv(nn.Module):

@@ -189,3 +189,15 @@ def read_results(name: str) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"no results {name!r} in {path.parent}; run the notebook that makes them")
     return pd.read_csv(path)
+
+
+def read_all_results(name: str) -> pd.DataFrame:
+    """The tables that `save_results` kept as `<name>-<any>`, by name, one below the other.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    files = {file.stem for file in (DATA / "results").glob(f"{name}-*") if file.suffix in (".csv", ".parquet")}
+    if not files:
+        raise FileNotFoundError(f"no results '{name}-...' in {DATA / 'results'}; run the notebook that makes them")
+    return pd.concat([read_results(file) for file in sorted(files)], ignore_index=True)

@@ -43,6 +43,21 @@ class Buckets:
     def counts(self) -> dict[str, int]:
         return {name: index.numel() for name, index in self.members.items()}
 
+    @property
+    def overlap(self) -> dict[str, float]:
+        """Of every other bucket the share of `ID` that ties with it: 1 where the covariate does not tell them apart.
+
+        0 for a bucket that lies on neither side of `ID`, as one of another covariate does.
+        """
+        inside = self.covariate[self.members["ID"]]
+        found = {}
+        for name, index in self.members.items():
+            if name != "ID":
+                values = self.covariate[index]
+                tied = values.max() <= inside.min() or inside.max() <= values.min()
+                found[name] = torch.isin(inside, values).double().mean().item() if tied else 0.0
+        return found
+
 
 def node_degree(graph: Data) -> Tensor:
     """Degree on the undirected graph, `[N]` float; a self-loop counts once."""

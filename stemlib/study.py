@@ -13,7 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from stemlib.runner.notebook_run import (
     parameter_types,
     unknown_parameters,
 )
+from stemlib.runner.process_tree import interrupted_after
 
 MAX_THREADS = 4  # of one notebook, so that it does not take the whole of a large machine
 VALUE_OF = {"str": str, "int": int, "float": float, "bool": {"true": True, "false": False}.__getitem__}
@@ -84,8 +85,10 @@ def run(job: Job) -> dict[str, Any]:
         NotebookFailure: A cell raised, the kernel died, or the same run is still going on elsewhere.
     """
     threads = min(MAX_THREADS, os.cpu_count() or 1)
-    running = Running(job, locked(job.folder), threads, watched=sys.stderr.isatty())
-    with closing(running):
+    with ExitStack() as stack:
+        with interrupted_after():
+            running = Running(job, locked(job.folder), threads, watched=sys.stderr.isatty())
+            stack.callback(running.close)
         while (record := running.record()) is None:
             time.sleep(SECONDS_BETWEEN_LOOKS)
     return record

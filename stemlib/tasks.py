@@ -12,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-from sklearn.metrics import r2_score, roc_auc_score
+from scipy.stats import rankdata
+from sklearn.metrics import r2_score
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.nn import global_add_pool, global_max_pool, global_mean_pool
@@ -148,25 +149,48 @@ def score(logits: Tensor, labels: Tensor, values: bool = False) -> float:
         values: whether `[M, T]` labels are values, not binary.
 
     Raises:
-        ValueError: no instance, or no label with both classes or with two values: a score would mean nothing.
+        ValueError: no instance, no label with both classes or with two values, or logits that are not finite: a score
+            would mean nothing.
     """
     if len(labels) == 0:
         raise ValueError("no instances to score: the split or bucket is empty")
     if labels.dim() == 1:
         return (logits.argmax(-1) == labels).double().mean().item()
-    found, weights = [], []
-    for prediction, label in zip(logits.T.double().numpy(), labels.T.double().numpy(), strict=True):
-        known = np.isfinite(label)
-        if np.unique(label[known]).size > 1:
-            found.append((r2_score if values else roc_auc_score)(label[known], prediction[known]))
-            weights.append(label[known].var() * known.sum() if values else 1.0)
-    if not found:
+    if not logits.isfinite().all():
+        raise ValueError("the logits to be scored are not finite")
+    found, weights = (_r2 if values else _roc_auc)(logits.double().numpy(), labels.double().numpy())
+    if not weights.any():
         raise ValueError(
             "no label has two values among these instances; R2 is undefined"
             if values
             else "no label has both classes among these instances; ROC-AUC is undefined"
         )
-    return float(np.average(found, weights=weights))
+    return float(np.average(found[weights > 0], weights=weights[weights > 0]))
+
+
+def _roc_auc(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """ROC-AUC of every label `[T]`, and 1 for those that have both classes, from `[M, T]`; NaN labels are skipped.
+
+    From ranks, as the share of pairs in the right order: scikit-learn's, label by label, takes thirty times as long
+    for ToxCast's 617.
+    """
+    known, positive = np.isfinite(labels), labels == 1
+    ranks = rankdata(np.where(known, logits, np.nan), axis=0, nan_policy="omit")
+    ones = positive.sum(0)
+    pairs = ones * (known.sum(0) - ones)
+    above = np.where(positive, ranks, 0).sum(0) - ones * (ones + 1) / 2
+    return above / np.maximum(pairs, 1), (pairs > 0).astype(float)
+
+
+def _r2(predictions: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """R2 of every label `[T]` and its squared errors from the mean, from `[M, T]`; NaN labels are skipped."""
+    found, errors = np.zeros((2, labels.shape[1]))
+    for place, (prediction, label) in enumerate(zip(predictions.T, labels.T, strict=True)):
+        known = np.isfinite(label)
+        if np.unique(label[known]).size > 1:
+            found[place] = r2_score(label[known], prediction[known])
+            errors[place] = label[known].var() * known.sum()
+    return found, errors
 
 
 def require_classes(task: Task, reader: str) -> None:

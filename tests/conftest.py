@@ -9,7 +9,7 @@ import pytest
 import torch
 from samples import TASKS
 
-from stemlib import finetune, records
+from stemlib import records, training_runs
 from stemlib.tasks import Task
 
 os.environ["STEMLIB_PROGRESS"] = "off"
@@ -26,7 +26,7 @@ def seeded() -> None:
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The runs folder, in the place of the repository's."""
     folder = tmp_path / "runs"
-    monkeypatch.setattr(finetune, "RUNS", folder)
+    monkeypatch.setattr(training_runs, "RUNS", folder)
     monkeypatch.setattr(records, "RUNS", folder)
     return folder
 

@@ -14,7 +14,7 @@ from kills import after, die_at_every_stage, kill, second_file_of
 from run_samples import NOISY
 from samples import link_task
 
-from stemlib import finetune
+from stemlib import finetune, training_runs
 
 
 def in_an_epoch() -> None:
@@ -30,19 +30,19 @@ def in_an_evaluation() -> None:
 
 
 def before_the_weights() -> None:
-    finetune.save_model = kill
+    training_runs.save_model = kill
 
 
 def between_the_weights_and_their_settings() -> None:
-    second_file_of(finetune, "save_model")
+    second_file_of(training_runs, "save_model")
 
 
 def before_the_record() -> None:
-    finetune.write_record = kill
+    training_runs.write_record = kill
 
 
 def between_the_history_and_the_record() -> None:
-    second_file_of(finetune, "write_record")
+    second_file_of(training_runs, "write_record")
 
 
 STAGES = (
@@ -57,5 +57,5 @@ STAGES = (
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    finetune.RUNS, finetune.SECONDS_BETWEEN_STATES = Path(sys.argv[1]), -1.0
-    die_at_every_stage(STAGES, lambda: finetune.run("t", link_task(), "random", NOISY, 3), finetune.RUNS)
+    training_runs.RUNS, finetune.SECONDS_BETWEEN_STATES = Path(sys.argv[1]), -1.0
+    die_at_every_stage(STAGES, lambda: training_runs.run("t", link_task(), "random", NOISY, 3), training_runs.RUNS)

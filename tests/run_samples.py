@@ -9,11 +9,11 @@ import torch
 from samples import small_model
 
 from stemlib.checkpoints import load_model
-from stemlib.finetune import run_folder
 from stemlib.methods import Method
 from stemlib.presets import TrainConfig
 from stemlib.records import Record
 from stemlib.tasks import Task
+from stemlib.training_runs import run_folder
 
 TRAIN = TrainConfig(lr=0.02, weight_decay=0.01, epochs=6, patience=6)
 

@@ -49,3 +49,5 @@ def test_effects_are_the_whole_model_s_lead_paired_by_seed() -> None:
     assert table.difference["no-experts", "shift"] == 0.0
     assert table.difference["no-tokens", "corruption"] == -3.0
     assert len(table) == 6
+    without = pd.DataFrame(rows).assign(shift=float("nan"))
+    assert set(effects(without).demand) == {"fit", "corruption"}

@@ -16,11 +16,11 @@ from stemlib.adversary import edge_worth, losses_at_nodes, worst_deletion, worst
 from stemlib.conditions import Condition, corrupt
 from stemlib.corruptions import touched_nodes
 from stemlib.evaluation import predict
-from stemlib.finetune import trained_model
 from stemlib.messages import neighbour_mean, plain
 from stemlib.methods import Method
 from stemlib.model import Output, task_loss
 from stemlib.tasks import Split, Task
+from stemlib.training_runs import trained_model
 
 
 class FirstFeature(nn.Module):

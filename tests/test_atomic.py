@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from stemlib.atomic import write_atomically
+from stemlib.atomic import held, write_atomically
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -49,3 +50,24 @@ def test_two_processes_do_not_share_a_temporary_file(tmp_path: Path, monkeypatch
 def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), write_atomically(tmp_path / "a.json"):
         pass
+
+
+def test_a_folder_that_another_one_has_is_waited_for(tmp_path: Path) -> None:
+    folder, order = tmp_path / "new" / "run", []
+
+    def second() -> None:
+        with held(folder):
+            order.append("second")
+
+    waiting = threading.Thread(target=second)
+    with held(folder):
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+        order.append("first")
+    waiting.join(10)
+    assert order == ["first", "second"]
+    with pytest.raises(KeyboardInterrupt), held(folder):
+        raise KeyboardInterrupt
+    second()
+    assert order == ["first", "second", "second"]

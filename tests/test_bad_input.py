@@ -28,7 +28,6 @@ from torch_geometric.data import Data
 from stemlib import benchmarks
 from stemlib.checkpoints import build
 from stemlib.conditions import Condition, corrupt, shift_protocol
-from stemlib.finetune import run
 from stemlib.messages import plain
 from stemlib.methods import Method, named
 from stemlib.model import StemGNN
@@ -36,6 +35,7 @@ from stemlib.presets import TrainConfig, preset
 from stemlib.shifts import node_degree, tail_buckets
 from stemlib.splits import stratified_split
 from stemlib.tasks import Split, Task, checked
+from stemlib.training_runs import run
 
 NAN, INF = float("nan"), float("inf")
 Change = Callable[[Task], Task]

@@ -9,7 +9,7 @@ import torch
 from run_samples import method
 from samples import node_task
 
-from stemlib.experiments.balance import clean_scores, not_dominated, three_way_balance
+from stemlib.experiments.balance import clean_scores, not_dominated, shared_balance, three_way_balance
 from stemlib.tasks import Split
 
 
@@ -28,6 +28,25 @@ def test_the_balance_is_fit_the_worst_bucket_and_the_mean_over_corruptions() -> 
         ["b", 1, 91.0, 61.0, 66.0],
         ["a", 0, 92.0, 62.0, 67.0],
     ]
+
+
+def test_every_task_weighs_alike_and_methods_count_that_were_met_wherever_ours_was() -> None:
+    def rows(task: str, covariate: str, method: str, score: float, seeds: int) -> pd.DataFrame:
+        kinds = {"kind": ["clean", "shift", "masked"], "score": [score, score - 1, score - 2]}
+        frame = pd.DataFrame(kinds).assign(task=task, covariate=covariate, method=method)
+        return pd.concat(frame.assign(seed=seed) for seed in range(seeds))
+
+    stress = pd.concat(
+        [rows("one", covariate, name, 80.0, 4) for covariate in ("degree", "homophily") for name in ("stem", "gcn")]
+        + [rows("two", "degree", name, 60.0, 2) for name in ("stem", "gcn", "mlp")]
+        + [rows("one", "degree", "mlp", 50.0, 4), rows("three", "degree", "gcn", 1.0, 2)]
+    )
+    found = shared_balance(stress)
+    assert found.values.tolist() == [
+        ["one", "stem", 80.0, 79.0, 78.0], ["one", "gcn", 80.0, 79.0, 78.0],
+        ["two", "stem", 60.0, 59.0, 58.0], ["two", "gcn", 60.0, 59.0, 58.0],
+    ]  # fmt: skip
+    assert shared_balance(stress[stress.method != "stem"]).empty
 
 
 def test_clean_scores_are_of_the_public_split_and_of_half_of_the_labels(runs: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from run_samples import TRAIN, equal, history, method, untimed, weights
 from samples import TASKS, graph_task, node_task, small_baseline, small_model
 from torch import nn
 
-from stemlib import finetune
+from stemlib import finetune, training_runs
 from stemlib.checkpoints import build
 from stemlib.evaluation import evaluate
-from stemlib.finetune import fit, run, run_folder, trained_model
+from stemlib.finetune import fit
 from stemlib.methods import Method
 from stemlib.tasks import Task
+from stemlib.training_runs import run, run_folder, trained_model
 
 
 @pytest.mark.parametrize("batch_size", [0, 7])
@@ -28,7 +30,7 @@ def test_the_same_seed_gives_the_same_bits(
     what = method(batch_size=batch_size, routing=0.1, commitment=0.1)
     results = []
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
-        monkeypatch.setattr(finetune, "RUNS", tmp_path / folder)
+        monkeypatch.setattr(training_runs, "RUNS", tmp_path / folder)
         torch.rand(len(results))  # whatever was drawn before
         record = run("t", task, "random", what, seed)
         results.append((untimed(record), weights(task, what, seed), history(task, what, seed)))
@@ -38,6 +40,25 @@ def test_the_same_seed_gives_the_same_bits(
     pd.testing.assert_frame_equal(first[2], again[2], check_exact=True)
     assert not equal(first[1], other[1])
     assert not first[2].equals(other[2])
+
+
+def test_two_at_one_run_train_it_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As two runners of a grid do, whose runs share the whole model."""
+    task, what, trained, found = node_task(), method(), [], []
+    usual = finetune.fit
+
+    def fit(*given: object) -> finetune.Fit:
+        trained.append(given)
+        return usual(*given)
+
+    monkeypatch.setattr(training_runs, "fit", fit)
+    both = [threading.Thread(target=lambda: found.append(run("t", task, "random", what, 0))) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join(60)
+    assert len(trained) == 1
+    assert found[0] == found[1]
 
 
 def test_a_finished_run_is_not_repeated(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,8 +89,8 @@ def test_the_folder_tells_what_it_holds(runs: Path) -> None:
     run("t", task, "random", what, 0)
     (folder,) = (runs / "t").iterdir()
     assert folder.name.startswith("tiny-random-stem-")
-    assert [file.name for file in folder.iterdir()] == ["seed-0"]
-    names = sorted(file.name for file in (folder / "seed-0").iterdir())
+    assert [file.name for file in folder.glob("[!.]*")] == ["seed-0"]
+    names = sorted(file.name for file in (folder / "seed-0").glob("[!.]*"))
     assert names == ["history.csv", "model.json", "model.safetensors", "record.json"]
 
 

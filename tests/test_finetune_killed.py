@@ -11,9 +11,9 @@ from kills import left_behind
 from run_samples import NOISY, TRAIN, equal, history, method, untimed, weights
 from samples import link_task
 
-from stemlib import finetune
-from stemlib.finetune import run, run_folder
+from stemlib import finetune, training_runs
 from stemlib.tasks import Task
+from stemlib.training_runs import run, run_folder
 
 
 def test_a_run_killed_at_every_stage_ends_with_the_bits_of_an_uninterrupted_one(
@@ -36,7 +36,7 @@ def test_a_run_killed_at_every_stage_ends_with_the_bits_of_an_uninterrupted_one(
     )
     results = []
     for folder in ("killed", "whole"):
-        monkeypatch.setattr(finetune, "RUNS", tmp_path / folder)
+        monkeypatch.setattr(training_runs, "RUNS", tmp_path / folder)
         record = run("t", task, "random", NOISY, 3)
         results.append((untimed(record), weights(task, NOISY, 3), history(task, NOISY, 3)))
     assert resumed_from == [14, 0]  # nothing was trained twice
@@ -54,7 +54,7 @@ def test_a_training_state_continues_with_the_same_bits(
     what = method(batch_size=batch_size)
     run("t", task, "random", what, 0)
     expected = weights(task, what), history(task, what)
-    monkeypatch.setattr(finetune, "RUNS", runs / "again")
+    monkeypatch.setattr(training_runs, "RUNS", runs / "again")
     monkeypatch.setattr(finetune, "SECONDS_BETWEEN_STATES", -1.0)
     epochs = []
 
@@ -69,7 +69,7 @@ def test_a_training_state_continues_with_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         run("t", task, "random", what, 0)
     folder = run_folder("t", task, task.split("random"), what, 0)
-    assert [file.name for file in folder.iterdir()] == ["training.safetensors"]
+    assert [file.name for file in folder.glob("[!.]*")] == ["training.safetensors"]
     run("t", task, "random", what, 0)
     assert len(epochs) == 4 + (TRAIN.epochs - 3)
     assert equal(weights(task, what), expected[0])

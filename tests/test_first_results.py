@@ -10,13 +10,13 @@ import pytest
 from samples import link_task
 from test_protocols import SHORT, TINY
 
-from stemlib import finetune, records
+from stemlib import records, training_runs
 from stemlib.benchmarks import names
 from stemlib.experiments import first_results, protocols
-from stemlib.experiments.first_results import METHODS, PUBLISHED, results, task_results
+from stemlib.experiments.first_results import METHODS, PUBLISHED, kept_runs, results, task_results
 from stemlib.experiments.protocols import CANDIDATES, PROTOCOLS
 from stemlib.presets import Preset
-from stemlib.records import read_results
+from stemlib.records import read_results, save_results
 from stemlib.tasks import Task
 
 
@@ -35,7 +35,7 @@ def test_results_say_what_was_run_and_are_read_back(
     def again(*arguments: object) -> None:
         raise AssertionError("a finished run was run again")
 
-    monkeypatch.setattr(finetune, "fit", again)
+    monkeypatch.setattr(training_runs, "fit", again)
     pd.testing.assert_frame_equal(task_results(task, SHORT, TINY), found)
 
 
@@ -69,6 +69,17 @@ def test_the_command_keeps_each_data_set_as_soon_as_it_is_done(
     with pytest.raises(SystemExit):
         first_results.main(["corra"])
     assert "corra" in capsys.readouterr().err
+
+
+def test_kept_runs_come_in_the_order_of_the_protocols(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "DATA", tmp_path)
+    for name in ("actor", "fb15k237", "cora"):
+        tasks = [name, f"{name}-all"] if name == "fb15k237" else [name]
+        rows = [{"task": task, "split": split} for task in tasks for split in ("draw-0", "draw-11", "public")]
+        save_results(pd.DataFrame(rows), f"02_benchmarks-{name}")
+    kept = kept_runs()
+    assert kept.task.unique().tolist() == ["cora", "fb15k237", "fb15k237-all", "actor"]
+    assert kept.splits.tolist() == ["draw", "draw", "public"] * 4
 
 
 def test_an_unknown_data_set_is_refused() -> None:

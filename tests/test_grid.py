@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import nbformat
 import pandas as pd
 import pytest
 from grid_samples import RECORD, executions, light, write_grid, write_notebook
 
-from stemlib import figures, grid, paths, records
+from stemlib import figures, grid, paths, records, study
 from stemlib.runner import notebook_run
 from stemlib.runner.notebook_run import locked
 
@@ -107,6 +112,28 @@ def test_a_run_that_takes_too_much_memory_ends_with_all_that_it_started(
     assert "2 done, 1 failed" in out
     assert "GB of memory; the bound is 0.15 GB" in err
     locked(folder(root, 2)).close()  # which no process has any longer
+
+
+@pytest.mark.parametrize("runner", ["grid", "study"])
+def test_an_interrupt_while_a_run_is_being_started_ends_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch, runner: str
+) -> None:
+    started = []
+
+    def start_and_interrupt(*arguments: Any, **options: Any) -> subprocess.Popen:
+        started.append(subprocess.Popen(*arguments, **options))
+        os.kill(os.getpid(), signal.SIGINT)
+        return started[-1]
+
+    # A wait of its own: a run that nobody ended would still be going on at the assertion.
+    monkeypatch.setattr(notebook_run, "COMMAND", light("time.sleep(20)"))
+    fake = SimpleNamespace(Popen=start_and_interrupt, PIPE=subprocess.PIPE)
+    monkeypatch.setattr(notebook_run, "subprocess", fake)
+    (job,) = grid.read_grid(write_grid(root, 1))
+    with pytest.raises(KeyboardInterrupt):
+        grid.Grid([job], 1, 1.0).run() if runner == "grid" else study.run(job)
+    assert [process.poll() for process in started] == [-signal.SIGKILL]
+    locked(job.folder).close()
 
 
 def test_a_run_without_metrics_or_ended_from_outside_has_failed(

@@ -12,11 +12,11 @@ from run_samples import equal, weights
 from samples import node_task
 
 from stemlib.evaluation import predict
-from stemlib.finetune import run, trained_model
 from stemlib.methods import METHODS, named
 from stemlib.presets import PRESETS, Preset
 from stemlib.records import run_key
 from stemlib.tasks import Task
+from stemlib.training_runs import run, trained_model
 
 TINY = Preset("tiny", hidden=8, epochs=2, patience=2, seeds=1, nodes=80)
 NEW = ("tokens", "dropedge", "softmedian", "mowst", "dgi", "bgrl", "graphmae")
@@ -99,7 +99,7 @@ def test_a_seed_says_it_all(task: Task, name: str, tmp_path: Path, monkeypatch: 
     method = replace(method, train=replace(method.train, batch_size=16))
     found = []
     for folder, seed in (("one", 0), ("two", 0), ("one", 1)):
-        monkeypatch.setattr("stemlib.finetune.RUNS", tmp_path / folder)
+        monkeypatch.setattr("stemlib.training_runs.RUNS", tmp_path / folder)
         run("t", task, "random", method, seed)
         found.append(weights(task, method, seed))
     first, same, other = found

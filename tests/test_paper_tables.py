@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from stemlib.experiments.paper_tables import claim_table, comparisons, demand_scores, score_table
+from stemlib.experiments.paper_tables import (
+    MEETING,
+    beside_the_grid,
+    claim_table,
+    comparisons,
+    demand_scores,
+    score_table,
+)
 
 KINDS = [
     ("clean", 0.0, 90.0), ("shift", 0.0, 80.0), ("shift", 0.0, 60.0), ("masked", 0.2, 70.0), ("masked", 0.8, 50.0),
@@ -57,10 +64,33 @@ def test_ours_wins_where_it_is_surely_better_than_the_strongest_other() -> None:
     assert equal[["wins", "loses"]].to_numpy().sum() == 0
 
 
+def test_pretrained_networks_stand_beside_the_grid_s_where_both_met_the_same() -> None:
+    grid = stress(stem=0.0, gcn=1.0).assign(draw=0, condition=lambda frame: frame.index.astype(str))
+    ours = stress(pretrained=2.0).assign(draw=0, condition=lambda frame: frame.index.astype(str))
+    ours = ours[(ours.task == "one") & (ours.covariate == "degree") & (ours.seed > 1) & (ours.rate < 0.8)]
+    ours = pd.concat([ours, ours[:1].assign(seed=99), ours[:1].assign(draw=7)])
+    both = beside_the_grid(ours, grid)
+    counts = both.groupby("method").size()
+    assert counts.to_dict() == {"pretrained": 3 * 7, "stem": 3 * 7, "gcn": 3 * 7}
+    assert not both.duplicated([*MEETING, "method"]).any()
+    assert set(comparisons(demand_scores(both), "pretrained").strongest) == {"gcn"}
+
+
 def test_only_tasks_with_ours_and_another_are_compared() -> None:
     rows = demand_scores(stress(stem=1.0, gcn=0.0))
     rows = rows[~((rows.task == "two") & (rows.method == "stem"))]
     assert set(comparisons(rows).task) == {"one"}
+
+
+def test_a_grid_that_is_half_done_is_compared_where_it_can_be() -> None:
+    rows = demand_scores(stress(stem=1.0, gcn=0.0))
+    for part in (rows[rows.method == "gcn"], rows[rows.method == "stem"], rows[:0], rows[rows.seed == 0]):
+        compared = comparisons(part)
+        assert compared.empty
+        assert claim_table(compared).empty
+    fewer = rows[(rows.method == "gcn") | (rows.seed < 3)]
+    difference = comparisons(fewer).difference
+    pd.testing.assert_series_equal(difference, comparisons(rows[rows.seed < 3]).difference)
 
 
 def test_a_table_marks_sure_differences_and_no_others() -> None:

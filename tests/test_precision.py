@@ -14,8 +14,9 @@ from samples import node_task, small_baseline, small_model
 from stemlib import experts, messages
 from stemlib.checkpoints import build
 from stemlib.evaluation import evaluate
-from stemlib.finetune import fit, run, trained_model
+from stemlib.finetune import fit
 from stemlib.tasks import Task
+from stemlib.training_runs import run, trained_model
 
 
 @pytest.mark.parametrize("settings", [{}, {"routed": "last"}, {"routed": "none", "codebook": "none"}])

@@ -12,9 +12,8 @@ from pretrain_samples import MODEL, WIDTH, checkpoint
 from run_samples import TRAIN, equal, small_model, untimed, weights
 from samples import TASKS, node_task
 
-from stemlib import finetune
+from stemlib import training_runs
 from stemlib.checkpoints import build, load_model, save_model
-from stemlib.finetune import run, run_folder
 from stemlib.methods import Method, pretrained, stem
 from stemlib.presets import ModelConfig, preset
 from stemlib.pretraining.pretrained import (
@@ -25,6 +24,7 @@ from stemlib.pretraining.pretrained import (
     save_pretrained,
 )
 from stemlib.tasks import Task
+from stemlib.training_runs import run, run_folder
 from stemlib.unit_features import unit_features
 
 
@@ -129,7 +129,7 @@ def test_a_checkpoint_counts_by_its_weights_not_by_its_place(
     assert folders[0] == folders[1]
     assert len(set(folders)) == 3
     first = run("t", task, "random", here, 0)
-    monkeypatch.setattr(finetune, "RUNS", runs / "again")
+    monkeypatch.setattr(training_runs, "RUNS", runs / "again")
     assert untimed(run("t", task, "random", there, 0)) == untimed(first)
 
 

@@ -15,6 +15,7 @@ from stemlib.records import (
     Record,
     installed_versions,
     kept_results,
+    read_all_results,
     read_record,
     read_results,
     run_key,
@@ -131,6 +132,12 @@ def test_results_are_kept_and_found(
     pd.testing.assert_frame_equal(read_results("cora"), frame.round(4))
     with pytest.raises(FileNotFoundError, match=r"no results 'citeseer' .*; run the notebook that makes them"):
         read_results("citeseer")
+    with pytest.raises(FileNotFoundError, match=r"no results '02-\.\.\.' in .*; run the notebook that makes them"):
+        read_all_results("02")
+    for name in ("02-pubmed", "02-cora", "02_other-cora"):
+        save_results(frame.assign(task=name), name)
+    save_results(long.assign(task="02-dblp"), "02-dblp")
+    assert list(read_all_results("02").task.unique()) == ["02-cora", "02-dblp", "02-pubmed"]
     own = pd.DataFrame({"test": [1.0]})
     assert kept_results("citeseer", own) is own
     assert capsys.readouterr().out == "no results 'citeseer' are kept yet: this run's own are shown\n"

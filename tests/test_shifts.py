@@ -17,6 +17,7 @@ from stemlib import shifts
 from stemlib.messages import sorted_by_target
 from stemlib.shifts import (
     NODE_COVARIATES,
+    Buckets,
     alignment_buckets,
     covariates,
     feature_homophily,
@@ -109,6 +110,14 @@ def test_tails_are_the_lowest_and_highest_and_the_rest_is_inside(
     assert covariate[inside].max() <= covariate[high].min()
     assert buckets.borders == (covariate[low].max(), covariate[high].min())
     assert buckets.covariate is covariate
+
+
+def test_overlap_is_the_share_of_the_inside_that_ties_with_a_tail() -> None:
+    buckets = tail_buckets(torch.tensor([1.0, 1, 1, 1, 2, 3, 4, 5, 9, 9]), 0.2)
+    assert buckets.overlap == {"OOD-low": 2 / 6, "OOD-high": 0.0}
+    assert tail_buckets(torch.ones(10)).overlap == {"OOD-low": 1.0, "OOD-high": 1.0}
+    other = {"ID": torch.tensor([1, 2]), "of another covariate": torch.tensor([0, 1, 2, 3])}
+    assert Buckets(torch.arange(4.0), (), other).overlap == {"of another covariate": 0.0}
 
 
 @few

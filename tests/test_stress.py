@@ -12,14 +12,14 @@ from run_samples import method
 from samples import graph_task, link_task, node_task
 from test_protocols import SHORT, TINY
 
-from stemlib import finetune
-from stemlib.conditions import Condition, corrupt, scores, shift_protocol
+from stemlib import training_runs
+from stemlib.conditions import Condition, corrupt, is_scored, scores, shift_protocol
 from stemlib.experiments import stress
-from stemlib.experiments.stress import is_scored, scores_along, stress_scores, tuned
-from stemlib.finetune import trained_model
+from stemlib.experiments.stress import scores_along, stress_scores, tuned
 from stemlib.methods import Method
 from stemlib.shifts import instance_covariate, tail_buckets
 from stemlib.tasks import Task
+from stemlib.training_runs import trained_model
 
 METHODS = [method("one"), method("two", routed="none")]
 
@@ -69,7 +69,7 @@ def test_finished_runs_are_read_back_and_few_labels_are_other_runs(
     def again(*arguments: object) -> None:
         raise AssertionError("a finished run was run again")
 
-    monkeypatch.setattr(finetune, "fit", again)
+    monkeypatch.setattr(training_runs, "fit", again)
     pd.testing.assert_frame_equal(stress_scores("t", **given), table)
 
 
@@ -101,7 +101,7 @@ def test_settings_are_chosen_on_the_first_seed_s_validation_for_every_budget_of_
     assert chosen == [
         ("t", split, name, 2, 4) for split in ("inside-4", "inside-4-3-per-class") for name in ("one", "two")
     ]
-    trained = [finetune.read_record(file.parent) for file in runs.rglob("record.json")]
+    trained = [training_runs.read_record(file.parent) for file in runs.rglob("record.json")]
     assert len(trained) == 2 * 2 * 2
     assert {record.settings["train"]["lr"] for record in trained} == {SHORT.candidates[1].lr}
     _, _, conditions = shift_protocol(node_task(), homophily, 4)

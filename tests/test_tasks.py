@@ -75,7 +75,7 @@ def test_accuracy_by_hand() -> None:
 @given(st.integers(0, 10**6), st.integers(1, 4))
 def test_roc_auc_is_sklearns_mean_over_labels_that_have_both_classes(seed: int, labels: int) -> None:
     random = np.random.default_rng(seed)
-    logits = torch.from_numpy(random.normal(size=(30, labels)))
+    logits = torch.from_numpy(random.normal(size=(30, labels)).round(1))  # some are equal
     truth = random.integers(0, 2, (30, labels)).astype(float)
     truth[random.random(truth.shape) < 0.3] = NAN
     truth[:2, 0] = [0, 1]
@@ -96,6 +96,8 @@ def test_a_score_that_would_mean_nothing_is_refused() -> None:
         score(torch.empty(0, 2), torch.empty(0, dtype=torch.long))
     with pytest.raises(ValueError, match="no label has both classes"):
         score(torch.randn(3, 2), torch.tensor([[1.0, NAN], [1.0, 0.0], [NAN, 0.0]]))
+    with pytest.raises(ValueError, match="are not finite"):
+        score(torch.tensor([[1.0], [NAN]]), torch.tensor([[1.0], [0.0]]))
 
 
 def bare(edges: list[list[int]]) -> Task:

@@ -91,11 +91,11 @@ def test_the_command_keeps_each_data_set_as_soon_as_it_is_done(
     assert read_results("05_pretraining-cora").values.tolist() == [["cora"]]
     monkeypatch.setattr(transfer, "load_pool", lambda width, nodes, whole: ("pool", width, nodes))
     monkeypatch.setattr(transfer, "pretrained_variant", lambda *given: given)
-    monkeypatch.setattr(transfer, "in_numbers", lambda folder, name: {"width": folder[1][1], "task": folder[3]})
+    monkeypatch.setattr(transfer, "in_numbers", lambda folder, name: {"width": folder[1][1], "of": folder[3]})
     transfer.main(["cora", "--variants", "own", "usual", "--labels", "5"])
     assert asked[2:] == [("cora", "laptop", ["own", "usual"], 5, [5], True)]
-    kept = read_results("05_variants-cora-pretraining")
-    assert kept.values.tolist() == [["own", 128, "cora"], ["usual", 128, "cora"]]
+    kept = read_results("05_variant_runs-cora")
+    assert kept.values.tolist() == [["cora", "own", 128, "cora"], ["cora", "usual", 128, "cora"]]
     assert read_results("05_variants-cora").values.tolist() == [["cora"]]
     for wrong in (["corra"], ["cora", "--preset", "smoke"]):
         with pytest.raises(SystemExit):

@@ -16,7 +16,7 @@ from sklearn.metrics import r2_score
 from torch import Tensor
 from torch_geometric.data import Data
 
-from stemlib import adversary, finetune
+from stemlib import adversary, finetune, training_runs
 from stemlib.adversary import edge_worth, worst_masking
 from stemlib.checkpoints import build
 from stemlib.conditions import scores, shift_protocol
@@ -24,7 +24,7 @@ from stemlib.datasets.cards import card
 from stemlib.datasets.own_data import from_data
 from stemlib.evaluation import predict
 from stemlib.experiments.stress import is_scored, scores_along
-from stemlib.finetune import fit, run
+from stemlib.finetune import fit
 from stemlib.methods import Method
 from stemlib.model import task_loss
 from stemlib.presets import MowstConfig, TrainConfig
@@ -32,6 +32,7 @@ from stemlib.shifts import instance_covariate, tail_buckets
 from stemlib.tasks import Split, Task, score, standardised
 from stemlib.theory.coverage_report import static_losses
 from stemlib.theory.sensitivity import sensitivity
+from stemlib.training_runs import run
 
 NAN = float("nan")
 
@@ -132,7 +133,7 @@ def test_values_of_every_kind_of_task_are_learnt_shifted_and_scored(task: Task, 
 
 
 def test_a_value_that_features_tell_is_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finetune, "RUNS", tmp_path)
+    monkeypatch.setattr(training_runs, "RUNS", tmp_path)
     task = node_task()
     labels = 50 + 9 * task.graph.x[:, :1]
     task = replace(task, labels=labels, values=True)

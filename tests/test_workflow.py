@@ -31,7 +31,8 @@ def dry_run(root: Path, *arguments: str) -> str:
         "--snakefile",
         WORKFLOW / "Snakefile",
     ]
-    environment = {**os.environ, "STEMLIB_ROOT": str(root), "PYTHONPATH": str(paths.ROOT)}
+    found = os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH")]))  # `make workflow` names one
+    environment = {**os.environ, "STEMLIB_ROOT": str(root), "PYTHONPATH": found}
     ended = subprocess.run(
         [*command, *arguments], cwd=root, env=environment, text=True, capture_output=True, check=False
     )
@@ -39,7 +40,7 @@ def dry_run(root: Path, *arguments: str) -> str:
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("snakemake") is None, reason="Snakemake is missing: pip install -e '.[cluster]'"
+    importlib.util.find_spec("snakemake") is None, reason="Snakemake is missing: make workflow"
 )
 def test_a_dry_run_asks_for_every_run_that_is_not_done(tmp_path: Path) -> None:
     write_notebook(tmp_path / "notebooks" / "06_tiny.ipynb")

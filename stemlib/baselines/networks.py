@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
+from torch_geometric.nn import SAGEConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.nn.models import GAT, GCN, GIN, MLP, GraphSAGE
 
@@ -16,9 +19,30 @@ from stemlib.layers import Dropout
 from stemlib.messages import edge_mean, node_features, plain, sorted_by_target
 from stemlib.model import Output
 from stemlib.presets import BaselineConfig, TrainConfig
+from stemlib.sparse_features import compact, is_sparse
 from stemlib.tasks import Kind, read_out
 
-NETWORKS = {"mlp": MLP, "gcn": GCN, "sage": GraphSAGE, "gat": GAT, "gin": GIN, "softmedian": SoftMedianGCN}
+
+class MappedFirst(SAGEConv):
+    """PyG's layer; sparse features are mapped before they are averaged, to the same numbers."""
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        if not is_sparse(x):
+            return super().forward(x, edge_index)
+        mapped = F.linear(x, self.lin_l.weight)
+        return self.propagate(edge_index, x=(mapped, mapped)) + self.lin_l.bias + self.lin_r(x)
+
+
+class SAGE(GraphSAGE):
+    """PyG's GraphSAGE with `MappedFirst` layers."""
+
+    def init_conv(self, in_channels: int, out_channels: int, **kwargs: Any) -> nn.Module:
+        return MappedFirst(in_channels, out_channels, **kwargs)
+
+
+# Networks that can map features before they read edges: with sparse features that is a sparse product.
+MAPS_FIRST = ("mlp", "gcn", "sage", "gat", "softmedian")
+NETWORKS = {"mlp": MLP, "gcn": GCN, "sage": SAGE, "gat": GAT, "gin": GIN, "softmedian": SoftMedianGCN}
 
 
 def adjacency(kind: str, graph: Data, dtype: torch.dtype) -> Tensor:
@@ -47,23 +71,41 @@ def adjacency(kind: str, graph: Data, dtype: torch.dtype) -> Tensor:
     return index.to_sparse_csc(weights).t()
 
 
-class LastAdjacency:
-    """`adjacency`, made once as long as the same graph comes again."""
+class Last:
+    """What was made of some things, made once as long as the same ones come again."""
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self._last: tuple[Tensor, torch.dtype, Tensor] | None = None  # edges, and what was made of them
+    def __init__(self) -> None:
+        self._last: tuple[list[tuple[object, int]], Tensor] | None = None
 
-    def __call__(self, graph: Data, dtype: torch.dtype) -> Tensor:
-        last = self._last
-        if last is None or last[0] is not graph.edge_index or last[1] != dtype:
+    def get(self, make: Callable[[], Tensor], *of: object) -> Tensor:
+        """`make()`, or its last result, if that was made of the same things and no tensor of them was changed."""
+        if any(isinstance(one, Tensor) and one.is_inference() for one in of):
+            return make()  # such a tensor does not count its changes
+        now = [(one, one._version if isinstance(one, Tensor) else 0) for one in of]
+        if self._last is None or not _same(self._last[0], now):
             with torch.inference_mode(False):  # made in an evaluation, it may serve a training step next
-                self._last = last = (graph.edge_index, dtype, adjacency(self.kind, graph, dtype))
-        return last[2]
+                self._last = now, make()
+        return self._last[1]
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy makes its own: sparse matrices cannot be copied."""
-        return {"kind": self.kind, "_last": None}
+        return self.__dict__ | {"_last": None}
+
+
+def _same(before: list[tuple[object, int]], now: list[tuple[object, int]]) -> bool:
+    """Whether objects are identical and as often changed as before."""
+    return all(a is b and m == n for (a, m), (b, n) in zip(before, now, strict=True))
+
+
+class LastAdjacency(Last):
+    """`adjacency`, made once as long as the same graph comes again."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def __call__(self, graph: Data, dtype: torch.dtype) -> Tensor:
+        return self.get(lambda: adjacency(self.kind, graph, dtype), graph.edge_index, dtype)
 
 
 def network_input(graph: Data, edge_width: int | None) -> Tensor:
@@ -112,7 +154,7 @@ class Baseline(nn.Module):
         self.network = NETWORKS[config.kind](
             width, **sizes, **special.get(config.kind, {}), dropout=config.dropout
         )
-        self._edges = LastAdjacency(config.kind)
+        self._edges, self._features = LastAdjacency(config.kind), Last()
 
     def forward(self, graph: Data, instances: Tensor | None) -> Output:
         if self.training and self.config.edge_dropout:
@@ -122,6 +164,8 @@ class Baseline(nn.Module):
         else:
             x = network_input(graph, self.edge_width)
             edges = (self._edges(graph, x.dtype),)
+        if x is graph.x and self.config.kind in MAPS_FIRST and not x.requires_grad:
+            x = self._features.get(lambda: compact(graph.x), graph.x)
         logits = read_out(
             self.network(self.input_dropout(x), *edges), graph, instances, self.kind, self.config.pool
         )

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch_geometric.data import Data
 from tqdm.auto import tqdm
 
-from stemlib.atomic import write_atomically
+from stemlib.atomic import held, write_atomically
 from stemlib.baselines.networks import adjacency, network_input
 from stemlib.baselines.probe import GraphEncoder, Probe
 from stemlib.baselines.self_supervised import Bootstrap, objective
@@ -130,14 +130,23 @@ def train_encoder(
 ) -> Path:
     """Train an encoder, or continue a killed run, or do nothing where the run is finished; returns its folder.
 
+    One that another process is at is waited for.
+
     Args:
         task, model, config, seed: see `EncoderRun`.
         root: folder of all encoders.
         quiet: whether to show no progress.
     """
     folder = encoder_folder(task, model, config, seed, root)
-    if (folder / "model.json").is_file():
-        return folder
+    if not (folder / "model.json").is_file():
+        with held(folder):
+            if not (folder / "model.json").is_file():
+                _train(task, model, config, seed, folder, quiet)
+    return folder
+
+
+def _train(task: Task, model: ProbeConfig, config: PretextConfig, seed: int, folder: Path, quiet: bool) -> None:
+    """Train an encoder into its folder, from its last state if there is one; see `train_encoder`."""
     state_file = folder / "training.safetensors"
     run = EncoderRun(task, model, config, seed, state_file)
     since_state = since = time.monotonic()
@@ -164,7 +173,6 @@ def train_encoder(
     settings = {"format": FORMAT, "encoder": dataclasses.asdict(model), "pretext": dataclasses.asdict(config)}
     write_weights(run.finished(), settings | about, folder)
     state_file.unlink(missing_ok=True)
-    return folder
 
 
 def start_from_encoder(

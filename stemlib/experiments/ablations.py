@@ -64,9 +64,9 @@ def effects(balance: pd.DataFrame, demands: tuple[str, ...] = ("fit", "shift", "
 
     Returns:
         One row per variant and demand: `variant`, `demand`, `difference` (whole minus variant), `low`, `high`, and `p`,
-        corrected for all rows together.
+        corrected for all rows together. A demand that was not met, as where a data set has no shift, has no row.
     """
-    long = balance.melt(["method", "seed"], list(demands), var_name="demand", value_name="score")
+    long = balance.melt(["method", "seed"], list(demands), var_name="demand", value_name="score").dropna()
     variants = [name for name in balance.method.unique() if name != WHOLE]
     pairs = [long[long.method.isin([WHOLE, name])].assign(variant=name) for name in variants]
     table = against_strongest(pd.concat(pairs), "score", WHOLE, ["variant", "demand"])

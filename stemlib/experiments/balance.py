@@ -11,11 +11,11 @@ import pandas as pd
 import torch
 
 from stemlib.conditions import CORRUPTIONS
-from stemlib.finetune import run
 from stemlib.methods import Method
 from stemlib.records import table
 from stemlib.splits import stratified_split
 from stemlib.tasks import Task
+from stemlib.training_runs import run
 
 
 def clean_scores(experiment: str, task: Task, methods: Iterable[Method], seeds: Iterable[int]) -> pd.DataFrame:
@@ -44,6 +44,29 @@ def three_way_balance(stress: pd.DataFrame) -> pd.DataFrame:
         "corruption": stress[stress.kind.isin(list(CORRUPTIONS))].groupby(by_run, sort=False).score.mean(),
     }
     return pd.DataFrame(parts).reset_index()
+
+
+def shared_balance(stress: pd.DataFrame, ours: str = "stem") -> pd.DataFrame:
+    """The three demands as means over seeds and shifts, of the methods that were met wherever ours was.
+
+    Args:
+        stress: rows of `stemlib.experiments.stress.stress_scores` with `task` and `covariate`; a grid may be half done.
+        ours: the method.
+
+    Returns:
+        One row per task and method, `task`, `method`, `fit`, `shift` and `corruption`: each task weighs alike, however
+        many seeds it has. No rows where ours was met with nothing.
+    """
+    met = ["task", "covariate"]
+    wherever = stress.loc[stress.method == ours, met].drop_duplicates()
+    rows = stress.merge(wherever)
+    places = rows.drop_duplicates([*met, "method"]).method.value_counts()
+    rows = rows[rows.method.isin(places.index[places == len(wherever)])]
+    parts = [three_way_balance(part).assign(task=task) for (task, _), part in rows.groupby(met, sort=False)]
+    if not parts:
+        return pd.DataFrame(columns=["task", "method", "fit", "shift", "corruption"])
+    means = pd.concat(parts).groupby(["task", "method"], sort=False)[["fit", "shift", "corruption"]].mean()
+    return means.reset_index()
 
 
 def not_dominated(frame: pd.DataFrame, columns: list[str]) -> pd.Series:

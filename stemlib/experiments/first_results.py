@@ -19,11 +19,11 @@ from typing import NamedTuple
 import pandas as pd
 
 from stemlib.experiments.protocols import PROTOCOLS, Protocol, best, protocol_of
-from stemlib.finetune import run
 from stemlib.methods import Method, named
 from stemlib.presets import KEPT, PRESETS, Preset
-from stemlib.records import save_results, table
+from stemlib.records import read_all_results, save_results, table
 from stemlib.tasks import Task
+from stemlib.training_runs import run
 
 EXPERIMENT = "02_benchmarks"
 METHODS = ("mlp", "gcn", "sage", "stem")
@@ -58,6 +58,21 @@ def results(name: str, preset: Preset) -> pd.DataFrame:
     """
     how = protocol_of(name)
     return pd.concat([task_results(task, how, preset) for task in how.tasks(preset)], ignore_index=True)
+
+
+def kept_runs() -> pd.DataFrame:
+    """The rows of `results` that are kept, in the order of `PROTOCOLS`.
+
+    Returns:
+        The rows, with `splits`: the split's name without its number, so that `draw-0`, `draw-1`, ... are one.
+
+    Raises:
+        FileNotFoundError: none are.
+    """
+    rows, order = read_all_results(EXPERIMENT), list(PROTOCOLS)
+    rows["splits"] = rows.split.str.replace(r"-\d+$", "", regex=True)
+    place = rows.task.str.removesuffix("-all").map(order.index)  # the two forms of a link data set stay in their order
+    return rows.iloc[place.argsort(kind="stable")].reset_index(drop=True)
 
 
 class Published(NamedTuple):

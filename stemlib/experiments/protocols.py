@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from stemlib.benchmarks import load
-from stemlib.finetune import run
 from stemlib.graphs import BUILT_IN, mixed_graph
 from stemlib.methods import Method
 from stemlib.presets import ModelConfig, Preset, change
 from stemlib.tasks import Task
+from stemlib.training_runs import run
 
 
 class Candidate(NamedTuple):

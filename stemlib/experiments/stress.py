@@ -13,14 +13,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from stemlib.conditions import CORRUPTIONS, Condition, alone, corrupt, scores, shift_protocol
+from stemlib.conditions import CORRUPTIONS, Condition, alone, corrupt, is_scored, scores, shift_protocol
 from stemlib.evaluation import predict
 from stemlib.experiments.protocols import Protocol, best
-from stemlib.finetune import trained_model
 from stemlib.methods import Method
 from stemlib.presets import Preset
 from stemlib.shifts import Buckets
 from stemlib.tasks import Task, score
+from stemlib.training_runs import trained_model
 
 RATES = (0.2, 0.4, 0.6, 0.8)
 BETWEEN_DRAWS = 1000  # seeds lie below, so that no two draws of a table are the same
@@ -160,11 +160,3 @@ def scores_along(model: nn.Module, task: Task, index: Tensor, covariate: Tensor,
         mean = covariate[members.index].mean().item()
         rows.append({"covariate": mean, "score": 100 * value, "instances": place.numel()})
     return pd.DataFrame(rows)
-
-
-def is_scored(condition: Condition) -> bool:
-    """Whether the metric is defined: labels are classes, or some binary label or value is not the same throughout."""
-    labels = condition.task.labels[condition.index]
-    if labels.dim() == 1:
-        return True
-    return any(column[column.isfinite()].unique().numel() > 1 for column in labels.T)

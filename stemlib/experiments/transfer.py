@@ -7,8 +7,8 @@ Every data set is trained inside its ordinary degrees, with all of its training 
 shifted and damaged (see `stress.py` beside this file); settings are chosen on validation, separately for every way to
 start. The first command starts from the released checkpoint, with its tokens frozen, and keeps
 `05_pretraining-<name>.csv` in `data/results/`. The second pretrains `stemlib.pretraining.variants` first and keeps
-`05_variants-<name>.csv`, with what came of the pretraining itself in `05_variants-<name>-pretraining.csv`. Finished
-runs are read back, so that a killed collection continues.
+`05_variants-<name>.csv`, with what came of the pretraining itself in `05_variant_runs-<name>.csv`. Finished runs are
+read back, so that a killed collection continues.
 
 Few labels of a knowledge graph are few triples that are asked about: its training triples stay in the graph, with their
 relations, for every way to start.
@@ -33,7 +33,7 @@ from stemlib.paths import DATA
 from stemlib.presets import KEPT, PRESETS, Preset
 from stemlib.pretraining.pool import load_pool
 from stemlib.pretraining.variants import VARIANTS, in_numbers, pretrained_variant
-from stemlib.records import save_results
+from stemlib.records import read_all_results, save_results
 from stemlib.shifts import instance_covariate, tail_buckets
 from stemlib.statistics import paired_difference
 from stemlib.tasks import Task
@@ -133,10 +133,7 @@ def kept_comparisons() -> pd.DataFrame:
     Raises:
         FileNotFoundError: none are.
     """
-    files = sorted((DATA / "results").glob(f"{EXPERIMENT}-*.csv"))
-    if not files:
-        raise FileNotFoundError(f"no {EXPERIMENT}-*.csv in {DATA / 'results'}: run {__name__}, see its docstring")
-    rows = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+    rows = read_all_results(EXPERIMENT)
     order = [*BENCHMARKS, BUILT_IN]
     return rows.sort_values("task", key=lambda tasks: tasks.map(order.index), kind="stable", ignore_index=True)
 
@@ -177,8 +174,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if pool is not None:
             kind = "05_variants"
             checkpoints = {variant: pretrained_variant(variant, pool, preset, name) for variant in options.variants}
-            numbers = [{"variant": variant} | in_numbers(folder, name) for variant, folder in checkpoints.items()]
-            save_results(pd.DataFrame(numbers), f"{kind}-{name}-pretraining")
+            runs = {(name, variant): in_numbers(folder, name) for variant, folder in checkpoints.items()}
+            numbers = pd.DataFrame.from_dict(runs, orient="index").rename_axis(["task", "variant"])
+            save_results(numbers.reset_index(), f"05_variant_runs-{name}")
         free_tokens = pool is not None  # the many runs of the first command do without
         found = results(name, preset, checkpoints, options.seeds, options.labels, free_tokens)
         print(f"{name}: {save_results(found, f'{kind}-{name}')}", flush=True)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import psutil
 
@@ -65,3 +67,22 @@ def end_with_parent() -> None:
         end_tree(os.getpid())
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def interrupted_after() -> Iterator[None]:
+    """Keep Ctrl-C back until the block ends, for a process must not be started and then known to nobody.
+
+    Only in the main thread.
+
+    Raises:
+        KeyboardInterrupt: at the block's end, where Ctrl-C came within it.
+    """
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            raise KeyboardInterrupt

@@ -1,0 +1,61 @@
+"""What a method costs: trained values, products, seconds, and how much selection on test would have flattered it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from stemlib.conditions import shift_protocol
+from stemlib.evaluation import predict
+from stemlib.methods import Method
+from stemlib.shifts import Buckets
+from stemlib.tasks import Task
+from stemlib.training_runs import run, trained_model
+
+
+def size(model: nn.Module, task: Task, index: Tensor | None = None) -> dict[str, float]:
+    """How large a network is, and what an evaluation takes.
+
+    Args:
+        model: the network.
+        task: what it is asked about.
+        index: instances that are asked about at once, `[n]`; None for all.
+
+    Returns:
+        `values`: trained and fixed ones; `MFLOP`: millions of floating-point operations of the evaluation's dense
+        products (sparse ones, sums over neighbours and what `stemlib.sparse_features` makes of words, do not count).
+    """
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        predict(model, task, index)
+    return {"values": sum(value.numel() for value in model.parameters()), "MFLOP": counter.get_total_flops() / 1e6}
+
+
+def run_costs(
+    experiment: str, task: Task, buckets: Buckets, methods: Iterable[Method], seeds: Sequence[int]
+) -> pd.DataFrame:
+    """What the runs of `stemlib.experiments.stress.stress_scores` cost; finished ones are read back.
+
+    Args:
+        experiment, task, buckets, methods, seeds: as there.
+
+    Returns:
+        One row per method and seed: `values` and `MFLOP` (see `size`, of the clean test instances, of the first seed's
+        network), `seconds` of training, and `optimism`: by how many points the best test epoch beats the one that
+        validation chose.
+    """
+    methods, rows, sizes = list(methods), [], {}
+    for seed in seeds:
+        inside, split, _ = shift_protocol(task, buckets, seed)
+        for method in methods:
+            if method.name not in sizes:
+                model = trained_model(experiment, inside, split.name, method, seed)
+                sizes[method.name] = size(model, inside, split.test)
+            record = run(experiment, inside, split.name, method, seed)
+            optimism = 100 * (record.metrics["test_best"] - record.metrics["test"])
+            row = {"method": method.name, "seed": seed, "seconds": record.seconds, "optimism": optimism}
+            rows.append(row | sizes[method.name])
+    return pd.DataFrame(rows)

@@ -1,0 +1,55 @@
+"""The grid's finished runs, laid over the rows that are kept under `data/results/`.
+
+A grid takes hours over several sittings, and on several machines: what one of them has finished must not push out what
+another has.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import pandas as pd
+
+from stemlib.grid import collect
+from stemlib.records import read_results, save_results
+
+RUN = ["task", "covariate", "method"]  # what one run of the grid measures, over all of its seeds
+# A notebook's: rows say the rest.
+PARAMETERS = ["run", "preset", "dataset", "methods", "groups", "seeds", "draws", "epochs"]
+
+
+def refreshed(notebook: str, name: str, preset: str) -> pd.DataFrame:
+    """The kept rows, those of the preset's finished runs in the place of older ones; kept anew where there are any.
+
+    Args:
+        notebook: whose runs, such as `11_three_way_balance`.
+        name: of the kept table, such as `stress`.
+        preset: of the runs.
+
+    Returns:
+        Rows with `task`, `covariate`, `method`, `seed` and what was measured. The whole model, which stands in every
+        group of ablations, counts once.
+
+    Raises:
+        FileNotFoundError: no run is finished and none is kept.
+    """
+    try:
+        runs = collect(notebook)
+    except FileNotFoundError:
+        return read_results(name)
+    fresh = runs[runs.preset == preset]
+    first = fresh.groupby(RUN).run.transform("first")
+    fresh = fresh[fresh.run == first].drop(columns=PARAMETERS, errors="ignore")
+    if fresh.empty:
+        warnings.warn(f"no finished run of {notebook} has the preset {preset}: kept rows are read", stacklevel=2)
+        return read_results(name)
+    try:
+        kept = read_results(name)
+    except FileNotFoundError:
+        rows = fresh
+    else:
+        older = pd.MultiIndex.from_frame(kept[RUN]).isin(pd.MultiIndex.from_frame(fresh[RUN]))
+        rows = pd.concat([kept[~older], fresh], ignore_index=True)
+    rows = rows.sort_values([*RUN, "seed"], kind="stable", ignore_index=True)
+    save_results(rows, name)
+    return rows
