@@ -33,6 +33,8 @@ def start(file: str) -> int:
     """A runner in a process of its own, which need not import everything again."""
     child = os.fork()
     if child == 0:
+        # In a shell's background job Ctrl-C is ignored, and so it would be in all that the job starts.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os._exit(grid.main([file, "--workers", "2"]))
     return child

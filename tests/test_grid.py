@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from grid_samples import RECORD, executions, light, write_grid, write_notebook
 from stemlib import figures, grid, paths, records, study
 from stemlib.runner import notebook_run
 from stemlib.runner.notebook_run import locked
+from stemlib.runner.process_tree import interrupted_after
 
 FAILS_ON_TWO = "if n == 2: raise ValueError('the graph has no edge')"
 TAKES_MEMORY = """
@@ -114,7 +116,16 @@ def test_a_run_that_takes_too_much_memory_ends_with_all_that_it_started(
     locked(folder(root, 2)).close()  # which no process has any longer
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises, also where the tests are a shell's background job and it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("runner", ["grid", "study"])
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_while_a_run_is_being_started_ends_it(
     root: Path, monkeypatch: pytest.MonkeyPatch, runner: str
 ) -> None:
@@ -134,6 +145,13 @@ def test_an_interrupt_while_a_run_is_being_started_ends_it(
         grid.Grid([job], 1, 1.0).run() if runner == "grid" else study.run(job)
     assert [process.poll() for process in started] == [-signal.SIGKILL]
     locked(job.folder).close()
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_that_is_ignored_stays_so() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with interrupted_after():
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_run_without_metrics_or_ended_from_outside_has_failed(

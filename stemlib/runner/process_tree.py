@@ -73,11 +73,14 @@ def end_with_parent() -> None:
 def interrupted_after() -> Iterator[None]:
     """Keep Ctrl-C back until the block ends, for a process must not be started and then known to nobody.
 
-    Only in the main thread.
+    Only in the main thread. Where Ctrl-C is ignored, as in a shell's background jobs, it stays so.
 
     Raises:
         KeyboardInterrupt: at the block's end, where Ctrl-C came within it.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield
+        return
     came: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     try:
