@@ -23,12 +23,24 @@ PALETTE = dict(
         strict=True,
     )
 )
+DARK = dict(zip(PALETTE, sns.color_palette("dark"), strict=True))
 COLOURS = {
     "stem": PALETTE["blue"],
     "static": PALETTE["orange"],
+    "tokens": PALETTE["brown"],
+    "routed": PALETTE["pink"],
+    "reference": DARK["blue"],
+    "mlp": PALETTE["grey"],
     "gcn": PALETTE["green"],
     "sage": PALETTE["red"],
-    "mlp": PALETTE["grey"],
+    "gat": PALETTE["purple"],
+    "gin": PALETTE["yellow"],
+    "dropedge": DARK["green"],
+    "softmedian": DARK["red"],
+    "mowst": PALETTE["cyan"],
+    "dgi": DARK["purple"],
+    "bgrl": DARK["pink"],
+    "graphmae": DARK["brown"],
     "pretrained": PALETTE["blue"],
     "scratch": PALETTE["orange"],
     "theory": (0.0, 0.0, 0.0),

@@ -12,6 +12,7 @@ from run_samples import equal, weights
 from samples import node_task
 
 from stemlib.evaluation import predict
+from stemlib.figures import COLOURS
 from stemlib.methods import METHODS, named
 from stemlib.presets import PRESETS, Preset
 from stemlib.records import run_key
@@ -112,3 +113,7 @@ def test_unknown_methods_are_refused_with_the_known_ones() -> None:
         ValueError, match=r"unknown methods \['gae', 'x'\]; there are stem, .*, dgi, bgrl, graphmae$"
     ):
         named(TINY, "gae", "dgi", "x")
+
+
+def test_every_method_has_a_colour_of_its_own() -> None:
+    assert len({COLOURS[name] for name in METHODS}) == len(METHODS)

@@ -20,7 +20,7 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
         "one-expert": {"experts": 1},
         "no-tokens": {"codebook": "none"},
         "no-penalty": {"lipschitz": 0.0},
-        "routes-regularised": {"routing": 0.1},
+        "with-regulariser": {"routing": 0.1},  # of the routes; the one part that the whole model is without
         "no-parts": {"routed": "none", "codebook": "none", "lipschitz": 0.0},
     },
     "codebooks": {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,16 +9,10 @@ from matplotlib.figure import Figure
 
 from stemlib import figures
 from stemlib.experiments.balance import not_dominated
+from stemlib.figures import COLOURS
 from stemlib.statistics import interval
 
 DAMAGE = {"masked": "features masked", "deleted": "edges deleted"}
-
-
-def colour(method: str, methods: Sequence[str]) -> object:
-    """The method's own colour in every chapter, else the next of the palette."""
-    others = [name for name in methods if name not in figures.COLOURS]
-    rest = [value for value in figures.PALETTE.values() if value not in figures.COLOURS.values()]
-    return figures.COLOURS.get(method) or rest[others.index(method) % len(rest)]
 
 
 def draw_severity(axis: Axes, stress: pd.DataFrame, kind: str) -> None:
@@ -37,7 +29,7 @@ def draw_severity(axis: Axes, stress: pd.DataFrame, kind: str) -> None:
     for method in methods:
         by_rate = {rate: group.to_list() for rate, group in scores[method].groupby("rate")}
         low, high = zip(*(interval(values) for values in by_rate.values()), strict=True)
-        line = {"color": colour(method, methods), "label": method}
+        line = {"color": COLOURS[method], "label": method}
         axis.plot(list(by_rate), [np.mean(values) for values in by_rate.values()], "o-", ms=4, **line)
         axis.fill_between(list(by_rate), low, high, color=line["color"], alpha=0.15, linewidth=0)
     axis.set(xlabel=f"share of {DAMAGE[kind]}, at test only")
@@ -56,7 +48,7 @@ def draw_buckets(axis: Axes, stress: pd.DataFrame) -> None:
             low, high = interval(values)
             mean, label = np.mean(values), method if x == 0 else None
             bars = [[mean - low], [high - mean]]
-            axis.errorbar(x + place, mean, yerr=bars, fmt="o", ms=4, color=colour(method, methods), label=label)
+            axis.errorbar(x + place, mean, yerr=bars, fmt="o", ms=4, color=COLOURS[method], label=label)
     axis.set_xticks(range(len(buckets)), ["lowest 15 %", "ordinary", "highest 15 %"])
 
 
@@ -72,7 +64,7 @@ def draw_balance(balance: pd.DataFrame) -> Figure:
     for axis, (part, title) in zip(axes, titles.items(), strict=True):
         for place, method in enumerate(methods):
             values = balance.loc[balance.method == method, part]
-            axis.hlines(values.mean(), place - 0.3, place + 0.3, color=colour(method, methods), linewidth=4)
+            axis.hlines(values.mean(), place - 0.3, place + 0.3, color=COLOURS[method], linewidth=4)
             axis.plot([place] * len(values), values, "k.", markersize=5)
         axis.set_xticks(range(len(methods)), methods, rotation=45 if len(methods) > 4 else 0)
         axis.set_title(title)
@@ -94,7 +86,7 @@ def draw_pareto(axis: Axes, balance: pd.DataFrame) -> None:
     for method, row in behind.iterrows():
         label = f"{method}: fit {means.loc[method, 'fit']:.1f}"
         place = (row["shift"], row["corruption"])
-        axis.plot(*place, "o", ms=7, color=colour(str(method), list(means.index)), label=label)
+        axis.plot(*place, "o", ms=7, color=COLOURS[str(method)], label=label)
         if free[method]:
             axis.plot(*place, "o", ms=13, mfc="none", color="black", mew=1)
     for scale, limit, name in (
