@@ -66,9 +66,11 @@ def shift_protocol(
         part of `ID`), then every other bucket.
 
     Raises:
-        ValueError: a link or graph task without a split, or a part or bucket without instances; a validation part
-            without a score; values of which no two training ones differ.
+        ValueError: a link or graph task without a split, or a part or bucket without instances; a validation or test
+            part without a score; values of which no two training ones differ.
     """
+    if empty := [name for name, index in buckets.members.items() if index.numel() == 0]:
+        raise ValueError(f"{task.name}: no instances in the bucket {', '.join(empty)}")
     inside = buckets.members["ID"]
     outside = {name: buckets.members[name] for name, share in buckets.overlap.items() if share <= MOST_OVERLAP}
     if tied := set(buckets.overlap) - set(outside):
@@ -80,11 +82,13 @@ def shift_protocol(
         if given is None:
             raise ValueError(f"{task.name} has no split of its own to shift: links and graphs are not split anew")
         split = within(given, inside, name=f"{given.name}-inside")
-        if not is_scored(Condition("validation", task, split.val)):
-            raise ValueError(
-                f"{task.name}: of the split {given.name!r} the validation part inside the middle, {split.val.numel()} "
-                f"of {given.val.numel()} instances, has no score ({task.metric}): shift by another covariate"
-            )
+        for part in ("val", "test"):
+            left, whole = getattr(split, part), getattr(given, part)
+            if not is_scored(Condition(part, task, left)):
+                raise ValueError(
+                    f"{task.name}: of the split {given.name!r} the part {part!r} inside the middle, {left.numel()} of "
+                    f"{whole.numel()} instances, has no score ({task.metric}): shift by another covariate"
+                )
     if task.kind == "link":
         outside = {name: index[torch.isin(index, given.test)] for name, index in outside.items()}
     if per_class is not None:

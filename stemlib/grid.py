@@ -149,8 +149,8 @@ def cores() -> int:
 def collect(experiment: str) -> pd.DataFrame:
     """The metrics of an experiment's finished runs: the rows that `save_run` got, with the run's parameters before.
 
-    A row that has a column of a parameter's name keeps its own value. Runs of another version of the notebook count
-    as unfinished, which a warning tells.
+    `finished` says when the run was. A row that has a column of a parameter's name keeps its own value. Runs of another
+    version of the notebook count as unfinished, which a warning tells.
 
     Args:
         experiment: the notebook's name, such as `07_degree_shift`.
@@ -162,11 +162,13 @@ def collect(experiment: str) -> pd.DataFrame:
     rows, outdated = [], 0
     for file in sorted((paths.RUNS / experiment).glob("*/DONE")):
         parameters = yaml.safe_load((file.parent / "params.yaml").read_text())
-        if Job(notebook, parameters, file.parent).done() is None:
+        record = Job(notebook, parameters, file.parent).done()
+        if record is None:
             outdated += 1
             continue
         own = json.loads((file.parent / "metrics.json").read_text())
-        rows += [{"run": file.parent.name} | parameters | row for row in own]
+        about = {"run": file.parent.name, "finished": record["finished"]} | parameters
+        rows += [about | row for row in own]
     if outdated:
         warnings.warn(f"{outdated} runs of {experiment} are of another version of it", stacklevel=2)
     if not rows:

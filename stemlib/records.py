@@ -22,6 +22,7 @@ import pandas as pd
 from stemlib.atomic import write_atomically
 from stemlib.paths import DATA, ROOT, RUNS, grid_run_folder
 
+HOW_RESULTS_ARE_MADE = "README.md, in its sections on real data and the grid, has the commands that make them"
 LONGEST_CSV = 5000  # rows of a kept table
 PACKAGES = ("torch", "torch_geometric", "numpy", "scikit-learn")
 
@@ -187,7 +188,7 @@ def read_results(name: str) -> pd.DataFrame:
     if path.with_suffix(".parquet").is_file():
         return pd.read_parquet(path.with_suffix(".parquet"))
     if not path.is_file():
-        raise FileNotFoundError(f"no results {name!r} in {path.parent}; run the notebook that makes them")
+        raise FileNotFoundError(f"no results {name!r} in {path.parent}; {HOW_RESULTS_ARE_MADE}")
     return pd.read_csv(path)
 
 
@@ -199,5 +200,5 @@ def read_all_results(name: str) -> pd.DataFrame:
     """
     files = {file.stem for file in (DATA / "results").glob(f"{name}-*") if file.suffix in (".csv", ".parquet")}
     if not files:
-        raise FileNotFoundError(f"no results '{name}-...' in {DATA / 'results'}; run the notebook that makes them")
+        raise FileNotFoundError(f"no results '{name}-...' in {DATA / 'results'}; {HOW_RESULTS_ARE_MADE}")
     return pd.concat([read_results(file) for file in sorted(files)], ignore_index=True)

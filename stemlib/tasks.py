@@ -157,7 +157,8 @@ def score(logits: Tensor, labels: Tensor, values: bool = False) -> float:
     if labels.dim() == 1:
         return (logits.argmax(-1) == labels).double().mean().item()
     if not logits.isfinite().all():
-        raise ValueError("the logits to be scored are not finite")
+        bad = int((~logits.isfinite()).sum())
+        raise ValueError(f"{bad} of {logits.numel()} logits to be scored are not finite; lower the learning rate")
     found, weights = (_r2 if values else _roc_auc)(logits.double().numpy(), labels.double().numpy())
     if not weights.any():
         raise ValueError(

@@ -66,7 +66,7 @@ def wait_until_free(seconds: float = 10) -> bool:
 
 
 def table() -> list[dict]:
-    return grid.collect("06_tiny").to_dict("records")
+    return grid.collect("06_tiny").drop(columns="finished").to_dict("records")
 
 
 def killed(folder: Path) -> dict[str, object]:

@@ -52,7 +52,7 @@ def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
         pass
 
 
-def test_a_folder_that_another_one_has_is_waited_for(tmp_path: Path) -> None:
+def test_a_folder_that_another_one_has_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, order = tmp_path / "new" / "run", []
 
     def second() -> None:
@@ -67,6 +67,7 @@ def test_a_folder_that_another_one_has_is_waited_for(tmp_path: Path) -> None:
         order.append("first")
     waiting.join(10)
     assert order == ["first", "second"]
+    assert capsys.readouterr().err == f"{folder} is another process's: waiting until it ends\n"
     with pytest.raises(KeyboardInterrupt), held(folder):
         raise KeyboardInterrupt
     second()

@@ -64,15 +64,22 @@ def test_links_and_graphs_keep_their_own_split_narrowed_to_the_buckets(task: Tas
         shift_protocol(replace(task, splits={}), buckets, seed=3)
 
 
-def test_a_validation_part_that_cannot_choose_is_refused() -> None:
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_a_part_that_cannot_be_scored_is_refused(part: str) -> None:
     """Of the frequent scaffolds in BACE's middle one molecule is for validation."""
     task = binary(graph_task(200))
-    given = task.split("random")
     labels = task.labels.clone()
-    labels[given.val] = 1.0
+    labels[getattr(task.split("random"), part)] = 1.0
     buckets = tail_buckets(instance_covariate(task, "degree"))
-    with pytest.raises(ValueError, match=r"validation part inside the middle, \d+ of \d+ instances, has no score"):
+    with pytest.raises(ValueError, match=rf"part '{part}' inside the middle, \d+ of \d+ instances, has no score"):
         shift_protocol(replace(task, labels=labels), buckets, seed=0)
+
+
+def test_an_empty_bucket_is_named() -> None:
+    buckets = tail_buckets(torch.arange(100.0))
+    empty = replace(buckets, members=buckets.members | {"OOD-low": torch.tensor([], dtype=torch.long)})
+    with pytest.raises(ValueError, match="no instances in the bucket OOD-low"):
+        shift_protocol(node_task(100), empty, seed=0)
 
 
 def test_a_bucket_that_is_like_the_inside_is_left_out() -> None:

@@ -57,6 +57,7 @@ def homes(tmp_path: Path) -> tuple[Path, Path]:
     return homes
 
 
+@pytest.mark.slow
 def test_ten_kills_at_random_moments_leave_the_smoke_grid_s_table_as_it_is(homes: tuple[Path, Path]) -> None:
     undisturbed, killed = homes
     began = time.monotonic()

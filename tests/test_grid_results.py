@@ -13,9 +13,11 @@ from stemlib.experiments.grid_results import refreshed
 from stemlib.records import read_results, save_results
 
 
-def rows(run: str, task: str, method: str, score: float, preset: str = "laptop") -> pd.DataFrame:
+def rows(run: str, task: str, method: str, score: float, preset: str = "laptop", day: int = 1) -> pd.DataFrame:
+    """What a run has found, on a day of a month."""
+    about = {"run": run, "finished": f"2026-01-{day:02d}", "preset": preset, "groups": run, "seeds": 2, "epochs": 0}
     measured = {"task": task, "covariate": "degree", "method": method, "seed": [1, 0], "score": score}
-    return pd.DataFrame({"run": run, "preset": preset, "groups": run, "seeds": 2} | measured)
+    return pd.DataFrame(about | measured)
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def scores(table: pd.DataFrame) -> dict[tuple[str, str], float]:
 def test_what_another_machine_has_kept_stays_and_newer_runs_replace(finished: list[pd.DataFrame]) -> None:
     finished += [rows("a", "cora", "gcn", 80.0), rows("b", "cora", "stem", 81.0)]
     table = refreshed("11", "stress", "laptop")
-    assert list(table) == ["task", "covariate", "method", "seed", "score"]
+    assert list(table) == ["epochs", "task", "covariate", "method", "seed", "score"]
     assert table.seed.tolist() == [0, 1, 0, 1]
     finished[:] = [rows("c", "cora", "stem", 82.0), rows("d", "hiv", "stem", 70.0)]
     finished += [rows("e", "cora", "gcn", 1.0, "paper")]
@@ -48,8 +50,8 @@ def test_what_another_machine_has_kept_stays_and_newer_runs_replace(finished: li
     assert scores(refreshed("11", "stress", "laptop")) == scores(read_results("stress")) == expected
 
 
-def test_a_method_of_several_runs_counts_once(finished: list[pd.DataFrame]) -> None:
-    finished += [rows("a", "cora", "stem", 80.0), rows("b", "cora", "stem", 80.0 + 1e-9)]
+def test_of_several_runs_of_a_method_the_last_one_counts(finished: list[pd.DataFrame]) -> None:
+    finished += [rows("a", "cora", "stem", 80.0, day=2), rows("b", "cora", "stem", 79.0, day=1)]
     finished += [rows("b", "cora", "less", 70.0)]
     assert len(refreshed("12", "ablations", "laptop")) == 4
     assert scores(read_results("ablations")) == {("cora", "stem"): 80.0, ("cora", "less"): 70.0}

@@ -65,7 +65,7 @@ def test_ours_wins_where_it_is_surely_better_than_the_strongest_other() -> None:
 
 
 def test_pretrained_networks_stand_beside_the_grid_s_where_both_met_the_same() -> None:
-    grid = stress(stem=0.0, gcn=1.0).assign(draw=0, condition=lambda frame: frame.index.astype(str))
+    grid = stress(stem=0.0, gcn=1.0).assign(draw=0, epochs=0, condition=lambda frame: frame.index.astype(str))
     ours = stress(pretrained=2.0).assign(draw=0, condition=lambda frame: frame.index.astype(str))
     ours = ours[(ours.task == "one") & (ours.covariate == "degree") & (ours.seed > 1) & (ours.rate < 0.8)]
     ours = pd.concat([ours, ours[:1].assign(seed=99), ours[:1].assign(draw=7)])
@@ -74,6 +74,7 @@ def test_pretrained_networks_stand_beside_the_grid_s_where_both_met_the_same() -
     assert counts.to_dict() == {"pretrained": 3 * 7, "stem": 3 * 7, "gcn": 3 * 7}
     assert not both.duplicated([*MEETING, "method"]).any()
     assert set(comparisons(demand_scores(both), "pretrained").strongest) == {"gcn"}
+    assert beside_the_grid(ours, grid.assign(epochs=10)).empty
 
 
 def test_only_tasks_with_ours_and_another_are_compared() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from stemlib import sparse_features
 from stemlib.baselines.networks import MAPS_FIRST, NETWORKS, Baseline, Last
 from stemlib.checkpoints import build
+from stemlib.experiments.costs import size
 from stemlib.finetune import training_batches
 from stemlib.layers import Dropout
 from stemlib.presets import TrainConfig
@@ -142,3 +143,12 @@ def test_the_last_result_is_of_the_same_unchanged_tensors() -> None:
     last.get(make, c)
     last.get(make, c)
     assert len(made) == 6, "changes of such a tensor are not counted"
+
+
+def test_a_network_s_products_are_counted_as_of_full_features(words: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, few = build(small_model(), words), torch.arange(5)
+    counted = []
+    for fewest in (1, NODES * WORDS + 1):
+        monkeypatch.setattr(sparse_features, "FEWEST", fewest)
+        counted.append(size(model, words, few))
+    assert counted[0] == counted[1]

@@ -96,7 +96,7 @@ def test_a_score_that_would_mean_nothing_is_refused() -> None:
         score(torch.empty(0, 2), torch.empty(0, dtype=torch.long))
     with pytest.raises(ValueError, match="no label has both classes"):
         score(torch.randn(3, 2), torch.tensor([[1.0, NAN], [1.0, 0.0], [NAN, 0.0]]))
-    with pytest.raises(ValueError, match="are not finite"):
+    with pytest.raises(ValueError, match="1 of 2 logits to be scored are not finite; lower"):
         score(torch.tensor([[1.0], [NAN]]), torch.tensor([[1.0], [0.0]]))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
+from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -26,11 +28,14 @@ def size(model: nn.Module, task: Task, index: Tensor | None = None) -> dict[str,
         index: instances that are asked about at once, `[n]`; None for all.
 
     Returns:
-        `values`: trained and fixed ones; `MFLOP`: millions of floating-point operations of the evaluation's dense
-        products (sparse ones, sums over neighbours and what `stemlib.sparse_features` makes of words, do not count).
+        `values`: trained and fixed ones; `MFLOP`: millions of floating-point operations of the evaluation's products,
+        of all features, be they words that `stemlib.sparse_features` would make less work of; sums over neighbours do
+        not count.
     """
+    graph = copy(task.graph)
+    graph.x = torch.ones_like(graph.x)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        predict(model, task, index)
+        predict(model, replace(task, graph=graph), index)
     return {"values": sum(value.numel() for value in model.parameters()), "MFLOP": counter.get_total_flops() / 1e6}
 
 

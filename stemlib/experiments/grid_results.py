@@ -14,8 +14,8 @@ from stemlib.grid import collect
 from stemlib.records import read_results, save_results
 
 RUN = ["task", "covariate", "method"]  # what one run of the grid measures, over all of its seeds
-# A notebook's: rows say the rest.
-PARAMETERS = ["run", "preset", "dataset", "methods", "groups", "seeds", "draws", "epochs"]
+# A notebook's: rows say the rest, `epochs` (0: the protocol's) apart.
+PARAMETERS = ["run", "finished", "preset", "dataset", "methods", "groups", "seeds", "draws"]
 
 
 def refreshed(notebook: str, name: str, preset: str) -> pd.DataFrame:
@@ -27,8 +27,8 @@ def refreshed(notebook: str, name: str, preset: str) -> pd.DataFrame:
         preset: of the runs.
 
     Returns:
-        Rows with `task`, `covariate`, `method`, `seed` and what was measured. The whole model, which stands in every
-        group of ablations, counts once.
+        Rows with `task`, `covariate`, `method`, `seed` and what was measured. Of several runs of a method the last one
+        counts: the whole model stands in every group of ablations.
 
     Raises:
         FileNotFoundError: no run is finished and none is kept.
@@ -38,8 +38,9 @@ def refreshed(notebook: str, name: str, preset: str) -> pd.DataFrame:
     except FileNotFoundError:
         return read_results(name)
     fresh = runs[runs.preset == preset]
-    first = fresh.groupby(RUN).run.transform("first")
-    fresh = fresh[fresh.run == first].drop(columns=PARAMETERS, errors="ignore")
+    fresh = fresh.sort_values(["finished", "run"], kind="stable")
+    last = fresh.groupby(RUN).run.transform("last")
+    fresh = fresh[fresh.run == last].drop(columns=PARAMETERS, errors="ignore")
     if fresh.empty:
         warnings.warn(f"no finished run of {notebook} has the preset {preset}: kept rows are read", stacklevel=2)
         return read_results(name)

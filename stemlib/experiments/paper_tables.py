@@ -30,15 +30,17 @@ def beside_the_grid(pretrained: pd.DataFrame, stress: pd.DataFrame) -> pd.DataFr
     """Pretrained networks and the grid's, where both were met with the same.
 
     A seed draws the same split and the same deleted edges for both, though features are not the same: those of a
-    pretrained network are what pretraining takes, the grid's are the data set's own.
+    pretrained network are what pretraining takes, the grid's are the data set's own. Where the grid's networks were
+    trained for fewer epochs than the protocol's, as pretrained ones never are, none stands beside them.
 
     Args:
         pretrained: rows of `stemlib.experiments.transfer.compared`, for one budget of labels, with `covariate`.
-        stress: the grid's, see `demand_scores`.
+        stress: the grid's, see `demand_scores`, with `epochs` (at most; 0: the protocol's).
 
     Returns:
         The rows of both on the tasks, covariates, seeds and conditions that both have.
     """
+    stress = stress[stress.epochs == 0]
     shared = pretrained[MEETING].drop_duplicates().merge(stress[MEETING].drop_duplicates())
     return pd.concat([rows.merge(shared) for rows in (pretrained, stress)], ignore_index=True)
 
