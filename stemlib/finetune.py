@@ -88,9 +88,11 @@ def fit(
     since_state = since = time.monotonic()
     bar = tqdm(total=train.epochs, initial=progress.epoch, desc=label, leave=False, disable=quiet())
     while progress.epoch < train.epochs and progress.epoch - progress.best_epoch <= train.patience:
-        loss = train_epoch(model, train_batches(shuffle), train, optimiser, task.values)
+        losses = [
+            train_epoch(model, train_batches(shuffle), train, optimiser, task.values) for _ in range(train.passes)
+        ]
         logits = answer(model, check_batches(None), task.name, train.precision)
-        _note_epoch(progress, model, task, split, logits, loss)
+        _note_epoch(progress, model, task, split, logits, sum(losses) / len(losses))
         now = time.monotonic()
         progress.seconds += now - since
         since = now

@@ -140,6 +140,7 @@ class TrainConfig(Settings):
     epochs: int = bounded(300, 1)
     patience: int = bounded(100, 1)
     batch_size: int = 0  # instances per step; 0: all
+    passes: int = bounded(1, 1, later=True)  # over the training instances from one evaluation to the next, an epoch
     fanout: int = 0  # neighbours drawn per node and layer in a training step of a node or link task; 0: all
     label_smoothing: float = bounded(0.0, 0, 0.99)
     lipschitz: float = 1e-3  # times the squared Frobenius norm of the head's weight

@@ -139,6 +139,16 @@ def test_patience_is_respected(runs: Path) -> None:
     assert run("t", task, "random", method(epochs=3, patience=50), 0).epochs == 3
 
 
+def test_an_epoch_of_several_passes_is_that_many_epochs_with_one_evaluation(task: Task, runs: Path) -> None:
+    methods = [method(epochs=epochs, passes=6 // epochs) for epochs in (6, 2)]
+    for what in methods:
+        run("t", task, "random", what, 0)
+    single, several = (history(task, what) for what in methods)
+    evaluated = ["val_loss", "val", "test"]
+    assert several[evaluated].values.tolist() == single[evaluated][2::3].values.tolist()
+    assert several["loss"].tolist() == pytest.approx(single["loss"].groupby(single.index // 3).mean().tolist())
+
+
 def test_the_record_says_from_what(runs: Path) -> None:
     task, what = node_task(), method()
     record = run("t", task, "random", what, 5)

@@ -10,7 +10,7 @@ from samples import node_task
 
 from stemlib.benchmarks import BENCHMARKS, names
 from stemlib.experiments import protocols
-from stemlib.experiments.protocols import CANDIDATES, PROTOCOLS, Protocol, best, protocol_of
+from stemlib.experiments.protocols import CANDIDATES, PROTOCOLS, STEPS, Protocol, best, protocol_of
 from stemlib.methods import Method, named
 from stemlib.presets import PRESETS, Preset
 from stemlib.records import read_results
@@ -51,6 +51,18 @@ def test_all_methods_have_the_same_candidates_within_the_budget(protocol: Protoc
                 assert getattr(train, name) == limit
             assert {method.model.dropout for method in methods} == {settings.dropout}
             assert {method.model.input_dropout for method in methods} == {settings.dropout}
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_few_labels_in_batches_have_their_steps(preset: Preset) -> None:
+    molecules = PROTOCOLS["hiv"]
+    for few in (6, 20, 300, 100_000):
+        protocol = molecules.for_few(few, preset)
+        (train,) = {method.train for method in protocol.methods(*named(preset, "gcn"), preset)}
+        steps = train.epochs * -(-few // train.batch_size)
+        assert train.passes * steps >= STEPS
+        assert (train.passes - 1) * steps < STEPS
+    assert PROTOCOLS["cora"].for_few(6, preset) == PROTOCOLS["cora"]  # a step shows it all, and epochs are many
 
 
 def test_the_paper_preset_has_the_reference_s_sizes_on_large_data_sets_too() -> None:

@@ -15,7 +15,7 @@ from stemlib.experiments import protocols, transfer
 from stemlib.experiments.protocols import CANDIDATES, Protocol
 from stemlib.experiments.transfer import compared, gains, starts
 from stemlib.presets import Preset
-from stemlib.records import read_results
+from stemlib.records import read_record, read_results
 from stemlib.unit_features import unit_features
 
 TINY = Preset("tiny", hidden=8, epochs=2, patience=3, seeds=1, nodes=80)
@@ -28,13 +28,20 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("kind", TASKS)
-def test_every_start_has_every_budget_and_condition(kind: str, saved: Path, runs: Path) -> None:
+def test_every_start_has_every_budget_and_condition(
+    kind: str, saved: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocols, "STEPS", 7)
     task = unit_features(TASKS[kind](), WIDTH)
     methods = starts(TINY, {"pretrained": saved})
     assert [method.name for method in methods] == ["scratch", "pretrained", "pretrained, free tokens"]
     assert [method.train.freeze_tokens for method in methods] == [False, True, False]
     assert starts(TINY, {"pretrained": saved}, free_tokens=False) == methods[:2]
     table = compared(task, methods, [0, 1], SHORT, TINY, budgets=(0, 3))
+    recorded = [read_record(file.parent) for file in runs.rglob("record.json")]
+    passes = {record.settings["train"].get("passes", 1) for record in recorded if record.split.endswith("per-class")}
+    assert passes == {4}  # of one step, in two epochs
+    assert {record.settings["train"].get("passes", 1) for record in recorded} == {1, 4}
     cells = table.groupby(["labels", "method", "seed"]).kind.apply(list)
     assert len(cells) == 2 * 3 * 2
     assert set(cells.map(tuple)) == {("clean", "shift", "shift", "masked", "deleted")}

@@ -5,6 +5,7 @@ Of the candidates, validation chooses: see `best`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ CANDIDATES = (
     Candidate(5e-3, 1e-3, 0.2),
     Candidate(1e-3, 1e-2, 0.2),
 )
+STEPS = 150  # that few labels are learnt in at least, as many as whole graphs of medium size have
 TWO = (CANDIDATES[0], CANDIDATES[2])  # the most and a little regularised
 ONE = CANDIDATES[2:3]  # where there is no time to choose
 
@@ -48,6 +50,7 @@ class Protocol:
         epochs: at most, and no more than the preset's; the preset's if that is not `limited`.
         patience: the same.
         lipschitz: strength of the penalty on STEM-GNN's head; None for the method's own.
+        passes: over the training instances in an epoch.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Protocol:
     epochs: int = 1000
     patience: int = 200
     lipschitz: float | None = None
+    passes: int = 1
 
     def task(self, preset: Preset) -> Task:
         """The data set; the built-in graph in the preset's size."""
@@ -79,11 +83,26 @@ class Protocol:
         leaky = load(self.name, width=self.width_in(preset), message_edges="all")
         return [task, replace(leaky, name=f"{self.name}-all")]
 
+    def epochs_in(self, preset: Preset) -> int:
+        """At most."""
+        return min(self.epochs, preset.epochs) if preset.limited else preset.epochs
+
+    def for_few(self, instances: int, preset: Preset) -> Protocol:
+        """The protocol with so many passes in an epoch that few training instances make `STEPS` in all, or more.
+
+        What is learnt in batches has few epochs, for they are long; of few instances an epoch is a step or two.
+        """
+        if not self.batch_size:
+            return self
+        steps = self.epochs_in(preset) * math.ceil(instances / self.batch_size)
+        return replace(self, passes=math.ceil(STEPS / steps))
+
     def methods(self, base: Method, preset: Preset) -> list[Method]:
         """A method with every candidate's settings, within the preset's budget."""
         budget = {
             "batch_size": self.batch_size,
-            "epochs": min(self.epochs, preset.epochs) if preset.limited else preset.epochs,
+            "passes": self.passes,
+            "epochs": self.epochs_in(preset),
             "patience": min(self.patience, preset.patience) if preset.limited else preset.patience,
         }
         if self.lipschitz is not None and isinstance(base.model, ModelConfig):

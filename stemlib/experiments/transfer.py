@@ -10,8 +10,9 @@ start. The first command starts from the released checkpoint, with its tokens fr
 `05_variants-<name>.csv`, with what came of the pretraining itself in `05_variant_runs-<name>.csv`. Finished runs are
 read back, so that a killed collection continues.
 
-Few labels of a knowledge graph are few triples that are asked about: its training triples stay in the graph, with their
-relations, for every way to start.
+Few labels that are learnt in batches are gone through several times from one evaluation to the next, see
+`Protocol.for_few`. Few labels of a knowledge graph are few triples that are asked about: its training triples stay in
+the graph, with their relations, for every way to start.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 import pandas as pd
 
 from stemlib.benchmarks import BENCHMARKS
+from stemlib.conditions import shift_protocol
 from stemlib.experiments.protocols import PROTOCOLS, Protocol, protocol_of
 from stemlib.experiments.stress import stress_scores, tuned
 from stemlib.graphs import BUILT_IN
@@ -93,7 +95,11 @@ def compared(
     buckets = tail_buckets(instance_covariate(task, COVARIATE))
     for labels in budgets:
         few = labels or None
-        chosen = tuned(EXPERIMENT, task, buckets, methods, seeds[0], protocol, preset, few)
+        of_budget = protocol
+        if few:
+            _, split, _ = shift_protocol(task, buckets, seeds[0], few)
+            of_budget = protocol.for_few(split.train.numel(), preset)
+        chosen = tuned(EXPERIMENT, task, buckets, methods, seeds[0], of_budget, preset, few)
         found = stress_scores(EXPERIMENT, task, buckets, chosen, seeds, (RATE,), per_class=few)
         settings = pd.DataFrame(
             {"method": method.name, "checkpoint": method.settings.get("checkpoint", "")[:12]} | method.tuned
