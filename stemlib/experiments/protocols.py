@@ -140,7 +140,7 @@ PROTOCOLS: dict[str, Protocol] = {
     **_each("cora", "draw-{}", 10, public=3),
     **_each("pubmed", "draw-{}", 10, **MEDIUM),
     **_each("wikics", "fixed-{}", 3, **MEDIUM),
-    # A GCN's validation score falls for a dozen epochs while its loss does too: nothing ends a run early.
+    # A GCN's validation score falls for a dozen epochs while its loss does too: next to nothing ends a run early.
     **_each(
         "ogbn-arxiv ogbn-arxiv-predictions", "time", 3, candidates=ONE, epochs=60, patience=60, **NO_PENALTY
     ),
