@@ -15,7 +15,7 @@ from stemlib.records import read_results, save_results
 
 def rows(run: str, task: str, method: str, score: float, preset: str = "laptop", day: int = 1) -> pd.DataFrame:
     """What a run has found, on a day of a month."""
-    about = {"run": run, "finished": f"2026-01-{day:02d}", "preset": preset, "groups": run, "seeds": 2, "epochs": 0}
+    about = {"run": run, "finished": f"2026-01-{day:02d}", "preset": preset, "groups": run, "seeds": 2}
     measured = {"task": task, "covariate": "degree", "method": method, "seed": [1, 0], "score": score}
     return pd.DataFrame(about | measured)
 
@@ -42,12 +42,14 @@ def scores(table: pd.DataFrame) -> dict[tuple[str, str], float]:
 def test_what_another_machine_has_kept_stays_and_newer_runs_replace(finished: list[pd.DataFrame]) -> None:
     finished += [rows("a", "cora", "gcn", 80.0), rows("b", "cora", "stem", 81.0)]
     table = refreshed("11", "stress", "laptop")
-    assert list(table) == ["epochs", "task", "covariate", "method", "seed", "score"]
+    assert list(table) == ["task", "covariate", "method", "seed", "score", "epochs"]
+    assert (table.epochs == 0).all()
     assert table.seed.tolist() == [0, 1, 0, 1]
     finished[:] = [rows("c", "cora", "stem", 82.0), rows("d", "hiv", "stem", 70.0)]
-    finished += [rows("e", "cora", "gcn", 1.0, "paper")]
-    expected = {("cora", "gcn"): 80.0, ("cora", "stem"): 82.0, ("hiv", "stem"): 70.0}
+    finished += [rows("e", "cora", "gcn", 1.0, "paper"), rows("f", "muv", "stem", 60.0).assign(epochs=4)]
+    expected = {("cora", "gcn"): 80.0, ("cora", "stem"): 82.0, ("hiv", "stem"): 70.0, ("muv", "stem"): 60.0}
     assert scores(refreshed("11", "stress", "laptop")) == scores(read_results("stress")) == expected
+    assert read_results("stress").groupby("task").epochs.first().to_dict() == {"cora": 0, "hiv": 0, "muv": 4}
 
 
 def test_of_several_runs_of_a_method_the_last_one_counts(finished: list[pd.DataFrame]) -> None:

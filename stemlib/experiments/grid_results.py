@@ -27,7 +27,7 @@ def refreshed(notebook: str, name: str, preset: str) -> pd.DataFrame:
         preset: of the runs.
 
     Returns:
-        Rows with `task`, `covariate`, `method`, `seed` and what was measured. Of several runs of a method the last one
+        Rows with `task`, `covariate`, `method`, `seed`, `epochs` and what was measured. Of several runs of a method the last one
         counts: the whole model stands in every group of ablations.
 
     Raises:
@@ -38,6 +38,7 @@ def refreshed(notebook: str, name: str, preset: str) -> pd.DataFrame:
     except FileNotFoundError:
         return read_results(name)
     fresh = runs[runs.preset == preset]
+    fresh = fresh.assign(epochs=fresh["epochs"].fillna(0).astype(int) if "epochs" in fresh else 0)
     fresh = fresh.sort_values(["finished", "run"], kind="stable")
     last = fresh.groupby(RUN).run.transform("last")
     fresh = fresh[fresh.run == last].drop(columns=PARAMETERS, errors="ignore")
