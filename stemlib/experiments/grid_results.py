@@ -27,8 +27,8 @@ def refreshed(notebook: str, name: str, preset: str) -> pd.DataFrame:
         preset: of the runs.
 
     Returns:
-        Rows with `task`, `covariate`, `method`, `seed`, `epochs` and what was measured. Of several runs of a method the last one
-        counts: the whole model stands in every group of ablations.
+        Rows with `task`, `covariate`, `method`, `seed`, `epochs` and what was measured. Of several runs of a method the
+        last one counts: the whole model stands in every group of ablations.
 
     Raises:
         FileNotFoundError: no run is finished and none is kept.
