@@ -107,10 +107,12 @@ def tuned(
     Args:
         experiment, task, buckets, methods, per_class: see `stress_scores`.
         seed: of the run whose validation score decides.
-        protocol: has the candidates, batches and epochs.
+        protocol: has the candidates, batches and epochs; of few labels see `Protocol.for_few`.
         preset: the budget.
     """
     inside, split, _ = shift_protocol(task, buckets, seed, per_class)
+    if per_class is not None:
+        protocol = protocol.for_few(split.train.numel(), preset)
     return [best(experiment, inside, split.name, protocol.methods(method, preset), seed) for method in methods]
 
 

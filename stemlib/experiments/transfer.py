@@ -26,7 +26,6 @@ from pathlib import Path
 import pandas as pd
 
 from stemlib.benchmarks import BENCHMARKS
-from stemlib.conditions import shift_protocol
 from stemlib.experiments.protocols import PROTOCOLS, Protocol, protocol_of
 from stemlib.experiments.stress import stress_scores, tuned
 from stemlib.graphs import BUILT_IN
@@ -95,11 +94,7 @@ def compared(
     buckets = tail_buckets(instance_covariate(task, COVARIATE))
     for labels in budgets:
         few = labels or None
-        of_budget = protocol
-        if few:
-            _, split, _ = shift_protocol(task, buckets, seeds[0], few)
-            of_budget = protocol.for_few(split.train.numel(), preset)
-        chosen = tuned(EXPERIMENT, task, buckets, methods, seeds[0], of_budget, preset, few)
+        chosen = tuned(EXPERIMENT, task, buckets, methods, seeds[0], protocol, preset, few)
         found = stress_scores(EXPERIMENT, task, buckets, chosen, seeds, (RATE,), per_class=few)
         settings = pd.DataFrame(
             {"method": method.name, "checkpoint": method.settings.get("checkpoint", "")[:12]} | method.tuned
