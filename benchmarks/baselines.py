@@ -46,9 +46,10 @@ def network(name: str, model: BaselineConfig | MowstConfig, **train: float) -> M
 
 
 def probe(pretext: PretextConfig, weight_decay: float = 0.0, **model: int | str) -> Method:
-    """A linear head as in GraphMAE's code: 300 epochs at a rate of 0.01."""
+    """A linear head as in GraphMAE's code: 300 epochs at a rate of 0.01, on embeddings as small as DGI's are."""
     train = TrainConfig(lr=1e-2, weight_decay=weight_decay, epochs=300, patience=300)
-    return Method(pretext.objective, ProbeConfig(hidden=512, **model), train, pretext=pretext)
+    config = ProbeConfig(hidden=512, embedding_norm=1.0, **model)
+    return Method(pretext.objective, config, train, pretext=pretext)
 
 
 SETTINGS = (

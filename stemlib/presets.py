@@ -75,6 +75,7 @@ class ProbeConfig(Settings):
     layers: int = bounded(2, 1)
     heads: int = bounded(4, 1, 64)  # of a GAT encoder; they share the hidden units
     norm: Literal["none", "batch"] = "none"
+    embedding_norm: float = bounded(10.0, 1e-9)  # root of the mean square, of the embeddings that the head reads
     dropout: float = bounded(0.0, 0, 0.99)  # of the embeddings, before the head
     pool: Literal["mean", "sum", "max"] = "mean"
 

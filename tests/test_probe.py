@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,14 @@ def test_it_comes_back_bit_by_bit(task: Task, config: ProbeConfig, tmp_path: Pat
     assert torch.equal(again(graph, instances).logits, output.logits)
     assert output.logits.shape == (task.instances, task.outputs)
     assert not any(value.requires_grad for value in again.encoder.parameters())
+
+
+def test_the_head_reads_embeddings_of_the_norm_that_is_set() -> None:
+    task = node_task()
+    model = build(replace(KINDS[1], embedding_norm=3.0), task).eval()
+    output = model(task.graph, EVERYONE)
+    torch.testing.assert_close(output.embedding, 3 * model.encode(task.graph))
+    torch.testing.assert_close(output.logits, model.head(output.embedding))
 
 
 def test_embeddings_that_are_all_the_same_are_only_centred() -> None:

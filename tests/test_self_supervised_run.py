@@ -83,7 +83,7 @@ def test_a_graph_task_shows_some_graphs_and_other_tasks_the_whole_graph(task: Ta
         assert shown is task.graph
 
 
-def test_what_is_trained_has_embeddings_of_one_size(task: Task) -> None:
+def test_what_is_trained_has_embeddings_of_one_norm(task: Task) -> None:
     run = EncoderRun(task, ENCODER, PRETEXTS[0], 0, Path("none"))
     run.step()
     state = {name: value.clone() for name, value in run.objective.encoder.state_dict().items()}
@@ -91,7 +91,7 @@ def test_what_is_trained_has_embeddings_of_one_size(task: Task) -> None:
     model.encoder.load_state_dict(run.finished().state_dict())
     z = model.encode(run.shown(task.instances))
     torch.testing.assert_close(z.mean(0), torch.zeros(8), atol=1e-4, rtol=0)
-    assert z.square().mean().item() == pytest.approx(1, rel=1e-4)
+    assert z.square().sum(1).mean().item() == pytest.approx(1, rel=1e-4)
     changed = {
         name for name, value in model.encoder.state_dict().items() if not torch.equal(value, state[name])
     }
@@ -112,7 +112,7 @@ def test_a_probe_starts_from_the_encoder_whatever_its_head(
     task = node_task()
     folder = train_encoder(task, ENCODER, PRETEXTS[0], 0, tmp_path, quiet=True)
     monkeypatch.setattr(EncoderRun, "step", None)  # no further step
-    for head in (ENCODER, replace(ENCODER, dropout=0.5, pool="max")):
+    for head in (ENCODER, replace(ENCODER, dropout=0.5, pool="max", embedding_norm=1.0)):
         model = build(head, task)
         assert start_from_encoder(model, task, PRETEXTS[0], 0, tmp_path, quiet=True) > 0
         assert equal(dict(model.encoder.state_dict()), weights(folder))

@@ -32,7 +32,7 @@ from stemlib.tasks import Task
 
 FORMAT = "stem-gnn-study self-supervised encoder, version 1"
 SECONDS_BETWEEN_STATES = 15.0
-OF_THE_HEAD = ("dropout", "pool")  # settings that the encoder does not know
+OF_THE_HEAD = ("embedding_norm", "dropout", "pool")  # settings that the encoder does not know
 
 
 def learning_rate(step: int, config: PretextConfig) -> float:
