@@ -1,6 +1,6 @@
 """The paper's tables from records alone: five demands on every method and data set, and what they say of the claims.
 
-Rows come from the grid (`stemlib.grid.collect`) or, kept, from `data/results/stress.parquet`.
+Rows come from the grid (`stemlib.grid.collect`) or, kept, from the table `stress` in `data/results/`.
 """
 
 from __future__ import annotations
