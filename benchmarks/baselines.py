@@ -10,9 +10,12 @@ Finished runs are read back, so that a killed benchmark continues.
 from __future__ import annotations
 
 import argparse
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+from torch_geometric.transforms import NormalizeFeatures
 
 from stemlib.benchmarks import load
 from stemlib.methods import Method
@@ -38,6 +41,9 @@ PUBLISHED = {
     "bgrl": 82.7,  # as GraphMAE's paper reports it
     "graphmae": 84.2,  # Hou et al., KDD 2022
 }
+# Features' rows add up to 1 for these, as in the authors' code: with rows of length 1, the study's, it is 80 % after all
+# steps and more after fewer.
+ROWS_OF_SUM_ONE = ("graphmae",)
 TABLE = Path(__file__).with_suffix(".csv")
 
 
@@ -89,10 +95,12 @@ def main() -> None:
     if unknown := set(options.names) - methods.keys():
         parser.error(f"unknown methods {sorted(unknown)}; there are {', '.join(methods)}")
     task = load("cora", width=None)
+    of_sum_one = replace(task, name="cora-rows", graph=NormalizeFeatures()(copy(task.graph)))
     rows = []
     for name in options.names or methods:
+        read = of_sum_one if name in ROWS_OF_SUM_ONE else task
         for seed in range(options.seeds):
-            record = run("baselines", task, "public", methods[name], seed)
+            record = run("baselines", read, "public", methods[name], seed)
             rows.append({"method": name, "test": 100 * record.metrics["test"], "seconds": record.seconds})
             print(rows[-1], flush=True)
     frame = pd.DataFrame(rows)

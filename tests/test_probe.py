@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from run_samples import TRAIN
 from samples import node_task
 
-from stemlib.baselines.probe import Probe
+from stemlib.baselines.probe import GAT, INITIAL_GAIN, Probe
 from stemlib.batches import batches
 from stemlib.checkpoints import build, load_model, save_model
 from stemlib.corruptions import delete_edges, mask_features
@@ -127,3 +128,12 @@ def test_embeddings_that_are_all_the_same_are_only_centred() -> None:
 def test_heads_that_do_not_share_the_units_evenly_are_refused() -> None:
     with pytest.raises(ValueError, match="hidden=10 cannot be shared evenly by heads=4"):
         build(ProbeConfig("gat", hidden=10, heads=4), node_task())
+
+
+def test_a_gats_weights_are_normal_at_first_with_the_gain_of_graphmaes() -> None:
+    torch.manual_seed(0)
+    layer = GAT(300, 50, heads=4)
+    expected = INITIAL_GAIN * math.sqrt(2 / (300 + 200))
+    assert abs(layer.lin.weight.std().item() / expected - 1) < 0.02
+    assert (layer.lin.weight.abs() > 2 * expected).any()  # PyG's are uniform, within a bound
+    assert layer.att_src.abs().min() > 0

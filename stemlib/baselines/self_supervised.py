@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Data
-from torch_geometric.nn import DeepGraphInfomax, GATConv
+from torch_geometric.nn import DeepGraphInfomax
 from torch_geometric.nn.models import MLP
 from torch_geometric.utils import add_self_loops, remove_self_loops, scatter, softmax
 
 from stemlib.baselines.networks import LastAdjacency, adjacency, network_input
-from stemlib.baselines.probe import GraphEncoder, convolution
+from stemlib.baselines.probe import GAT, GraphEncoder, convolution
 from stemlib.layers import Dropout
 from stemlib.presets import BGRLConfig, DGIConfig, GraphMAEConfig, PretextConfig, ProbeConfig
 from stemlib.pretraining.views import view
@@ -116,8 +116,8 @@ def masked_nodes(nodes: int, rate: float, replace_rate: float) -> tuple[Tensor, 
     return hidden[replaced:], hidden[:replaced]
 
 
-class SingleHeadGAT(GATConv):
-    """PyG's layer for one head and a wide output: neighbours' narrow inputs are averaged, and only then mapped."""
+class SingleHeadGAT(GAT):
+    """The layer for one head and a wide output: neighbours' narrow inputs are averaged, and only then mapped."""
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
         source, target = add_self_loops(remove_self_loops(edge_index)[0], num_nodes=x.size(0))[0]
