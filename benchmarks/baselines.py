@@ -41,8 +41,8 @@ PUBLISHED = {
     "bgrl": 82.7,  # as GraphMAE's paper reports it
     "graphmae": 84.2,  # Hou et al., KDD 2022
 }
-# Features' rows add up to 1 for these, as in the authors' code. With rows of length 1, the study's, GraphMAE reaches 80 %
-# after all its steps, and 82 after a fifth of them.
+# Features' rows add up to 1 for these, as in the authors' code. With rows of length 1, the study's, GraphMAE reaches
+# 80 % after all its steps, and 82 after a fifth of them.
 ROWS_OF_SUM_ONE = ("graphmae",)
 TABLE = Path(__file__).with_suffix(".csv")
 
