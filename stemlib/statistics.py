@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.stats import bootstrap, ttest_rel
 
 RESAMPLES = 2000
+SIGNIFICANT = 0.05  # corrected p-values below are called sure
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from stemlib.experiments.ablations import ABLATIONS, ablated, effects
+from stemlib.experiments.ablations import ABLATIONS, ablated, effects, lead_table
 from stemlib.methods import named
 from stemlib.presets import preset
 
@@ -51,3 +51,23 @@ def test_effects_are_the_whole_model_s_lead_paired_by_seed() -> None:
     assert len(table) == 6
     without = pd.DataFrame(rows).assign(shift=float("nan"))
     assert set(effects(without).demand) == {"fit", "corruption"}
+
+
+def test_leads_are_said_by_data_set_with_a_star_where_they_are_sure() -> None:
+    def of_task(task: str, **lacks: float) -> list[dict]:
+        return [
+            {"task": task, "method": name, "seed": seed, "fit": 80 + seed + lack * (1 + 0.01 * seed), "shift": 60.0}
+            | {"corruption": float("nan")}
+            for name, lack in {"stem": 0.0, **lacks}.items()
+            for seed in range(5)
+        ]
+
+    rows = of_task("b", **{"no-tokens": -2.0}) + of_task("a", **{"8-codes": 0.0, "no-tokens": 1.0})
+    table = lead_table(pd.DataFrame(rows))
+    assert table.index.tolist() == ["no-tokens", "8-codes"]  # as in ABLATIONS
+    assert table.columns.tolist() == [("b", "fit"), ("b", "shift"), ("a", "fit"), ("a", "shift")]
+    assert table.loc["no-tokens", ("b", "fit")].startswith("+2.0 [+2.0, +2.1]")
+    assert table.loc["no-tokens", ("b", "fit")].endswith(" *")
+    assert table.loc["no-tokens", ("a", "fit")].startswith("-1.0 [")
+    assert table.loc["no-tokens", ("b", "shift")] == "+0.0 [+0.0, +0.0]"
+    assert table.loc["8-codes", ("b", "fit")] == ""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from stemlib.methods import Method, stem
 from stemlib.presets import ModelConfig, Preset, change
-from stemlib.statistics import against_strongest
+from stemlib.statistics import SIGNIFICANT, against_strongest
 
 WHOLE = "stem"
 
@@ -71,3 +71,21 @@ def effects(balance: pd.DataFrame, demands: tuple[str, ...] = ("fit", "shift", "
     pairs = [long[long.method.isin([WHOLE, name])].assign(variant=name) for name in variants]
     table = against_strongest(pd.concat(pairs), "score", WHOLE, ["variant", "demand"])
     return table[["variant", "demand", "difference", "low", "high", "p"]]
+
+
+def lead_table(balances: pd.DataFrame) -> pd.DataFrame:
+    """`effects` on every data set, to be read: one row per variant, `+0.8 [+0.5, +1.1]` by data set and demand.
+
+    Args:
+        balances: see `effects`, with `task`. Not every data set needs to have every variant.
+
+    Returns:
+        Text, with a star where the p-value, corrected within the data set, is below 0.05; empty where nothing was met.
+    """
+    leads = pd.concat(effects(rows).assign(task=task) for task, rows in balances.groupby("task", sort=False))
+    numbers = leads[["difference", "low", "high"]].itertuples(index=False)
+    text = [f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]" for difference, low, high in numbers]
+    leads["text"] = [said + " *" * bool(p < SIGNIFICANT) for said, p in zip(text, leads.p, strict=True)]
+    wide = leads.pivot(index="variant", columns=["task", "demand"], values="text").fillna("")
+    known = [name for group in ABLATIONS.values() for name in group if name in wide.index]
+    return wide.loc[known, list(dict.fromkeys(zip(leads.task, leads.demand, strict=True)))]

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from stemlib.statistics import against_strongest, interval, summary
+from stemlib.statistics import SIGNIFICANT, against_strongest, interval, summary
 
 DEMANDS = ("clean", "shift", "masked", "deleted", "shifted and damaged")
 BY_RUN = ["task", "covariate", "method", "seed"]
 MEETING = ["task", "covariate", "seed", "condition", "kind", "rate", "draw"]  # what two methods must share to be paired
-SIGNIFICANT = 0.05
 
 # What the paper claims, and the demands that speak to it.
 CLAIMS = {
