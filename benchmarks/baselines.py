@@ -51,7 +51,7 @@ def network(name: str, model: BaselineConfig | MowstConfig, **train: float) -> M
     return Method(name, model, TrainConfig(**{"lr": 1e-2, "weight_decay": 5e-4, "epochs": 400} | train))
 
 
-def probe(pretext: PretextConfig, weight_decay: float = 0.0, **model: int | str) -> Method:
+def probe(pretext: PretextConfig, weight_decay: float = 0.0, **model: float | str) -> Method:
     """A linear head as in GraphMAE's code: 300 epochs at a rate of 0.01, on embeddings as small as DGI's are."""
     train = TrainConfig(lr=1e-2, weight_decay=weight_decay, epochs=300, patience=300)
     config = ProbeConfig(hidden=512, embedding_norm=1.0, **model)
@@ -80,8 +80,9 @@ SETTINGS = (
     network("mowst", MowstConfig(hidden=128)),
     # 300 steps instead of stopping early on the loss.
     probe(DGIConfig(steps=300), layers=1),
-    # Rates of its views as GRACE's on Cora, for the paper has no Cora; 1500 steps instead of 10000, at a higher rate.
-    probe(BGRLConfig(steps=1500), norm="batch"),
+    # Rates of its views as GRACE's on Cora, for the paper has no Cora; 1500 steps instead of 10000, at a higher rate;
+    # half of what the head reads is dropped in its training, which is better on validation (80.1 %; 79.7 without).
+    probe(BGRLConfig(steps=1500), norm="batch", dropout=0.5),
     probe(GraphMAEConfig(steps=1500), weight_decay=1e-4, encoder="gat", heads=4),
 )
 
