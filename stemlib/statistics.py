@@ -33,6 +33,17 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     return float(resampled.confidence_interval.low), float(resampled.confidence_interval.high)
 
 
+def in_points(difference: float, low: float, high: float) -> str:
+    """A difference and its interval to be read: `+0.8 [+0.5, +1.1]`."""
+    return f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def mean_in_points(differences: pd.Series) -> str:
+    """Their mean and its 95 % bootstrap interval, see `in_points`; empty where fewer than two are known."""
+    known = differences.dropna()
+    return in_points(known.mean(), *interval(known.tolist())) if len(known) > 1 else ""
+
+
 def summary(frame: pd.DataFrame, by: str | list[str], value: str) -> pd.DataFrame:
     """`mean`, `std` (ddof 1), `seeds` and `text` (`mean ± std`) of a column, one row per group."""
     groups = frame.groupby(by, sort=False)[value]

@@ -9,8 +9,10 @@ from stemlib.experiments.paper_tables import (
     MEETING,
     beside_the_grid,
     claim_table,
+    claims_by_rival,
     comparisons,
     demand_scores,
+    lead_by_task,
     score_table,
 )
 
@@ -104,3 +106,26 @@ def test_a_table_marks_sure_differences_and_no_others() -> None:
     assert score_table(behind, comparisons(behind), "clean").stem.str.endswith("†").all()
     same = demand_scores(stress(stem=0.0, gcn=0.0))
     assert not score_table(same, comparisons(same), "deleted").stem.str.contains("[*†]").any()
+
+
+def test_leads_by_task_are_said_with_the_rival_s_name() -> None:
+    compared = comparisons(demand_scores(stress(stem=-2.0, weak=-5.0, strong=0.0)))
+    table = lead_by_task(compared)
+    assert table.index.tolist() == [(task, shift) for task in ("one", "two") for shift in ("degree", "homophily")]
+    assert list(table) == list(compared.demand.unique())
+    assert table.clean.str.fullmatch(r"-[12]\.\d \[-\d\.\d, -[12]\.\d\] \* strong").all()
+    assert table.loc[("one", "degree"), "homophily shift"] == ""
+    same = lead_by_task(comparisons(demand_scores(stress(stem=0.0, strong=0.0))))
+    assert not same.clean.str.contains(r"\*").any()
+
+
+def test_claims_stand_against_each_rival_alone() -> None:
+    demands = demand_scores(stress(stem=0.0, weak=-5.0, strong=2.0))
+    rivals = {"weak": ["weak"], "the stronger": ["weak", "strong"], "not run": ["other"]}
+    table = claims_by_rival(demands, rivals)
+    assert table.index.tolist() == list(rivals)
+    assert table.loc["weak", "competitive when clean"].startswith("+5.")
+    assert table.loc["weak", "competitive when clean"].endswith("4 won, 0 lost")
+    assert table.loc["the stronger", "better under degree shift"].endswith("0 won, 2 lost")
+    assert set(table.loc["not run"]) == {""}
+    assert "better under size and scaffold shift" not in table

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from samples import few
 from scipy.stats import ttest_rel
 
-from stemlib.statistics import against_strongest, holm, interval, paired_difference, summary
+from stemlib.statistics import (
+    against_strongest,
+    holm,
+    in_points,
+    interval,
+    mean_in_points,
+    paired_difference,
+    summary,
+)
 
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
@@ -83,3 +91,9 @@ def test_the_strongest_of_the_others_is_compared_group_by_group() -> None:
     assert p.tolist() == pytest.approx([min(1.0, 3 * table.loc["one", "p"])] * 3)
     with pytest.raises(ValueError, match="nothing to compare 'ours' with; there are ours"):
         against_strongest(runs(ours=[1.0, 2.0]).assign(task="t"), "score", "ours", "task")
+
+
+def test_a_mean_is_said_in_points_with_its_interval() -> None:
+    assert in_points(-0.24, -1.0, 0.06) == "-0.2 [-1.0, +0.1]"
+    assert mean_in_points(pd.Series([1.0, float("nan"), 1.0])) == "+1.0 [+1.0, +1.0]"
+    assert mean_in_points(pd.Series([1.0, float("nan")])) == ""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from stemlib.methods import Method, stem
 from stemlib.presets import ModelConfig, Preset, change
-from stemlib.statistics import SIGNIFICANT, against_strongest
+from stemlib.statistics import SIGNIFICANT, against_strongest, in_points
 
 WHOLE = "stem"
 
@@ -83,9 +83,8 @@ def lead_table(balances: pd.DataFrame) -> pd.DataFrame:
         Text, with a star where the p-value, corrected within the data set, is below 0.05; empty where nothing was met.
     """
     leads = pd.concat(effects(rows).assign(task=task) for task, rows in balances.groupby("task", sort=False))
-    numbers = leads[["difference", "low", "high"]].itertuples(index=False)
-    text = [f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]" for difference, low, high in numbers]
-    leads["text"] = [said + " *" * bool(p < SIGNIFICANT) for said, p in zip(text, leads.p, strict=True)]
+    numbers = leads[["difference", "low", "high", "p"]].itertuples(index=False)
+    leads["text"] = [in_points(*found) + " *" * bool(p < SIGNIFICANT) for *found, p in numbers]
     wide = leads.pivot(index="variant", columns=["task", "demand"], values="text").fillna("")
     known = [name for group in ABLATIONS.values() for name in group if name in wide.index]
     return wide.loc[known, list(dict.fromkeys(zip(leads.task, leads.demand, strict=True)))]

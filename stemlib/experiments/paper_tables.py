@@ -5,9 +5,11 @@ Rows come from the grid (`stemlib.grid.collect`) or, kept, from the table `stres
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import pandas as pd
 
-from stemlib.statistics import SIGNIFICANT, against_strongest, interval, summary
+from stemlib.statistics import SIGNIFICANT, against_strongest, in_points, interval, summary
 
 DEMANDS = ("clean", "shift", "masked", "deleted", "shifted and damaged")
 BY_RUN = ["task", "covariate", "method", "seed"]
@@ -111,6 +113,41 @@ def claim_table(compared: pd.DataFrame) -> pd.DataFrame:
         rows.append({"claim": claim} | counts | {"difference": of_task.mean(), "low": low, "high": high})
     columns = ["claim", "comparisons", "wins", "loses", "difference", "low", "high"]
     return pd.DataFrame(rows, columns=columns).set_index("claim")
+
+
+def claims_by_rival(demands: pd.DataFrame, rivals: Mapping[str, Collection[str]], ours: str = "stem") -> pd.DataFrame:
+    """What each claim comes to against some methods alone.
+
+    Args:
+        demands: from `demand_scores`.
+        rivals: by the name of a row, the methods of which the strongest one counts.
+        ours: the method.
+
+    Returns:
+        Text, one row per name and one column per claim: the mean difference over data sets with its interval, and how
+        many comparisons are significantly won and lost, corrected within the row. Empty where there are not two.
+    """
+    rows = {}
+    for name, methods in rivals.items():
+        found = claim_table(comparisons(demands[demands.method.isin([ours, *methods])], ours))
+        rows[name] = {
+            claim: f"{in_points(row.difference, row.low, row.high)}, {row.wins:.0f} won, {row.loses:.0f} lost"
+            for claim, row in found.iterrows()
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index").reindex(rivals).fillna("")
+    return table[[claim for claim in CLAIMS if claim in table]]
+
+
+def lead_by_task(compared: pd.DataFrame) -> pd.DataFrame:
+    """`comparisons`, to be read: one row per task and covariate, `-3.1 [-4.1, -2.1] * sage` by demand.
+
+    A star marks a corrected p-value below 0.05; the strongest other method follows. Empty where nothing was met.
+    """
+    numbers = compared[["difference", "low", "high", "p", "strongest"]].itertuples(index=False)
+    text = [f"{in_points(*found)}{' *' * bool(p < SIGNIFICANT)} {rival}" for *found, p, rival in numbers]
+    by_task = ["task", "covariate"]
+    wide = compared.assign(text=text).pivot(index=by_task, columns="demand", values="text").fillna("")
+    return wide[compared.demand.unique()]
 
 
 def score_table(demands: pd.DataFrame, compared: pd.DataFrame, demand: str, ours: str = "stem") -> pd.DataFrame:
