@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap, ttest_rel
+from scipy.stats import bootstrap
+from scipy.stats import t as student
 
 RESAMPLES = 2000
 SIGNIFICANT = 0.05  # corrected p-values below are called sure
@@ -34,8 +36,8 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
 
 
 def in_points(difference: float, low: float, high: float) -> str:
-    """A difference and its interval to be read: `+0.8 [+0.5, +1.1]`."""
-    return f"{difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+    """A difference and its interval to be read: `+0.8 [+0.5, +1.1]`, or without one that is not known: `+0.8`."""
+    return f"{difference:+.1f}" + (f" [{low:+.1f}, {high:+.1f}]" if low == low else "")
 
 
 def mean_in_points(differences: pd.Series) -> str:
@@ -82,9 +84,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def against_strongest(
-    frame: pd.DataFrame, value: str, ours: str, by: str | list[str], pair: str | list[str] = "seed"
+    frame: pd.DataFrame,
+    value: str,
+    ours: str,
+    by: str | list[str],
+    pair: str | list[str] = "seed",
+    overlap: str | None = None,
 ) -> pd.DataFrame:
     """One method against the other one with the largest mean, group by group, paired.
+
+    Runs that draw the split anew share most of their training instances, so that their differences agree better than
+    independent ones would. A column `overlap` corrects for it: the variance of the mean is `s^2 (1/n + overlap)` with
+    `n_test / n_train` for the overlap (Nadeau and Bengio, 2003), 0 where runs share nothing or the split is fixed.
 
     Args:
         frame: one row per `method`, group and pair.
@@ -92,28 +103,67 @@ def against_strongest(
         ours: the method.
         by: columns that make a group: task, condition.
         pair: columns that make a pair: the same split and seed.
+        overlap: a column, the same within a group; None for 0.
 
     Returns:
-        One row per group: `strongest`, `ours` and `theirs` (means), `difference` with its 95 % bootstrap interval `low`
-        to `high`, and `p`: of a paired t-test, corrected by `holm` over all groups (NaN where all differences are
-        equal). Taking the largest of several means favours the others, never ours.
+        One row per group: `strongest`, `ours` and `theirs` (means), `difference` with its 95 % interval `low` to `high`
+        (Student's t), and `p` of the same t-test, corrected by `holm` over all groups (NaN where all differences are
+        0). Taking the largest of several means favours the others, never ours; `held_out` is the mean difference to
+        whoever is strongest on the *other* pairs, which favours none.
 
     Raises:
-        ValueError: a group without our method or without another, or pairs that do not match.
+        ValueError: a group without our method or without another, pairs that do not match, or fewer than two.
     """
     rows = []
     for group, part in frame.groupby(by, sort=False):
-        means = part.groupby("method", sort=False)[value].mean()
-        if ours not in means or len(means) < 2:
-            raise ValueError(f"{group}: nothing to compare {ours!r} with; there are {', '.join(means.index)}")
-        strongest = means.drop(ours).idxmax()
-        difference, low, high = paired_difference(part, value, ours, strongest, pair=pair)
-        first, second = (part[part.method == name].set_index(pair)[value].sort_index() for name in (ours, strongest))
+        scores = part.pivot(index=pair, columns="method", values=value)[part.method.unique()]
+        if ours not in scores or scores.shape[1] < 2:
+            raise ValueError(f"{group}: nothing to compare {ours!r} with; there are {', '.join(scores)}")
+        if scores.isna().any(axis=None) or len(scores) < 2:
+            raise ValueError(f"{group}: not every method has the same {pair}, at least 2; run the missing ones")
+        others = scores.drop(columns=ours)
+        strongest = others.mean().idxmax()
+        shared = 0.0 if overlap is None else part[overlap].iloc[0]
+        elsewhere = (others.sum() - others).idxmax(axis=1)  # the strongest on all other pairs
+        rivals = others.to_numpy()[np.arange(len(others)), others.columns.get_indexer(elsewhere)]
         rows.append(
             dict(zip([by] if isinstance(by, str) else by, group if isinstance(group, tuple) else (group,), strict=True))
-            | {"strongest": strongest, "ours": means[ours], "theirs": means[strongest]}
-            | {"difference": difference, "low": low, "high": high, "p": ttest_rel(first, second).pvalue}
+            | {"strongest": strongest, "ours": scores[ours].mean(), "theirs": others[strongest].mean()}
+            | paired_test(scores[ours] - others[strongest], shared)._asdict()
+            | {"held_out": (scores[ours] - rivals).mean()}
         )
     table = pd.DataFrame(rows)
-    tested = table.p.notna()
-    return table.assign(p=pd.Series(holm(table.p[tested]), index=table.index[tested]).reindex(table.index))
+    return table.assign(p=corrected(table.p))
+
+
+class PairedTest(NamedTuple):
+    """Mean `difference`, its 95 % interval `low` to `high` (Student's t), and `p` of the same test."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def paired_test(differences: pd.Series, overlap: float = 0.0) -> PairedTest:
+    """What pairs say of their mean difference; see `against_strongest`.
+
+    Args:
+        differences: of pairs, `[n]`.
+        overlap: test instances per training instance, where runs share training instances.
+
+    Returns:
+        The test; of differences that are all the same the mean alone, and a p of NaN (they are 0) or 0.
+    """
+    mean, pairs = differences.mean(), len(differences)
+    error = differences.std(ddof=1) * (1 / pairs + overlap) ** 0.5
+    if error == 0:
+        return PairedTest(mean, mean, mean, float("nan") if mean == 0 else 0.0)
+    reach = student.ppf(0.975, pairs - 1) * error
+    return PairedTest(mean, mean - reach, mean + reach, 2 * student.sf(abs(mean) / error, pairs - 1))
+
+
+def corrected(p: pd.Series) -> pd.Series:
+    """`holm` over those that are known."""
+    tested = p.notna()
+    return pd.Series(holm(p[tested]), index=p.index[tested]).reindex(p.index)

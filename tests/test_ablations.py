@@ -7,7 +7,7 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from stemlib.experiments.ablations import ABLATIONS, ablated, effects, lead_table
+from stemlib.experiments.ablations import ABLATIONS, STEPS, ablated, effects, extra_losses, lead_table
 from stemlib.methods import named
 from stemlib.presets import preset
 
@@ -71,3 +71,23 @@ def test_leads_are_said_by_data_set_with_a_star_where_they_are_sure() -> None:
     assert table.loc["no-tokens", ("a", "fit")].startswith("-1.0 [")
     assert table.loc["no-tokens", ("b", "shift")] == "+0.0 [+0.0, +0.0]"
     assert table.loc["8-codes", ("b", "fit")] == ""
+
+
+def test_steps_are_told_by_what_they_lose_more() -> None:
+    """Each network of the chain loses a point more than the one before, on two graphs; a third has not met `static`."""
+    losses = {"gcn": 1.0, "sage": 2.0, "static": 3.0, "tokens": 4.0, "routed": 4.0, "stem": 5.0}
+    rows = [
+        {"task": task, "covariate": "degree", "seed": seed, "method": name, "demand": demand}
+        | {"score": 80 + seed - lost * (demand == "deleted")}
+        for task in ("a", "b", "c")
+        for name, lost in losses.items()
+        if (task, name) != ("c", "static")
+        for seed in range(3)
+        for demand in ("clean", "deleted")
+    ]
+    table = extra_losses(pd.DataFrame(rows), "deleted")
+    assert table.index.tolist() == list(STEPS)
+    assert set(table["a", "degree"]) == {"+1.0 [+1.0, +1.0]"}
+    assert ("c", "degree") not in table
+    assert table["all", "mean"].tolist() == ["+1.0"] * 6
+    assert table["all", "of"].tolist() == ["3", "2", "2", "2", "3", "3"]

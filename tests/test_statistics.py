@@ -89,6 +89,8 @@ def test_the_strongest_of_the_others_is_compared_group_by_group() -> None:
     several = pd.concat([one.assign(kind=kind) for kind in "abc"])
     p = against_strongest(several, "score", "ours", ["task", "kind"]).p
     assert p.tolist() == pytest.approx([min(1.0, 3 * table.loc["one", "p"])] * 3)
+    with pytest.raises(ValueError, match="not every method has the same seed, at least 2"):
+        against_strongest(one[:-1], "score", "ours", "task")
     with pytest.raises(ValueError, match="nothing to compare 'ours' with; there are ours"):
         against_strongest(runs(ours=[1.0, 2.0]).assign(task="t"), "score", "ours", "task")
 
@@ -97,3 +99,24 @@ def test_a_mean_is_said_in_points_with_its_interval() -> None:
     assert in_points(-0.24, -1.0, 0.06) == "-0.2 [-1.0, +0.1]"
     assert mean_in_points(pd.Series([1.0, float("nan"), 1.0])) == "+1.0 [+1.0, +1.0]"
     assert mean_in_points(pd.Series([1.0, float("nan")])) == ""
+
+
+def test_runs_that_share_training_instances_count_for_less() -> None:
+    """Differences 1, 2, 3: s = 1, and the mean's error is sqrt(1/3), or sqrt(1/3 + 1/2) by Nadeau and Bengio."""
+    frame = runs(ours=[2.0, 4.0, 6.0], other=[1.0, 2.0, 3.0]).assign(task="t", shared=0.5)
+    alone = against_strongest(frame, "score", "ours", "task").iloc[0]
+    shared = against_strongest(frame, "score", "ours", "task", overlap="shared").iloc[0]
+    assert alone.p == pytest.approx(ttest_rel([2.0, 4.0, 6.0], [1.0, 2.0, 3.0]).pvalue)
+    quantile = 4.302653  # of Student's t with 2 degrees of freedom
+    for found, error in ((alone, (1 / 3) ** 0.5), (shared, (5 / 6) ** 0.5)):
+        assert found.difference == 2.0
+        assert (found.low, found.high) == pytest.approx((2 - quantile * error, 2 + quantile * error), rel=1e-6)
+    assert shared.p > alone.p
+
+
+def test_the_rival_of_a_pair_may_be_chosen_on_the_other_pairs() -> None:
+    """`lucky` has the largest mean by its first seed alone, which the choice for that seed does not see."""
+    frame = runs(ours=[5.0, 5.0, 5.0], lucky=[9.0, 3.0, 3.0], steady=[4.0, 4.0, 4.0]).assign(task="t")
+    found = against_strongest(frame, "score", "ours", "task").iloc[0]
+    assert (found.strongest, found.difference) == ("lucky", 0.0)
+    assert found.held_out == pytest.approx(((5 - 4) + (5 - 3) + (5 - 3)) / 3)

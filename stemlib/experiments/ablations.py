@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from stemlib.experiments.paper_tables import OVERLAP, drawn_anew, over_tasks
 from stemlib.methods import Method, stem
 from stemlib.presets import ModelConfig, Preset, change
-from stemlib.statistics import SIGNIFICANT, against_strongest, in_points
+from stemlib.statistics import SIGNIFICANT, against_strongest, in_points, paired_test
 
 WHOLE = "stem"
 
@@ -55,12 +56,15 @@ def ablated(preset: Preset, *groups: str) -> list[Method]:
     return methods
 
 
-def effects(balance: pd.DataFrame, demands: tuple[str, ...] = ("fit", "shift", "corruption")) -> pd.DataFrame:
+def effects(
+    balance: pd.DataFrame, demands: tuple[str, ...] = ("fit", "shift", "corruption"), overlap: float = OVERLAP
+) -> pd.DataFrame:
     """What the whole model has over each variant, paired by seed, in points.
 
     Args:
         balance: from `stemlib.experiments.balance.three_way_balance`, with the whole model and its variants.
         demands: the columns that are compared.
+        overlap: of the runs, see `against_strongest`; a node task's as it stands, 0 where the split is fixed.
 
     Returns:
         One row per variant and demand: `variant`, `demand`, `difference` (whole minus variant), `low`, `high`, and `p`,
@@ -68,8 +72,8 @@ def effects(balance: pd.DataFrame, demands: tuple[str, ...] = ("fit", "shift", "
     """
     long = balance.melt(["method", "seed"], list(demands), var_name="demand", value_name="score").dropna()
     variants = [name for name in balance.method.unique() if name != WHOLE]
-    pairs = [long[long.method.isin([WHOLE, name])].assign(variant=name) for name in variants]
-    table = against_strongest(pd.concat(pairs), "score", WHOLE, ["variant", "demand"])
+    pairs = [long[long.method.isin([WHOLE, name])].assign(variant=name, overlap=overlap) for name in variants]
+    table = against_strongest(pd.concat(pairs), "score", WHOLE, ["variant", "demand"], overlap="overlap")
     return table[["variant", "demand", "difference", "low", "high", "p"]]
 
 
@@ -82,9 +86,49 @@ def lead_table(balances: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Text, with a star where the p-value, corrected within the data set, is below 0.05; empty where nothing was met.
     """
-    leads = pd.concat(effects(rows).assign(task=task) for task, rows in balances.groupby("task", sort=False))
+    leads = pd.concat(
+        effects(rows, overlap=OVERLAP * drawn_anew(task)).assign(task=task)
+        for task, rows in balances.groupby("task", sort=False)
+    )
     numbers = leads[["difference", "low", "high", "p"]].itertuples(index=False)
     leads["text"] = [in_points(*found) + " *" * bool(p < SIGNIFICANT) for *found, p in numbers]
     wide = leads.pivot(index="variant", columns=["task", "demand"], values="text").fillna("")
     known = [name for group in ABLATIONS.values() for name in group if name in wide.index]
     return wide.loc[known, list(dict.fromkeys(zip(leads.task, leads.demand, strict=True)))]
+
+
+# From a GCN to the whole model, a few parts at a time; the first two steps change several things at once.
+STEPS = {
+    "own weights for a node's state": ("gcn", "sage"),
+    "the reference's layer and head": ("sage", "static"),
+    "tokens, without experts": ("static", "tokens"),
+    "experts, without tokens": ("static", "routed"),
+    "experts, with tokens": ("tokens", "stem"),
+    "tokens, with experts": ("routed", "stem"),
+}
+
+
+def extra_losses(demands: pd.DataFrame, demand: str) -> pd.DataFrame:
+    """How many points more the second network of each of `STEPS` loses to a demand than the first, run by run.
+
+    Args:
+        demands: from `stemlib.experiments.paper_tables.demand_scores`.
+        demand: such as `deleted`; a loss is `clean` minus this.
+
+    Returns:
+        Text, one row per step: on each graph that met all networks, with the interval of `paired_test`; as a mean over
+        the data sets that met the two, see `over_tasks`, and `of` how many.
+    """
+    scores = demands.pivot(index=["task", "covariate", "seed"], columns=["demand", "method"], values="score")
+    lost = scores["clean"] - scores[demand]
+    more = pd.DataFrame({step: lost.get(second) - lost.get(first) for step, (first, second) in STEPS.items()})
+    rows: dict[str, dict[tuple[str, str], str]] = {step: {} for step in STEPS}
+    for (task, covariate), runs in more.dropna().groupby(["task", "covariate"]):
+        for step in STEPS:
+            found = paired_test(runs[step], OVERLAP * drawn_anew(task))
+            rows[step][task, covariate] = in_points(found.difference, found.low, found.high)
+    for step in STEPS:
+        known = more[step].dropna()
+        rows[step]["all", "mean"] = in_points(*over_tasks(known))
+        rows[step]["all", "of"] = str(known.index.get_level_values("task").nunique())
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -9,11 +9,14 @@ from collections.abc import Collection, Mapping
 
 import pandas as pd
 
+from stemlib.benchmarks import BENCHMARKS
 from stemlib.statistics import SIGNIFICANT, against_strongest, in_points, interval, summary
 
 DEMANDS = ("clean", "shift", "masked", "deleted", "shifted and damaged")
 BY_RUN = ["task", "covariate", "method", "seed"]
 MEETING = ["task", "covariate", "seed", "condition", "kind", "rate", "draw"]  # what two methods must share to be paired
+OVERLAP = 0.5  # test instances per training instance of the splits 50/25/25 that node tasks' seeds draw anew
+FEWEST = 5  # data sets: a bootstrap interval over fewer says little
 
 # What the paper claims, and the demands that speak to it.
 CLAIMS = {
@@ -25,6 +28,19 @@ CLAIMS = {
     "better under deleted edges": ("deleted",),
     "better when shifted and damaged": ("shifted and damaged",),
 }
+
+# Whom every data set of the grid meets, each alone: `routed` has experts and no tokens, `tokens` the reverse.
+CORE_RIVALS = {name: [name] for name in ("gcn", "sage", "routed", "tokens")}
+
+
+def of_classes(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose `task` learns classes: R2 has no lower end, so that one bad fit to values would be the mean."""
+    return rows[~rows.task.isin([name for name, entry in BENCHMARKS.items() if entry.values])]
+
+
+def drawn_anew(task: str) -> bool:
+    """Whether a task's seeds draw its splits, as those of node tasks do; links and graphs keep the data set's split."""
+    return task not in BENCHMARKS or BENCHMARKS[task].kind == "node"
 
 
 def beside_the_grid(pretrained: pd.DataFrame, stress: pd.DataFrame) -> pd.DataFrame:
@@ -70,24 +86,44 @@ def demand_scores(stress: pd.DataFrame) -> pd.DataFrame:
     return long.assign(demand=long.demand.where(long.demand != "shift", named)).dropna(subset="score")
 
 
-def comparisons(demands: pd.DataFrame, ours: str = "stem") -> pd.DataFrame:
+def comparisons(demands: pd.DataFrame, ours: str = "stem", overlap: float = OVERLAP) -> pd.DataFrame:
     """Our method against the strongest other one, for every task, covariate and demand; see `against_strongest`.
 
     A grid may be half done: a group counts when ours and another were met, on the seeds that all of its methods have,
-    of which there must be two. The p-values are corrected over all rows together.
+    of which there must be two. The p-values are corrected over the tasks that share a demand and a covariate.
+
+    Args:
+        demands: from `demand_scores`.
+        ours: the method.
+        overlap: of node tasks' runs, which draw their splits anew; those of links and graphs share one split.
 
     Returns:
         The columns of `against_strongest`; no rows where no group counts.
     """
     by, parts = ["task", "covariate", "demand"], []
-    for _, part in demands.groupby(by, sort=False):
+    for (task, *_), part in demands.groupby(by, sort=False):
         methods = part.groupby("seed").method.nunique()
         paired = part[part.seed.isin(methods.index[methods == part.method.nunique()])]
         if ours in set(paired.method) and paired.method.nunique() > 1 and paired.seed.nunique() > 1:
-            parts.append(paired)
+            parts.append(paired.assign(overlap=overlap * drawn_anew(task)))
     if not parts:
-        return pd.DataFrame(columns=[*by, "strongest", "ours", "theirs", "difference", "low", "high", "p"])
-    return against_strongest(pd.concat(parts), "score", ours, by)
+        columns = ["strongest", "ours", "theirs", "difference", "low", "high", "p", "held_out"]
+        return pd.DataFrame(columns=[*by, *columns])
+    families = pd.concat(parts).groupby(["demand", "covariate"], sort=False)
+    return pd.concat(
+        [against_strongest(part, "score", ours, by, overlap="overlap") for _, part in families], ignore_index=True
+    )
+
+
+def over_tasks(values: pd.Series) -> tuple[float, float, float]:
+    """Mean over tasks, each weighing alike, and its 95 % bootstrap interval, which fewer than `FEWEST` do not have.
+
+    Args:
+        values: with `task` in the index.
+    """
+    means = values.groupby("task").mean()
+    low, high = interval(means.tolist()) if len(means) >= FEWEST else (float("nan"), float("nan"))
+    return means.mean(), low, high
 
 
 def claim_table(compared: pd.DataFrame) -> pd.DataFrame:
@@ -98,30 +134,56 @@ def claim_table(compared: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per claim: `comparisons`, how many of them ours `wins` and `loses` significantly (corrected p below
-        0.05), the mean `difference` in points, and its 95 % bootstrap interval `low` to `high` over data sets.
+        0.05), the mean `difference` in points with its interval `low` to `high`, see `over_tasks`, and the mean of
+        `held_out`. No row where fewer than two tasks were met.
     """
     rows = []
     for claim, demands in CLAIMS.items():
-        part = compared[compared.demand.isin(demands)]
-        if part.task.nunique() < 2:
+        part = compared[compared.demand.isin(demands)].set_index("task")
+        if part.index.nunique() < 2:
             continue
-        of_task = part.groupby("task").difference.mean()
-        low, high = interval(of_task.tolist())
         sure = part.p < SIGNIFICANT
         counts = {"comparisons": len(part), "wins": (sure & (part.difference > 0)).sum()}
         counts |= {"loses": (sure & (part.difference < 0)).sum()}
-        rows.append({"claim": claim} | counts | {"difference": of_task.mean(), "low": low, "high": high})
-    columns = ["claim", "comparisons", "wins", "loses", "difference", "low", "high"]
+        lead = dict(zip(("difference", "low", "high"), over_tasks(part.difference), strict=True))
+        rows.append({"claim": claim} | counts | lead | {"held_out": over_tasks(part.held_out)[0]})
+    columns = ["claim", "comparisons", "wins", "loses", "difference", "low", "high", "held_out"]
     return pd.DataFrame(rows, columns=columns).set_index("claim")
 
 
-def claims_by_rival(demands: pd.DataFrame, rivals: Mapping[str, Collection[str]], ours: str = "stem") -> pd.DataFrame:
+def lead_changes(demands: pd.DataFrame, rivals: Collection[str], ours: str = "stem") -> pd.DataFrame:
+    """By how much a lead over one rival differs from the same lead when clean: what shift or damage itself changes.
+
+    Args:
+        demands: from `demand_scores`.
+        rivals: methods, each alone.
+        ours: the method.
+
+    Returns:
+        Text, one row per rival and one column per claim but the clean one: mean over data sets, run by run, of
+        `(ours - rival)` under the demand minus the same when clean, with its interval; see `over_tasks`. Empty where
+        fewer than two tasks were met.
+    """
+    scores = demands.pivot(index=["task", "covariate", "seed", "demand"], columns="method", values="score")
+    table = pd.DataFrame("", index=list(rivals), columns=[name for name in CLAIMS if "clean" not in CLAIMS[name]])
+    for rival in table.index.intersection(scores.columns):
+        leads = (scores[ours] - scores[rival]).unstack("demand")
+        for claim in table:
+            changes = leads.reindex(columns=CLAIMS[claim]).sub(leads["clean"], axis=0).stack().dropna()
+            if changes.index.get_level_values("task").nunique() > 1:
+                table.loc[rival, claim] = in_points(*over_tasks(changes))
+    return table.loc[:, (table != "").any()]
+
+
+def claims_by_rival(
+    demands: pd.DataFrame, rivals: Mapping[str, Collection[str]], ours: str = "stem", overlap: float = OVERLAP
+) -> pd.DataFrame:
     """What each claim comes to against some methods alone.
 
     Args:
         demands: from `demand_scores`.
         rivals: by the name of a row, the methods of which the strongest one counts.
-        ours: the method.
+        ours, overlap: see `comparisons`.
 
     Returns:
         Text, one row per name and one column per claim: the mean difference over data sets with its interval, and how
@@ -129,7 +191,7 @@ def claims_by_rival(demands: pd.DataFrame, rivals: Mapping[str, Collection[str]]
     """
     rows = {}
     for name, methods in rivals.items():
-        found = claim_table(comparisons(demands[demands.method.isin([ours, *methods])], ours))
+        found = claim_table(comparisons(demands[demands.method.isin([ours, *methods])], ours, overlap))
         rows[name] = {
             claim: f"{in_points(row.difference, row.low, row.high)}, {row.wins:.0f} won, {row.loses:.0f} lost"
             for claim, row in found.iterrows()
@@ -141,13 +203,17 @@ def claims_by_rival(demands: pd.DataFrame, rivals: Mapping[str, Collection[str]]
 def lead_by_task(compared: pd.DataFrame) -> pd.DataFrame:
     """`comparisons`, to be read: one row per task and covariate, `-3.1 [-4.1, -2.1] * sage` by demand.
 
-    A star marks a corrected p-value below 0.05; the strongest other method follows. Empty where nothing was met.
+    See `lead_text`. Empty where nothing was met.
     """
-    numbers = compared[["difference", "low", "high", "p", "strongest"]].itertuples(index=False)
-    text = [f"{in_points(*found)}{' *' * bool(p < SIGNIFICANT)} {rival}" for *found, p, rival in numbers]
     by_task = ["task", "covariate"]
-    wide = compared.assign(text=text).pivot(index=by_task, columns="demand", values="text").fillna("")
+    wide = compared.assign(text=lead_text(compared)).pivot(index=by_task, columns="demand", values="text").fillna("")
     return wide[compared.demand.unique()]
+
+
+def lead_text(compared: pd.DataFrame) -> list[str]:
+    """Rows of `against_strongest` to be read: a star marks a corrected p-value below 0.05, the rival's name follows."""
+    numbers = compared[["difference", "low", "high", "p", "strongest"]].itertuples(index=False)
+    return [f"{in_points(*found)}{' *' * bool(p < SIGNIFICANT)} {rival}" for *found, p, rival in numbers]
 
 
 def score_table(demands: pd.DataFrame, compared: pd.DataFrame, demand: str, ours: str = "stem") -> pd.DataFrame:

@@ -13,7 +13,7 @@ from stemlib.experiments.paper_tables import CLAIMS, claim_table
 from stemlib.figures import COLOURS
 from stemlib.statistics import SIGNIFICANT, interval
 
-TICKS = (-40, -15, -5, -2, 0, 2, 5, 15, 40)
+BALANCE = {"fit": "fit", "shift": "worst shifted bucket", "corruption": "mean over corruption"}
 DAMAGE = {"masked": "features masked", "deleted": "edges deleted"}
 
 
@@ -54,6 +54,58 @@ def draw_buckets(axis: Axes, stress: pd.DataFrame) -> None:
     axis.set_xticks(range(len(buckets)), ["lowest 15 %", "ordinary", "highest 15 %"])
 
 
+def draw_along(axis: Axes, groups: pd.DataFrame) -> None:
+    """Mean score of equally large groups of instances, in the order of a covariate, one line per method.
+
+    Args:
+        axis: to draw on.
+        groups: rows of `stemlib.experiments.stress.scores_of_unseen` of some seeds.
+    """
+    means = groups.groupby(["method", groups.index], sort=False)[["covariate", "score"]].mean()
+    for name in groups.method.unique():
+        line = means.loc[name]
+        axis.plot(line.covariate, line.score, "o-", ms=3, color=COLOURS[name], label=name)
+
+
+def draw_runs(axis: Axes, found: pd.DataFrame) -> None:
+    """Test score of each run, the mean with its 95 % bootstrap interval, and hollow what selection on test would give.
+
+    Args:
+        axis: to draw on.
+        found: rows of `stemlib.records.table`: `model`, `test`, `test_best`.
+    """
+    names = list(found.model.unique())
+    for place, name in enumerate(names):
+        rows = found[found.model == name]
+        mean, (low, high) = rows.test.mean(), interval(rows.test.tolist())
+        axis.plot([place - 0.25] * len(rows), rows.test, ".", color="black", ms=4)
+        axis.errorbar(place, mean, [[mean - low], [high - mean]], fmt="o", ms=4, color=COLOURS[name])
+        axis.plot(place + 0.25, rows.test_best.mean(), "o", mfc="none", color=COLOURS[name])
+    axis.set_xticks(range(len(names)), names, rotation=45)
+    axis.set(ylabel="test score, %")
+
+
+def draw_effects(lead: pd.DataFrame) -> Figure:
+    """The whole model's lead over each variant, in points, one panel for each demand; filled where it is sure.
+
+    Args:
+        lead: from `stemlib.experiments.ablations.effects`.
+    """
+    names = list(lead.variant.unique())
+    figure, axes = figures.panels(3, sharex=True, sharey=True, height=1.0 + 0.24 * len(names))
+    for axis, (demand, title) in zip(axes, BALANCE.items(), strict=True):
+        rows = lead[lead.demand == demand]
+        bars = [rows.difference - rows.low, rows.high - rows.difference]
+        fill = np.where(rows.p < SIGNIFICANT, "black", "white")
+        axis.errorbar(rows.difference, range(len(rows)), xerr=bars, fmt="none", color=figures.PALETTE["grey"])
+        axis.scatter(rows.difference, range(len(rows)), c=fill, edgecolors="black", zorder=3)
+        axis.axvline(0, color="black", linewidth=1)
+        axis.set(title=title, xlabel="whole model ahead by")
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].invert_yaxis()
+    return figure
+
+
 def draw_balance(balance: pd.DataFrame) -> Figure:
     """Fit, worst shifted bucket and mean over corruptions: a bar at each method's mean, a point per seed.
 
@@ -62,8 +114,7 @@ def draw_balance(balance: pd.DataFrame) -> Figure:
     """
     figure, axes = figures.panels(3)
     methods = list(balance.method.unique())
-    titles = {"fit": "fit", "shift": "worst shifted bucket", "corruption": "mean over corruption"}
-    for axis, (part, title) in zip(axes, titles.items(), strict=True):
+    for axis, (part, title) in zip(axes, BALANCE.items(), strict=True):
         for place, method in enumerate(methods):
             values = balance.loc[balance.method == method, part]
             axis.hlines(values.mean(), place - 0.3, place + 0.3, color=COLOURS[method], linewidth=4)
@@ -108,7 +159,7 @@ def draw_claims(axis: Axes, compared: pd.DataFrame) -> None:
     """A method's lead over the strongest other one, claim by claim: a circle per comparison, a diamond for their mean.
 
     Circles are filled where the corrected p-value is below 0.05; the mean is over data sets, with its 95 % bootstrap
-    interval. Linear up to five points and logarithmic beyond.
+    interval where there are enough of them.
 
     Args:
         axis: to draw on.
@@ -123,9 +174,5 @@ def draw_claims(axis: Axes, compared: pd.DataFrame) -> None:
         bar = [[row.difference - row.low], [row.high - row.difference]]
         axis.errorbar(row.difference, place, xerr=bar, fmt="D", color=COLOURS["stem"], ms=6, capsize=3)
     axis.axvline(0, color="black", linewidth=1)
-    axis.set_xscale("symlog", linthresh=5)
-    reach = compared.difference.abs().max()
-    axis.set_xticks([tick for tick in TICKS if abs(tick) <= reach], minor=False)
-    axis.xaxis.set_major_formatter("{x:g}")
     axis.set(xlabel="points ahead", yticks=range(len(claims)), yticklabels=claims.index)
     axis.set_ylim(len(claims) - 0.5, -0.5)
