@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from stemlib import figures
 from stemlib.experiments.balance import not_dominated
-from stemlib.experiments.paper_tables import CLAIMS, claim_table
+from stemlib.experiments.paper_tables import CLAIMS, FEWEST, claim_table
 from stemlib.figures import COLOURS
 from stemlib.statistics import SIGNIFICANT, interval
 
+TICKS = (-5, -2, -1, 0, 1, 2, 5, 10, 20, 50)
 BALANCE = {"fit": "fit", "shift": "worst shifted bucket", "corruption": "mean over corruption"}
 DAMAGE = {"masked": "features masked", "deleted": "edges deleted"}
 
@@ -127,32 +128,44 @@ def draw_balance(balance: pd.DataFrame) -> Figure:
 def draw_pareto(axis: Axes, balance: pd.DataFrame) -> None:
     """How many points each method is behind the best one, under shift and under corruption; fit stands in the legend.
 
-    Rings mark methods that no other beats in all three demands. The axes are linear up to a point and logarithmic
-    beyond, so that a weak method does not press the others together; up and right is better.
+    Rings mark the Pareto front: methods that no other beats in all three demands. Bars are 95 % bootstrap intervals of
+    the difference to the best one over data sets, or over the seeds of one, where there are five. The axes are linear
+    up to two points and logarithmic beyond, so that a weak method does not press the others together; up and right is
+    better.
 
     Args:
         axis: to draw on.
-        balance: from `three_way_balance`, of one task or of several.
+        balance: from `three_way_balance`, of one task or, with `task`, of several.
     """
-    means = balance.groupby("method", sort=False)[["fit", "shift", "corruption"]].mean()
+    by_run = balance.set_index(["method", "task" if "task" in balance else "seed"])[list(BALANCE)]
+    means = by_run.groupby("method", sort=False).mean()
     behind, free = means.max() - means, not_dominated(means, list(means))
+    reach = {name: _intervals(by_run, means[name].idxmax(), name) for name in ("shift", "corruption")}
     for method, row in behind.iterrows():
-        label = f"{method}: fit {means.loc[method, 'fit']:.1f}"
-        place = (row["shift"], row["corruption"])
-        axis.plot(*place, "o", ms=7, color=COLOURS[str(method)], label=label)
+        colour, place = COLOURS[str(method)], (row["shift"], row["corruption"])
+        for name, draw, across in (("shift", axis.hlines, place[1]), ("corruption", axis.vlines, place[0])):
+            if method in reach[name]:
+                draw(across, *reach[name][method], color=colour, linewidth=1, alpha=0.5)
+        axis.plot(*place, "o", ms=7, color=colour, label=f"{method}: fit {means.loc[method, 'fit']:.1f}")
         if free[method]:
             axis.plot(*place, "o", ms=13, mfc="none", color="black", mew=1)
-    for scale, limit, name in (
-        (axis.set_xscale, axis.set_xlim, "shift"), (axis.set_yscale, axis.set_ylim, "corruption")
-    ):  # fmt: skip
-        scale("symlog", linthresh=1.0)
-        limit(behind[name].max() * 1.5 + 1, -0.4)
-    ticks = [0, 0.5, 1, 2, 5, 10, 20, 50]
-    for side, name in ((axis.xaxis, "shift"), (axis.yaxis, "corruption")):
-        side.set_ticks([tick for tick in ticks if tick <= behind[name].max() * 1.5 + 1], minor=False)
+    for name, scale, limit, side in (
+        ("shift", axis.set_xscale, axis.set_xlim, axis.xaxis),
+        ("corruption", axis.set_yscale, axis.set_ylim, axis.yaxis),
+    ):
+        ends = np.array([(0.0, behind[name].max()), *reach[name].values()])
+        scale("symlog", linthresh=2.0)
+        limit(1.2 * ends[:, 1].max() + 0.3, ends[:, 0].min() - 0.6)
+        side.set_ticks([tick for tick in TICKS if ends.min() <= tick <= ends.max()], minor=False)
         side.set_major_formatter("{x:g}")
     axis.set(xlabel="worst shifted bucket, points behind the best", ylabel="mean corruption, points behind")
     axis.legend(loc="upper left", bbox_to_anchor=(1.02, 1))
+
+
+def _intervals(by_run: pd.DataFrame, best: str, demand: str) -> dict[str, tuple[float, float]]:
+    """By method, where enough runs are known: the interval of how far it is behind the best one."""
+    points = by_run.loc[best, demand] - by_run[demand].unstack("method").drop(columns=best).T
+    return {name: interval(row.dropna().tolist()) for name, row in points.iterrows() if row.count() >= FEWEST}
 
 
 def draw_claims(axis: Axes, compared: pd.DataFrame) -> None:
