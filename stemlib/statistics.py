@@ -54,19 +54,60 @@ def summary(frame: pd.DataFrame, by: str | list[str], value: str) -> pd.DataFram
     return result
 
 
-def paired_difference(
-    frame: pd.DataFrame, value: str, first: str, second: str, by: str = "method", pair: str | list[str] = "seed"
-) -> tuple[float, float, float]:
-    """Mean of `first - second` over pairs (the same seed), and its 95 % bootstrap interval.
+class PairedTest(NamedTuple):
+    """Mean `difference`, its 95 % interval `low` to `high` (Student's t), and `p` of the same test."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def paired_test(differences: pd.Series, overlap: float = 0.0) -> PairedTest:
+    """What pairs say of their mean difference.
+
+    Runs that draw the split anew share most of their training instances, so that their differences agree better than
+    independent ones would: the variance of the mean is taken as `s^2 (1/n + overlap)` (Nadeau and Bengio, 2003).
+
+    Args:
+        differences: of pairs, `[n]`.
+        overlap: test instances per training instance, where runs share training instances; 0 where they share nothing
+            or the split is fixed.
+
+    Returns:
+        The test; of differences that are all the same the mean alone, and a p of NaN (they are 0) or 0.
 
     Raises:
-        ValueError: a method is missing, or the pairs do not match.
+        ValueError: fewer than two pairs.
+    """
+    mean, pairs = float(differences.mean()), len(differences)
+    if pairs < 2:
+        raise ValueError(f"a difference needs at least 2 pairs to be tested, got {pairs}: run more seeds")
+    error = differences.std(ddof=1) * (1 / pairs + overlap) ** 0.5
+    if error == 0:
+        return PairedTest(mean, mean, mean, float("nan") if mean == 0 else 0.0)
+    reach = student.ppf(0.975, pairs - 1) * error
+    return PairedTest(mean, mean - reach, mean + reach, 2 * student.sf(abs(mean) / error, pairs - 1))
+
+
+def paired_difference(
+    frame: pd.DataFrame,
+    value: str,
+    first: str,
+    second: str,
+    by: str = "method",
+    pair: str | list[str] = "seed",
+    overlap: float = 0.0,
+) -> PairedTest:
+    """Mean of `first - second` over pairs (the same seed), with its 95 % interval and p, see `paired_test`.
+
+    Raises:
+        ValueError: a method is missing, the pairs do not match, or there are fewer than two.
     """
     columns = [frame[frame[by] == name].set_index(pair)[value].sort_index() for name in (first, second)]
     if columns[0].empty or not columns[0].index.equals(columns[1].index):
         raise ValueError(f"{first!r} and {second!r} do not have the same {pair}; run the missing ones")
-    difference = columns[0] - columns[1]
-    return (float(difference.mean()), *interval(difference.tolist()))
+    return paired_test(columns[0] - columns[1], overlap)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -93,17 +134,13 @@ def against_strongest(
 ) -> pd.DataFrame:
     """One method against the other one with the largest mean, group by group, paired.
 
-    Runs that draw the split anew share most of their training instances, so that their differences agree better than
-    independent ones would. A column `overlap` corrects for it: the variance of the mean is `s^2 (1/n + overlap)` with
-    `n_test / n_train` for the overlap (Nadeau and Bengio, 2003), 0 where runs share nothing or the split is fixed.
-
     Args:
         frame: one row per `method`, group and pair.
         value: what is compared, the larger the better.
         ours: the method.
         by: columns that make a group: task, condition.
         pair: columns that make a pair: the same split and seed.
-        overlap: a column, the same within a group; None for 0.
+        overlap: a column, the same within a group, see `paired_test`; None for 0.
 
     Returns:
         One row per group: `strongest`, `ours` and `theirs` (means), `difference` with its 95 % interval `low` to `high`
@@ -134,33 +171,6 @@ def against_strongest(
         )
     table = pd.DataFrame(rows)
     return table.assign(p=corrected(table.p))
-
-
-class PairedTest(NamedTuple):
-    """Mean `difference`, its 95 % interval `low` to `high` (Student's t), and `p` of the same test."""
-
-    difference: float
-    low: float
-    high: float
-    p: float
-
-
-def paired_test(differences: pd.Series, overlap: float = 0.0) -> PairedTest:
-    """What pairs say of their mean difference; see `against_strongest`.
-
-    Args:
-        differences: of pairs, `[n]`.
-        overlap: test instances per training instance, where runs share training instances.
-
-    Returns:
-        The test; of differences that are all the same the mean alone, and a p of NaN (they are 0) or 0.
-    """
-    mean, pairs = differences.mean(), len(differences)
-    error = differences.std(ddof=1) * (1 / pairs + overlap) ** 0.5
-    if error == 0:
-        return PairedTest(mean, mean, mean, float("nan") if mean == 0 else 0.0)
-    reach = student.ppf(0.975, pairs - 1) * error
-    return PairedTest(mean, mean - reach, mean + reach, 2 * student.sf(abs(mean) / error, pairs - 1))
 
 
 def corrected(p: pd.Series) -> pd.Series:

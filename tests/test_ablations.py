@@ -42,7 +42,7 @@ def test_effects_are_the_whole_model_s_lead_paired_by_seed() -> None:
         for method, lack in (("stem", 0), ("no-tokens", 2), ("no-experts", -1))
         for seed in range(4)
     ]
-    table = effects(pd.DataFrame(rows)).set_index(["variant", "demand"])
+    table = effects(pd.DataFrame(rows), 0.5).set_index(["variant", "demand"])
     assert table.difference["no-tokens", "fit"] == 2.0
     assert table.difference["no-experts", "fit"] == -1.0
     assert table.loc[("no-tokens", "fit"), ["low", "high"]].tolist() == [2.0, 2.0]
@@ -50,7 +50,7 @@ def test_effects_are_the_whole_model_s_lead_paired_by_seed() -> None:
     assert table.difference["no-tokens", "corruption"] == -3.0
     assert len(table) == 6
     without = pd.DataFrame(rows).assign(shift=float("nan"))
-    assert set(effects(without).demand) == {"fit", "corruption"}
+    assert set(effects(without, 0.5).demand) == {"fit", "corruption"}
 
 
 def test_leads_are_said_by_data_set_with_a_star_where_they_are_sure() -> None:

@@ -9,11 +9,21 @@ import pytest
 from samples import node_task
 
 from stemlib.benchmarks import BENCHMARKS, names
+from stemlib.conditions import shift_protocol
 from stemlib.experiments import protocols
-from stemlib.experiments.protocols import CANDIDATES, PROTOCOLS, STEPS, Protocol, best, protocol_of
+from stemlib.experiments.protocols import (
+    CANDIDATES,
+    PROTOCOLS,
+    STEPS,
+    Protocol,
+    best,
+    protocol_of,
+    split_overlap,
+)
 from stemlib.methods import Method, named
 from stemlib.presets import PRESETS, Preset
 from stemlib.records import read_results
+from stemlib.shifts import instance_covariate, tail_buckets
 from stemlib.tasks import Task
 
 TINY = Preset("tiny", hidden=8, epochs=3, patience=3, seeds=1, nodes=80)
@@ -33,6 +43,14 @@ def test_every_labelled_data_set_has_a_protocol_on_splits_that_it_has() -> None:
         assert [run for run in PROTOCOLS[name].runs if run[0] != "public"] == [
             (f"draw-{seed}", seed) for seed in range(10)
         ]
+
+
+def test_seeds_that_draw_their_split_share_half_a_test_instance_per_training_instance() -> None:
+    task = node_task()
+    _, split, _ = shift_protocol(task, tail_buckets(instance_covariate(task, "degree")), seed=0)
+    assert split.test.numel() / split.train.numel() == pytest.approx(split_overlap("cora"), abs=0.05)
+    assert split_overlap("built-in") == split_overlap("cora")
+    assert split_overlap("wn18rr") == split_overlap("hiv") == split_overlap("cora", labels=5) == 0
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)

@@ -53,11 +53,16 @@ def test_a_summary_has_the_deviation_of_a_sample() -> None:
 def test_differences_are_paired_by_seed_in_whatever_order_rows_come() -> None:
     frame = runs(a=[10.0, 50.0, 90.0], b=[9.0, 48.0, 87.0])
     shuffled = frame.sample(frac=1, random_state=1)
-    assert paired_difference(shuffled, "score", "a", "b")[0] == pytest.approx(2.0)
-    low, high = paired_difference(shuffled, "score", "a", "b")[1:]
-    assert 1 <= low <= high <= 3  # the scores themselves spread over 80 points
+    found = paired_difference(shuffled, "score", "a", "b")
+    reference = ttest_rel([10.0, 50.0, 90.0], [9.0, 48.0, 87.0])
+    assert (found.difference, found.p) == pytest.approx((2.0, reference.pvalue))
+    assert found[1:3] == pytest.approx(reference.confidence_interval())  # the scores themselves spread over 80 points
+    wider = paired_difference(shuffled, "score", "a", "b", overlap=0.5)
+    assert wider.high - wider.low == pytest.approx((found.high - found.low) * 2.5**0.5)  # (1/3 + 1/2) / (1/3)
     with pytest.raises(ValueError, match="'a' and 'c' do not have the same seed"):
         paired_difference(frame, "score", "a", "c")
+    with pytest.raises(ValueError, match="at least 2 pairs to be tested, got 1: run more seeds"):
+        paired_difference(frame[frame.seed == 0], "score", "a", "b")
 
 
 def test_holm_by_hand() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from stemlib.experiments.paper_tables import OVERLAP, drawn_anew, over_tasks
+from stemlib.experiments.paper_tables import over_tasks
+from stemlib.experiments.protocols import split_overlap
 from stemlib.methods import Method, stem
 from stemlib.presets import ModelConfig, Preset, change
 from stemlib.statistics import SIGNIFICANT, against_strongest, in_points, paired_test
@@ -57,14 +58,14 @@ def ablated(preset: Preset, *groups: str) -> list[Method]:
 
 
 def effects(
-    balance: pd.DataFrame, demands: tuple[str, ...] = ("fit", "shift", "corruption"), overlap: float = OVERLAP
+    balance: pd.DataFrame, overlap: float, demands: tuple[str, ...] = ("fit", "shift", "corruption")
 ) -> pd.DataFrame:
     """What the whole model has over each variant, paired by seed, in points.
 
     Args:
         balance: from `stemlib.experiments.balance.three_way_balance`, with the whole model and its variants.
+        overlap: of the runs, see `against_strongest` and `split_overlap`.
         demands: the columns that are compared.
-        overlap: of the runs, see `against_strongest`; a node task's as it stands, 0 where the split is fixed.
 
     Returns:
         One row per variant and demand: `variant`, `demand`, `difference` (whole minus variant), `low`, `high`, and `p`,
@@ -87,7 +88,7 @@ def lead_table(balances: pd.DataFrame) -> pd.DataFrame:
         Text, with a star where the p-value, corrected within the data set, is below 0.05; empty where nothing was met.
     """
     leads = pd.concat(
-        effects(rows, overlap=OVERLAP * drawn_anew(task)).assign(task=task)
+        effects(rows, split_overlap(task)).assign(task=task)
         for task, rows in balances.groupby("task", sort=False)
     )
     numbers = leads[["difference", "low", "high", "p"]].itertuples(index=False)
@@ -125,7 +126,7 @@ def extra_losses(demands: pd.DataFrame, demand: str) -> pd.DataFrame:
     rows: dict[str, dict[tuple[str, str], str]] = {step: {} for step in STEPS}
     for (task, covariate), runs in more.dropna().groupby(["task", "covariate"]):
         for step in STEPS:
-            found = paired_test(runs[step], OVERLAP * drawn_anew(task))
+            found = paired_test(runs[step], split_overlap(task))
             rows[step][task, covariate] = in_points(found.difference, found.low, found.high)
     for step in STEPS:
         known = more[step].dropna()

@@ -10,12 +10,12 @@ from collections.abc import Collection, Mapping
 import pandas as pd
 
 from stemlib.benchmarks import BENCHMARKS
+from stemlib.experiments.protocols import split_overlap
 from stemlib.statistics import SIGNIFICANT, against_strongest, in_points, interval, summary
 
 DEMANDS = ("clean", "shift", "masked", "deleted", "shifted and damaged")
 BY_RUN = ["task", "covariate", "method", "seed"]
 MEETING = ["task", "covariate", "seed", "condition", "kind", "rate", "draw"]  # what two methods must share to be paired
-OVERLAP = 0.5  # test instances per training instance of the splits 50/25/25 that node tasks' seeds draw anew
 FEWEST = 5  # data sets: a bootstrap interval over fewer says little
 
 # What the paper claims, and the demands that speak to it.
@@ -36,11 +36,6 @@ CORE_RIVALS = {name: [name] for name in ("gcn", "sage", "routed", "tokens")}
 def of_classes(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows whose `task` learns classes: R2 has no lower end, so that one bad fit to values would be the mean."""
     return rows[~rows.task.isin([name for name, entry in BENCHMARKS.items() if entry.values])]
-
-
-def drawn_anew(task: str) -> bool:
-    """Whether a task's seeds draw its splits, as those of node tasks do; links and graphs keep the data set's split."""
-    return task not in BENCHMARKS or BENCHMARKS[task].kind == "node"
 
 
 def beside_the_grid(pretrained: pd.DataFrame, stress: pd.DataFrame) -> pd.DataFrame:
@@ -86,7 +81,7 @@ def demand_scores(stress: pd.DataFrame) -> pd.DataFrame:
     return long.assign(demand=long.demand.where(long.demand != "shift", named)).dropna(subset="score")
 
 
-def comparisons(demands: pd.DataFrame, ours: str = "stem", overlap: float = OVERLAP) -> pd.DataFrame:
+def comparisons(demands: pd.DataFrame, ours: str = "stem", labels: int = 0) -> pd.DataFrame:
     """Our method against the strongest other one, for every task, covariate and demand; see `against_strongest`.
 
     A grid may be half done: a group counts when ours and another were met, on the seeds that all of its methods have,
@@ -95,7 +90,7 @@ def comparisons(demands: pd.DataFrame, ours: str = "stem", overlap: float = OVER
     Args:
         demands: from `demand_scores`.
         ours: the method.
-        overlap: of node tasks' runs, which draw their splits anew; those of links and graphs share one split.
+        labels: of each class, 0 for all, see `split_overlap`.
 
     Returns:
         The columns of `against_strongest`; no rows where no group counts.
@@ -105,7 +100,7 @@ def comparisons(demands: pd.DataFrame, ours: str = "stem", overlap: float = OVER
         methods = part.groupby("seed").method.nunique()
         paired = part[part.seed.isin(methods.index[methods == part.method.nunique()])]
         if ours in set(paired.method) and paired.method.nunique() > 1 and paired.seed.nunique() > 1:
-            parts.append(paired.assign(overlap=overlap * drawn_anew(task)))
+            parts.append(paired.assign(overlap=split_overlap(task, labels)))
     if not parts:
         columns = ["strongest", "ours", "theirs", "difference", "low", "high", "p", "held_out"]
         return pd.DataFrame(columns=[*by, *columns])
@@ -176,14 +171,14 @@ def lead_changes(demands: pd.DataFrame, rivals: Collection[str], ours: str = "st
 
 
 def claims_by_rival(
-    demands: pd.DataFrame, rivals: Mapping[str, Collection[str]], ours: str = "stem", overlap: float = OVERLAP
+    demands: pd.DataFrame, rivals: Mapping[str, Collection[str]], ours: str = "stem", labels: int = 0
 ) -> pd.DataFrame:
     """What each claim comes to against some methods alone.
 
     Args:
         demands: from `demand_scores`.
         rivals: by the name of a row, the methods of which the strongest one counts.
-        ours, overlap: see `comparisons`.
+        ours, labels: see `comparisons`.
 
     Returns:
         Text, one row per name and one column per claim: the mean difference over data sets with its interval, and how
@@ -191,7 +186,7 @@ def claims_by_rival(
     """
     rows = {}
     for name, methods in rivals.items():
-        found = claim_table(comparisons(demands[demands.method.isin([ours, *methods])], ours, overlap))
+        found = claim_table(comparisons(demands[demands.method.isin([ours, *methods])], ours, labels))
         rows[name] = {
             claim: f"{in_points(row.difference, row.low, row.high)}, {row.wins:.0f} won, {row.loses:.0f} lost"
             for claim, row in found.iterrows()

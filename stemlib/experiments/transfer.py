@@ -26,7 +26,7 @@ from pathlib import Path
 import pandas as pd
 
 from stemlib.benchmarks import BENCHMARKS
-from stemlib.experiments.protocols import PROTOCOLS, Protocol, protocol_of
+from stemlib.experiments.protocols import PROTOCOLS, Protocol, protocol_of, split_overlap
 from stemlib.experiments.stress import stress_scores, tuned
 from stemlib.graphs import BUILT_IN
 from stemlib.methods import Method, named, pretrained, stem
@@ -116,16 +116,16 @@ def gains(scores: pd.DataFrame, method: str, baseline: str = SCRATCH) -> pd.Data
         baseline: another.
 
     Returns:
-        One row per task, budget and kind of condition: `task`, `labels`, `kind`, `gain`, and its 95 % bootstrap
-        interval `low` to `high`.
+        One row per task, budget and kind of condition: `task`, `labels`, `kind`, `gain`, and its 95 % interval `low`
+        to `high`, see `paired_difference` and `split_overlap`.
     """
     by = ["task", "labels", "kind"]
     means = scores.groupby([*by, "method", "seed"], sort=False).score.mean().reset_index()
     rows = []
-    for group, frame in means.groupby(by, sort=False):
-        gain, low, high = paired_difference(frame, "score", method, baseline)
-        rows.append(dict(zip(by, group, strict=True)) | {"gain": gain, "low": low, "high": high})
-    return pd.DataFrame(rows)
+    for (task, labels, kind), frame in means.groupby(by, sort=False):
+        found = paired_difference(frame, "score", method, baseline, overlap=split_overlap(task, labels))
+        rows.append([task, labels, kind, *found[:3]])
+    return pd.DataFrame(rows, columns=[*by, "gain", "low", "high"])
 
 
 def kept_comparisons() -> pd.DataFrame:
