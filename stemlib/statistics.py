@@ -146,7 +146,7 @@ def against_strongest(
         One row per group: `strongest`, `ours` and `theirs` (means), `difference` with its 95 % interval `low` to `high`
         (Student's t), and `p` of the same t-test, corrected by `holm` over all groups (NaN where all differences are
         0). Taking the largest of several means favours the others, never ours; `held_out` is the mean difference to
-        whoever is strongest on the *other* pairs, which favours none.
+        whoever is strongest on the *other* pairs, who is not always the best: it favours ours a little.
 
     Raises:
         ValueError: a group without our method or without another, pairs that do not match, or fewer than two.

@@ -26,7 +26,7 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
         "no-parts": {"routed": "none", "codebook": "none", "lipschitz": 0.0},
     },
     "codebooks": {
-        "reference-codes": {"codebook": "reference"},
+        "fixed-codes": {"codebook": "reference"},  # without the term that alone moves its codes
         "learnable-codes": {"codebook": "learnable", "commitment": 0.25},
         "frozen-tokens": {"freeze_tokens": True},
     },

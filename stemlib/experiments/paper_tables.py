@@ -11,6 +11,7 @@ import pandas as pd
 
 from stemlib.benchmarks import BENCHMARKS
 from stemlib.experiments.protocols import split_overlap
+from stemlib.methods import METHODS
 from stemlib.statistics import SIGNIFICANT, against_strongest, in_points, interval, summary
 
 DEMANDS = ("clean", "shift", "masked", "deleted", "shifted and damaged")
@@ -31,6 +32,11 @@ CLAIMS = {
 
 # Whom every data set of the grid meets, each alone: `routed` has experts and no tokens, `tokens` the reverse.
 CORE_RIVALS = {name: [name] for name in ("gcn", "sage", "routed", "tokens")}
+
+# `tokens` and `routed` are published forms (GFT, CaNet) and parts of the whole model: with them among the rivals it
+# is compared with itself. These have none of its parts.
+OF_THE_WHOLE = ("static", "routed", "tokens", "stem", "reference")
+OUTSIDERS = {"the strongest without its parts": [name for name in METHODS if name not in OF_THE_WHOLE]}
 
 
 def of_classes(rows: pd.DataFrame) -> pd.DataFrame:

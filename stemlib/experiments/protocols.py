@@ -189,7 +189,7 @@ def split_overlap(task: str, labels: int = 0) -> float:
 
     Returns:
         0.5 where seeds draw a split of 50/25/25 % anew, as on node tasks. 0 where all have the data set's own split, as
-        for links and graphs, or draw few labels from many, which hardly meet.
+        for links and graphs, or draw few labels from many, which hardly meet but on graphs of a few hundred nodes.
     """
     anew = task not in BENCHMARKS or BENCHMARKS[task].kind == "node"
     return 0.5 * (anew and not labels)
