@@ -8,6 +8,8 @@ import pytest
 
 from stemlib.experiments.paper_tables import (
     MEETING,
+    OF_THE_WHOLE,
+    OUTSIDERS,
     beside_the_grid,
     claim_table,
     claims_by_rival,
@@ -18,6 +20,8 @@ from stemlib.experiments.paper_tables import (
     of_classes,
     score_table,
 )
+from stemlib.methods import METHODS, named
+from stemlib.presets import ModelConfig, preset
 
 KINDS = [
     ("clean", 0.0, 90.0), ("shift", 0.0, 80.0), ("shift", 0.0, 60.0), ("masked", 0.2, 70.0), ("masked", 0.8, 50.0),
@@ -135,6 +139,13 @@ def test_claims_stand_against_each_rival_alone() -> None:
     assert table.loc["the stronger", "better under degree shift"].endswith("0 won, 2 lost")
     assert set(table.loc["not run"]) == {""}
     assert "better under size and scaffold shift" not in table
+
+
+def test_outsiders_are_all_that_are_no_form_of_the_whole_model() -> None:
+    forms = [method.name for method in named(preset("smoke"), *METHODS) if isinstance(method.model, ModelConfig)]
+    assert sorted(forms) == sorted(OF_THE_WHOLE)
+    (outsiders,) = OUTSIDERS.values()
+    assert sorted([*forms, *outsiders]) == sorted(METHODS)
 
 
 def test_values_have_no_part_in_means_over_data_sets() -> None:

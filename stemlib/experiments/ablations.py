@@ -26,7 +26,8 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
         "no-parts": {"routed": "none", "codebook": "none", "lipschitz": 0.0},
     },
     "codebooks": {
-        "fixed-codes": {"codebook": "reference"},  # without the term that alone moves its codes
+        "reference-codes": {"codebook": "reference", "orthogonality": 1.0},  # the term that alone moves them
+        "fixed-codes": {"codebook": "reference"},
         "learnable-codes": {"codebook": "learnable", "commitment": 0.25},
         "frozen-tokens": {"freeze_tokens": True},
     },
@@ -57,21 +58,19 @@ def ablated(preset: Preset, *groups: str) -> list[Method]:
     return methods
 
 
-def effects(
-    balance: pd.DataFrame, overlap: float, demands: tuple[str, ...] = ("fit", "shift", "corruption")
-) -> pd.DataFrame:
+def effects(balance: pd.DataFrame, overlap: float) -> pd.DataFrame:
     """What the whole model has over each variant, paired by seed, in points.
 
     Args:
         balance: from `stemlib.experiments.balance.three_way_balance`, with the whole model and its variants.
         overlap: of the runs, see `against_strongest` and `split_overlap`.
-        demands: the columns that are compared.
 
     Returns:
         One row per variant and demand: `variant`, `demand`, `difference` (whole minus variant), `low`, `high`, and `p`,
         corrected for all rows together. A demand that was not met, as where a data set has no shift, has no row.
     """
-    long = balance.melt(["method", "seed"], list(demands), var_name="demand", value_name="score").dropna()
+    demands = ["fit", "shift", "corruption"]
+    long = balance.melt(["method", "seed"], demands, var_name="demand", value_name="score").dropna()
     variants = [name for name in balance.method.unique() if name != WHOLE]
     pairs = [long[long.method.isin([WHOLE, name])].assign(variant=name, overlap=overlap) for name in variants]
     table = against_strongest(pd.concat(pairs), "score", WHOLE, ["variant", "demand"], overlap="overlap")
@@ -127,7 +126,7 @@ def extra_losses(demands: pd.DataFrame, demand: str) -> pd.DataFrame:
     for (task, covariate), runs in more.dropna().groupby(["task", "covariate"]):
         for step in STEPS:
             found = paired_test(runs[step], split_overlap(task))
-            rows[step][task, covariate] = in_points(found.difference, found.low, found.high)
+            rows[step][task, covariate] = in_points(*found[:3])
     for step in STEPS:
         known = more[step].dropna()
         rows[step]["all", "mean"] = in_points(*over_tasks(known))
