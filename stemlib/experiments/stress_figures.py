@@ -101,7 +101,8 @@ def draw_effects(lead: pd.DataFrame) -> Figure:
         axis.errorbar(rows.difference, range(len(rows)), xerr=bars, fmt="none", color=figures.PALETTE["grey"])
         axis.scatter(rows.difference, range(len(rows)), c=fill, edgecolors="black", zorder=3)
         axis.axvline(0, color="black", linewidth=1)
-        axis.set(title=title, xlabel="whole model ahead by")
+        axis.set_title(title)
+    axes[1].set_xlabel("whole model ahead by, points")
     axes[0].set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
     return figure
