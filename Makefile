@@ -15,7 +15,7 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 .PHONY: study test workflow lint lock clean
 
 study: $(INSTALLED)
-	$(BIN)/python -m stemlib.study --preset $(PRESET)
+	$(BIN)/python -m study.batch.study --preset $(PRESET)
 
 # Two workers, one thread each; `loadfile` keeps a notebook's cells on one worker.
 test: $(INSTALLED)

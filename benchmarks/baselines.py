@@ -17,8 +17,7 @@ from pathlib import Path
 import pandas as pd
 from torch_geometric.transforms import NormalizeFeatures
 
-from stemlib.benchmarks import load
-from stemlib.methods import Method
+from stemlib.data.public import load
 from stemlib.presets import (
     BaselineConfig,
     BGRLConfig,
@@ -29,8 +28,9 @@ from stemlib.presets import (
     ProbeConfig,
     TrainConfig,
 )
-from stemlib.statistics import summary
-from stemlib.training_runs import run
+from study.methods import Method
+from study.statistics import summary
+from study.trained import run
 
 PUBLISHED = {
     "mlp": 55.1,  # as GAT's paper reports it

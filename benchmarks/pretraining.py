@@ -28,18 +28,18 @@ from speed import CLASSES, flops, matrix_peak
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stemlib.experts import routing_regulariser
-from stemlib.graphs import built_in
-from stemlib.messages import plain
-from stemlib.methods import reference
+from stemlib.data.built_in import built_in
+from stemlib.data.features import unit_features
+from stemlib.data.graph import plain
+from stemlib.model.encoder import routing_regulariser
+from stemlib.model.tokens import Tokens
 from stemlib.presets import PretrainConfig, change, preset
-from stemlib.pretraining.batches import PretrainBatch, draw_batch, draws
-from stemlib.pretraining.pool import Member, Pool
-from stemlib.pretraining.run import Run
-from stemlib.pretraining.student import Student
-from stemlib.pretraining.views import view
-from stemlib.tokens import Tokens
-from stemlib.unit_features import unit_features
+from stemlib.stress.views import view
+from stemlib.training.pool import Member, Pool
+from stemlib.training.pretrain_batches import PretrainBatch, draw_batch, draws
+from stemlib.training.pretrain_run import Run
+from stemlib.training.student import Student
+from study.methods import reference
 
 CONFIG = PretrainConfig(steps=1000, fanout=10)
 

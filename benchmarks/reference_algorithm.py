@@ -15,10 +15,11 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import scatter
 
-from stemlib.experts import Encoder, Gates
-from stemlib.messages import plain
-from stemlib.model import StemGNN, task_loss
-from stemlib.tasks import Split, Task
+from stemlib.data.graph import plain
+from stemlib.data.tasks import Split, Task
+from stemlib.model.encoder import Encoder, Gates
+from stemlib.model.losses import task_loss
+from stemlib.model.stem import StemGNN
 
 
 def encode(encoder: Encoder, graph: Data) -> tuple[Tensor, Gates, list[Tensor]]:

@@ -15,13 +15,13 @@ import pandas as pd
 import torch
 from measuring import Row, median_seconds, peak_mb, table
 
-from stemlib.checkpoints import build
-from stemlib.evaluation import answer, evaluation_batches
-from stemlib.finetune import start_tokens, train_epoch, training_batches
-from stemlib.graphs import built_in
-from stemlib.methods import reference
+from stemlib.data.built_in import built_in
+from stemlib.data.splits import stratified_split
 from stemlib.presets import change, preset
-from stemlib.splits import stratified_split
+from stemlib.training.evaluation import answer, evaluation_batches
+from stemlib.training.finetune import start_tokens, train_epoch, training_batches
+from study.families import build
+from study.methods import reference
 
 WIDTH, DEGREE, CLASSES = 64, 10, 7
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)

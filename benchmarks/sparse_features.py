@@ -15,14 +15,14 @@ import pandas as pd
 import torch
 from measuring import Row, seconds_by_turns, table
 
-from stemlib import sparse_features
-from stemlib.benchmarks import load
-from stemlib.checkpoints import build
-from stemlib.evaluation import answer, evaluation_batches
-from stemlib.finetune import train_epoch, training_batches
-from stemlib.methods import named
+from stemlib.data.public import load
+from stemlib.data.splits import stratified_split
+from stemlib.model import sparse_features
 from stemlib.presets import change, preset
-from stemlib.splits import stratified_split
+from stemlib.training.evaluation import answer, evaluation_batches
+from stemlib.training.finetune import train_epoch, training_batches
+from study.families import build
+from study.methods import named
 
 DATA_SETS = ("cora", "citeseer", "cora-ml", "dblp", "squirrel", "actor")
 

@@ -52,15 +52,15 @@ import torch
 from reference_algorithm import ReferenceAlgorithm, agreement
 from torch.utils.flop_counter import FlopCounterMode
 
-from stemlib.checkpoints import build
-from stemlib.evaluation import answer, evaluation_batches, predict
-from stemlib.finetune import start_tokens, train_epoch, training_batches
-from stemlib.graphs import built_in
-from stemlib.methods import reference
+from stemlib.data.built_in import built_in
+from stemlib.data.splits import per_class_split, stratified_split
+from stemlib.data.tasks import Split, Task
 from stemlib.presets import change, preset
-from stemlib.shared_products import share_first_products
-from stemlib.splits import per_class_split, stratified_split
-from stemlib.tasks import Split, Task
+from stemlib.training.evaluation import answer, evaluation_batches, predict
+from stemlib.training.finetune import start_tokens, train_epoch, training_batches
+from stemlib.training.shared_products import share_first_products
+from study.families import build
+from study.methods import reference
 
 CLASSES = 7
 ALGORITHMS = ("reference", "ours")

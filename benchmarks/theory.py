@@ -17,18 +17,18 @@ import pandas as pd
 import torch
 from measuring import Row, seconds_by_turns, table
 
-from stemlib.conditions import Condition, corrupt
-from stemlib.evaluation import predict
-from stemlib.finetune import start_tokens
-from stemlib.graphs import built_in
-from stemlib.methods import stem
-from stemlib.model import StemGNN
+from stemlib.data.built_in import built_in
+from stemlib.data.splits import stratified_split
+from stemlib.data.tasks import Task
+from stemlib.model.stem import StemGNN
 from stemlib.presets import change, preset
-from stemlib.splits import stratified_split
-from stemlib.tasks import Task
+from stemlib.stress.conditions import Condition, corrupt
 from stemlib.theory.coverage import coverages
 from stemlib.theory.replay import Readout
 from stemlib.theory.sensitivity import sensitivity
+from stemlib.training.evaluation import predict
+from stemlib.training.finetune import start_tokens
+from study.methods import stem
 
 CLASSES, NODES = 7, 2708
 

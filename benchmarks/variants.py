@@ -2,7 +2,7 @@
 
     python benchmarks/variants.py [--repeats 7]
 
-`forward` is a plain pass of the model in evaluation mode, `soft` and `top1` are `stemlib.deployed`'s, `difference` is
+`forward` is a plain pass of the model in evaluation mode, `soft` and `top1` are `stemlib.model.deployed`'s, `difference` is
 that of `soft`'s logits from `forward`'s (near ties aside). `step` and `bf16` are training steps on half the nodes in
 float32 and bf16. `_faster` is the median, over turns, of the time of `forward` or `step` over the variant's.
 bf16 is fast where the processor multiplies it (AMX, AVX512-BF16; `bf16_hardware` says): others only pay for it.
@@ -20,12 +20,12 @@ from measuring import Row, seconds_by_turns, table
 from reference_algorithm import agreement
 from theory import setting
 
-from stemlib.deployed import deploy
-from stemlib.finetune import train_epoch, training_batches
-from stemlib.model import StemGNN
+from stemlib.data.splits import stratified_split
+from stemlib.data.tasks import Task
+from stemlib.model.deployed import deploy
+from stemlib.model.stem import StemGNN
 from stemlib.presets import TrainConfig
-from stemlib.splits import stratified_split
-from stemlib.tasks import Task
+from stemlib.training.finetune import train_epoch, training_batches
 
 
 def bf16_hardware() -> bool:

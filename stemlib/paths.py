@@ -1,38 +1,31 @@
-"""The repository's folders, the same from wherever a notebook or a test is started."""
+"""Where public data lies and where the library may write; the repository's own folders are the study's matter."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-ROOT = Path(os.environ.get("STEMLIB_ROOT") or Path(__file__).parents[1]).resolve()
-NOTEBOOKS = ROOT / "notebooks"
-RUNS = ROOT / "runs"
-FIGURES = ROOT / "figures"
-DATA = ROOT / "data"
+from platformdirs import user_cache_path
 
 
-def grid_run_folder() -> Path | None:
-    """The folder of the run of a grid (`stemlib.grid`) that this process belongs to; None outside of one."""
-    named = os.environ.get("STEMLIB_RUN")
-    return Path(named) if named else None
+def cache_folder() -> Path:
+    """The user's cache of this library: what was made of data sets, and what was downloaded."""
+    return user_cache_path("stemlib", appauthor=False)
 
 
 def data_folder() -> Path:
-    """The folder of the public data sets: the one that `STEMLIB_DATA` names, else the repository's `data/`.
-
-    A relative `STEMLIB_DATA` counts from the repository's root, for a notebook's kernel may start elsewhere.
+    """The folder of the public data sets: the one that `STEMLIB_DATA` names, else `raw/` in the user's cache.
 
     Raises:
         FileNotFoundError: `STEMLIB_DATA` names no folder.
     """
     named = os.environ.get("STEMLIB_DATA")
     if not named:
-        return DATA
-    folder = (ROOT / Path(named).expanduser()).resolve()
+        return cache_folder() / "raw"
+    folder = Path(named).expanduser().resolve()
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"STEMLIB_DATA={named} names no folder (looked for {folder}): "
-            "set it to the folder that holds Planetoid/, or unset it to download into data/"
+            f"STEMLIB_DATA={named} names no folder (looked for {folder}): set it to the folder that holds Planetoid/, "
+            "or unset it to download into the user's cache"
         )
     return folder

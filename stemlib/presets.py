@@ -165,7 +165,7 @@ class PretrainConfig(Settings):
     batch_size: int = bounded(1024, 1)  # seed nodes per step, of all processes together
     fanout: int = bounded(10, 1)  # neighbours per node and layer
     lr: float = bounded(1e-4, 1e-9)
-    schedule: Literal["cosine", "reference"] = "cosine"  # see `stemlib.pretraining.run.learning_rate`
+    schedule: Literal["cosine", "reference"] = "cosine"  # see `stemlib.training.pretrain_run.learning_rate`
     weight_decay: float = 1e-5
     clip: float = bounded(1.0, 1e-9)  # largest norm of the gradient
     teacher_decay: float = bounded(0.99, 0, 1)  # the share of itself that the teacher keeps in a step
@@ -200,7 +200,7 @@ class Preset(Settings):
     limited: bool = True
     pretrain_steps: int = 0  # 0: the reference's 50 epochs
     pretrain_lr: float = 1e-4  # the reference's; a tenth of its steps or less need a higher one
-    pretrain_edge: float = 0.01  # the reference's; for the other presets' see stemlib.pretraining.variants
+    pretrain_edge: float = 0.01  # the reference's; for the other presets' see study.variants
     pretrain_feature_dropout: float = 0.2  # the reference's
     pretrain_log_every: int = 200
 

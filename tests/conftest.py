@@ -9,8 +9,8 @@ import pytest
 import torch
 from samples import TASKS
 
-from stemlib import records, training_runs
-from stemlib.tasks import Task
+from stemlib.data.tasks import Task
+from study import records
 
 os.environ["STEMLIB_PROGRESS"] = "off"
 torch.set_num_threads(1)  # results are compared bit by bit, and pytest-xdist runs one process per core
@@ -26,7 +26,7 @@ def seeded() -> None:
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The runs folder, in the place of the repository's."""
     folder = tmp_path / "runs"
-    monkeypatch.setattr(training_runs, "RUNS", folder)
+    monkeypatch.setattr("study.trained.RUNS", folder)
     monkeypatch.setattr(records, "RUNS", folder)
     return folder
 

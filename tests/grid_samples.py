@@ -13,7 +13,7 @@ PARAMETERS = (
 )
 RECORD = """
 import pandas as pd
-from stemlib import records
+from study import records
 rows = pd.DataFrame([{"seed": seed, "power": n**seed, "share": None if seed else lr} for seed in (0, 1)])
 records.save_run(rows, history=pd.DataFrame({"epoch": [0], "loss": [1.0]}))
 """

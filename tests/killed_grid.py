@@ -15,9 +15,9 @@ from pathlib import Path
 
 from grid_samples import executions, light, write_grid, write_notebook
 
-from stemlib import grid, paths
-from stemlib.runner import notebook_run
-from stemlib.runner.notebook_run import InUse, locked
+from study import paths
+from study.batch import grid, notebook_run
+from study.batch.notebook_run import InUse, locked
 
 RUNS, KILLS, SEED = 16, 10, 7
 

@@ -13,9 +13,9 @@ import torch
 from kills import after, die_at_every_stage, kill, second_file_of
 from pretrain_samples import MODEL, config, tiny_pool
 
-from stemlib import pretrain as pretraining
-from stemlib.pretraining.run import Run
-from stemlib.pretraining.student import Student
+from stemlib.training import pretrain as pretraining
+from stemlib.training.pretrain_run import Run
+from stemlib.training.student import Student
 
 
 def before_anything_is_kept() -> None:

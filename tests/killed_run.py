@@ -14,7 +14,8 @@ from kills import after, die_at_every_stage, kill, second_file_of
 from run_samples import NOISY
 from samples import link_task
 
-from stemlib import finetune, training_runs
+from stemlib.training import finetune
+from study import trained
 
 
 def in_an_epoch() -> None:
@@ -30,19 +31,19 @@ def in_an_evaluation() -> None:
 
 
 def before_the_weights() -> None:
-    training_runs.save_model = kill
+    trained.save_model = kill
 
 
 def between_the_weights_and_their_settings() -> None:
-    second_file_of(training_runs, "save_model")
+    second_file_of(trained, "save_model")
 
 
 def before_the_record() -> None:
-    training_runs.write_record = kill
+    trained.write_record = kill
 
 
 def between_the_history_and_the_record() -> None:
-    second_file_of(training_runs, "write_record")
+    second_file_of(trained, "write_record")
 
 
 STAGES = (
@@ -57,5 +58,5 @@ STAGES = (
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    training_runs.RUNS, finetune.SECONDS_BETWEEN_STATES = Path(sys.argv[1]), -1.0
-    die_at_every_stage(STAGES, lambda: training_runs.run("t", link_task(), "random", NOISY, 3), training_runs.RUNS)
+    trained.RUNS, finetune.SECONDS_BETWEEN_STATES = Path(sys.argv[1]), -1.0
+    die_at_every_stage(STAGES, lambda: trained.run("t", link_task(), "random", NOISY, 3), trained.RUNS)

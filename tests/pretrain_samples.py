@@ -10,12 +10,12 @@ import pytest
 from samples import graph_task, link_task, node_task, small_model
 from torch import Tensor
 
-from stemlib import pretrain as pretraining
+from stemlib.data.features import unit_features
 from stemlib.presets import PretrainConfig
-from stemlib.pretraining.pool import Member, Pool
-from stemlib.pretraining.pretrained import load_pretrained
-from stemlib.pretraining.run import Run
-from stemlib.unit_features import unit_features
+from stemlib.training import pretrain as pretraining
+from stemlib.training.pool import Member, Pool
+from stemlib.training.pretrain_run import Run
+from stemlib.training.pretrained import load_pretrained
 
 WIDTH = 6
 MODEL = small_model(dropout=0.3)

@@ -11,12 +11,12 @@ from samples import graph_task, random_graph, small_model
 from torch import nn
 from torch_geometric.data import Data
 
-from stemlib.checkpoints import build
-from stemlib.conditions import Condition
-from stemlib.corruptions import delete_edges, mask_features
-from stemlib.messages import sorted_by_target
-from stemlib.model import StemGNN
-from stemlib.tasks import Task
+from stemlib.data.graph import sorted_by_target
+from stemlib.data.tasks import Task
+from stemlib.model.stem import StemGNN
+from stemlib.stress.conditions import Condition
+from stemlib.stress.corruptions import delete_edges, mask_features
+from study.families import build
 
 
 def exact(task: Task) -> Task:

@@ -8,12 +8,14 @@ import pandas as pd
 import torch
 from samples import small_model
 
-from stemlib.checkpoints import load_model
-from stemlib.methods import Method
-from stemlib.presets import TrainConfig
-from stemlib.records import Record
-from stemlib.tasks import Task
-from stemlib.training_runs import run_folder
+from stemlib.data.tasks import Task
+from stemlib.presets import Preset, TrainConfig
+from stemlib.stress.shifts import instance_covariate, tail_buckets
+from study.families import load_model
+from study.methods import Method
+from study.protocols import CANDIDATES, Protocol
+from study.records import Record
+from study.trained import run_folder
 
 TRAIN = TrainConfig(lr=0.02, weight_decay=0.01, epochs=6, patience=6)
 
@@ -44,3 +46,11 @@ def untimed(record: Record) -> Record:
 
 # Every source of noise and every kind of state: shuffling, dropout, Gumbel noise, dead codes, running means.
 NOISY = method(epochs=14, patience=14, batch_size=16, routing=0.1, commitment=0.1, norm="batch")
+
+TINY = Preset("tiny", hidden=8, epochs=3, patience=3, seeds=1, nodes=80)
+SHORT = Protocol("tiny", runs=(("random", 0), ("random", 1)), candidates=CANDIDATES[:2])
+METHODS = [method("one"), method("two", routed="none")]
+
+
+def shifted(task: Task) -> dict:
+    return {"task": task, "buckets": tail_buckets(instance_covariate(task, "degree"), tail=0.3)}

@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch_geometric.data import Data
 
-from stemlib.graphs import built_in
-from stemlib.messages import edge_attributes
+from stemlib.data.built_in import built_in
+from stemlib.data.checks import checked
+from stemlib.data.graph import edge_attributes
+from stemlib.data.splits import stratified_split
+from stemlib.data.tasks import Split, Task
 from stemlib.presets import BaselineConfig, ModelConfig
-from stemlib.splits import stratified_split
-from stemlib.tasks import Split, Task, checked
 
 few = settings(max_examples=25, deadline=None)
 fewer = settings(max_examples=8, deadline=None)  # for what is held for many kinds of model

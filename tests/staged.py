@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from stemlib.benchmarks import benchmark
-from stemlib.datasets.raw_files import raw_folder
-from stemlib.paths import DATA
+from stemlib.data.public import benchmark
+from stemlib.paths import data_folder
+from study.paths import DATA
 
 
 def staged(name: str) -> Path:
     """The raw folder of a data set; skips the test where it is not there, and never downloads."""
-    folder = raw_folder() / benchmark(name).folder
+    folder = data_folder() / benchmark(name).folder
     if not os.environ.get("STEMLIB_DATA"):
         pytest.skip(f"{name}: STEMLIB_DATA is not set")
     if not folder.is_dir():

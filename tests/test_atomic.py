@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stemlib.atomic import held, write_atomically
+from stemlib.files import held, write_atomically
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path: Path) -> None:

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from stemlib.datasets import cache
+from stemlib import files as cache
 
 VALUES = {"x": torch.arange(6.0).view(2, 3), "n": torch.tensor([3])}
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(cache, "FOLDER", tmp_path)
+    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
     return tmp_path
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stemlib import paths
+from study import paths
 
 
 def test_folders_lie_in_the_repository() -> None:
@@ -18,7 +18,7 @@ def test_folders_lie_in_the_repository() -> None:
 
 
 def test_root_can_be_named(tmp_path: Path) -> None:
-    command = "from stemlib import paths; print(paths.ROOT, paths.RUNS, sep='\\n')"
+    command = "from study import paths; print(paths.ROOT, paths.RUNS, sep='\\n')"
     environment = {**os.environ, "STEMLIB_ROOT": str(tmp_path)}
     out = subprocess.check_output([sys.executable, "-c", command], env=environment, cwd=paths.ROOT, text=True)
     assert out.split() == [str(tmp_path), str(tmp_path / "runs")]

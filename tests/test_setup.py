@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from stemlib.paths import ROOT
+from study.paths import ROOT
 
 PLATFORMS = {"linux": ("posix", "linux", "Linux"), "macos": ("posix", "darwin", "Darwin")}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

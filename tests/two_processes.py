@@ -19,10 +19,10 @@ from pretrain_samples import config, tiny_pool
 from safetensors.torch import save_file
 from samples import small_model
 
-from stemlib import experts
-from stemlib import pretrain as pretraining
-from stemlib.pretraining import processes
-from stemlib.pretraining.run import Run
+from stemlib.model import encoder as experts
+from stemlib.training import pretrain as pretraining
+from stemlib.training import processes
+from stemlib.training.pretrain_run import Run
 
 # `exact`: no noise and all neighbours, so that the processes' parts of a batch add up to the batch (pairs that are no
 # edges are drawn by each, so there are none). `noisy`: as a run is.

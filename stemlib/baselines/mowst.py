@@ -15,9 +15,9 @@ from torch_geometric.data import Data
 from torch_geometric.nn.models import MLP
 
 from stemlib.baselines.networks import Baseline
-from stemlib.model import Output
+from stemlib.data.tasks import Kind
+from stemlib.model.stem import Output
 from stemlib.presets import BaselineConfig, MowstConfig, TrainConfig
-from stemlib.tasks import Kind
 
 
 def dispersion(logits: Tensor, binary: bool) -> Tensor:

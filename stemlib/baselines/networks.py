@@ -15,12 +15,13 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.nn.models import GAT, GCN, GIN, MLP, GraphSAGE
 
 from stemlib.baselines.robust import SoftMedianGCN, drop_edges
-from stemlib.layers import Dropout
-from stemlib.messages import edge_mean, node_features, plain, sorted_by_target
-from stemlib.model import Output
+from stemlib.data.graph import node_features, plain, sorted_by_target
+from stemlib.data.tasks import Kind, read_out
+from stemlib.model.layers import Dropout
+from stemlib.model.messages import edge_mean
+from stemlib.model.sparse_features import compact, is_sparse
+from stemlib.model.stem import Output
 from stemlib.presets import BaselineConfig, TrainConfig
-from stemlib.sparse_features import compact, is_sparse
-from stemlib.tasks import Kind, read_out
 
 
 class MappedFirst(SAGEConv):

@@ -12,10 +12,10 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GATConv, GCNConv
 
 from stemlib.baselines.networks import LastAdjacency, network_input
-from stemlib.layers import Dropout
-from stemlib.model import Output
+from stemlib.data.tasks import Kind, read_out
+from stemlib.model.layers import Dropout
+from stemlib.model.stem import Output
 from stemlib.presets import ProbeConfig, TrainConfig
-from stemlib.tasks import Kind, read_out
 
 INITIAL_GAIN = math.sqrt(2)  # of a GAT's weights, for the ReLU that comes after
 KEPT = 2  # graphs whose embeddings are kept: a training graph's and an evaluation's

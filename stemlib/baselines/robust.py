@@ -12,7 +12,7 @@ from torch_geometric.nn import Linear
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.utils import dropout_edge, scatter, softmax
 
-from stemlib.messages import edge_attributes, plain
+from stemlib.data.graph import edge_attributes, plain
 
 # Weights that add up to half up to rounding count as half, whatever the order in which they were added.
 HALF = 0.5 * (1 - 1e-6)

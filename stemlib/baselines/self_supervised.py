@@ -20,9 +20,9 @@ from torch_geometric.utils import add_self_loops, remove_self_loops, scatter, so
 
 from stemlib.baselines.networks import LastAdjacency, adjacency, network_input
 from stemlib.baselines.probe import GAT, GraphEncoder, convolution
-from stemlib.layers import Dropout
+from stemlib.model.layers import Dropout
 from stemlib.presets import BGRLConfig, DGIConfig, GraphMAEConfig, PretextConfig, ProbeConfig
-from stemlib.pretraining.views import view
+from stemlib.stress.views import view
 
 
 def shuffled_rows(x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,7 @@ def momentum(start: float, progress: float) -> float:
 class Bootstrap(nn.Module):
     """BGRL (Thakoor et al., ICLR 2022): from one view's embedding, predict the other view's by a slow target.
 
-    Views are those of `stemlib.pretraining.views`: feature columns are hidden, and undirected edges, whose directions
+    Views are those of `stemlib.stress.views`: feature columns are hidden, and undirected edges, whose directions
     the authors' code drops one by one. The loss is the sum of both directions, 0 where all predictions are right.
     """
 

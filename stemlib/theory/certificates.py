@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stemlib.head import AveragedHead
+from stemlib.model.head import AveragedHead
 
 
 def rounding(width: int, dtype: torch.dtype) -> float:

@@ -24,10 +24,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from stemlib.conditions import Condition
-from stemlib.model import StemGNN
-from stemlib.theory.path_losses import PathLosses, Scope, path_losses
-from stemlib.theory.routing import LOSSES, Loss, labelled
+from stemlib.model.losses import LOSSES, Loss
+from stemlib.model.stem import StemGNN
+from stemlib.stress.conditions import Condition
+from stemlib.theory.paths import PathLosses, Scope, path_losses
+from stemlib.theory.routing import labelled
 
 TIE = 1e-6  # relative: losses closer than float32 passes can tell apart are one loss
 
@@ -39,7 +40,7 @@ class Coverage:
     Attributes:
         condition: its name.
         loss: `ce` or `zero_one`.
-        scope: `node` or `graph`; see `stemlib.theory.path_losses`.
+        scope: `node` or `graph`; see `stemlib.theory.paths`.
         index: the instances `[M]`.
         unlabelled: how many instances of the condition had no label and were left out.
         paths: `[P, L]`.
@@ -168,7 +169,7 @@ def coverage(model: StemGNN, condition: Condition, scope: Scope | None = None, l
         model: with routed layers; taken in evaluation mode.
         condition: a shift, a corruption, or both.
         scope: which gates a path forces; None for `graph` in graph tasks, else `node`. For the exact meaning
-            and the cost (two layers in scope `node`: less than `K + 3` evaluations) see `stemlib.theory.path_losses`.
+            and the cost (two layers in scope `node`: less than `K + 3` evaluations) see `stemlib.theory.paths`.
         loss: `ce` or `zero_one`.
 
     Raises:

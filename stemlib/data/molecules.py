@@ -1,0 +1,158 @@
+"""Molecules: many binary labels or values each, split by scaffold.
+
+The reference takes its split from a column that the public raw files do not have. `scaffold` here is the usual
+deterministic 80/10/10 split by Bemis-Murcko scaffold over the molecules that RDKit parses, so that numbers are
+comparable in kind, not molecule by molecule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+import rdkit
+import torch
+from torch import Tensor
+from torch_geometric import datasets
+from torch_geometric.data import Data
+
+from stemlib.data.checks import checked
+from stemlib.data.features import FORMAT, encode_texts
+from stemlib.data.raw_files import RawFiles, open_dataset, require
+from stemlib.data.registry import Benchmark
+from stemlib.data.smiles import Molecules, atom_text, bond_text, molecules, scaffold_split
+from stemlib.data.tasks import Split, Task
+from stemlib.files import digest
+
+MOLECULE = "A node is an atom, an edge a bond (both directions), an instance a molecule."
+
+
+class MoleculeTable(datasets.MoleculeNet):
+    """A MoleculeNet file as a table: strings and labels `[M, T]` (NaN where missing), no graphs yet."""
+
+    def process(self) -> None:
+        _, _, _, smiles, labels = self.names[self.name]
+        frame = pd.read_csv(self.raw_paths[0], low_memory=False)
+        columns = frame.iloc[:, labels if isinstance(labels, slice) else [labels]]
+        strings = frame.iloc[:, smiles].fillna("").astype(str).tolist()
+        self.save(
+            [Data(smiles=strings, y=torch.tensor(columns.to_numpy(dtype="float32")))], self.processed_paths[0]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoleculeBenchmark(Benchmark):
+    """A MoleculeNet data set."""
+
+    def raw(self) -> tuple[list[str], Tensor, RawFiles]:
+        """SMILES strings, labels `[M, T]`, and the files."""
+        table, files = open_dataset(MoleculeTable, self.name, folder=self.folder, source=self.source)
+        return table.smiles, table.y, files
+
+    def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
+        smiles, labels, files = self.raw()
+        parsed = molecules(smiles, self.name)
+        return checked(
+            Task(
+                name=self.name,
+                kind="graph",
+                graph=featured(parsed, smiles, width, encoder, self.name),
+                labels=labels[parsed.rows],
+                splits=self.splits(parsed, smiles),
+                description=f"{MOLECULE} {self.description} Features: PyG's description of atoms and bonds in "
+                f"words, encoded by {encoder}. Source: {self.source}",
+                values=self.values,
+                checksum=digest([files.checksum, width, encoder, FORMAT, rdkit.__version__]),
+                notes=files.notes + unparsed(parsed, smiles),
+            )
+        )
+
+    def splits(self, parsed: Molecules, smiles: list[str]) -> dict[str, Split]:
+        """By name; the first is the protocol's."""
+        return {"scaffold": scaffold_split(parsed.scaffold)}
+
+
+def featured(parsed: Molecules, smiles: list[str], width: int | None, encoder: str, name: str) -> Data:
+    """The union of molecules with feature tables: `x` `[A, d]` by `node_type`, `edge_attr` `[B, d]` by `edge_type`.
+
+    The strings of the molecules stay with it as `smiles`, the numbers of their scaffolds `[M]` as `scaffold`.
+    """
+    atoms = [atom_text(row) for row in parsed.atoms.tolist()]
+    bonds = [bond_text(row) for row in parsed.bonds.tolist()]
+    vectors = encode_texts(atoms + bonds, width, encoder, name)
+    graph = parsed.graph
+    graph.x, graph.edge_attr = vectors[: len(atoms)], vectors[len(atoms) :]
+    graph.node_text, graph.edge_text = atoms, bonds
+    graph.smiles = [smiles[row] for row in parsed.rows.tolist()]
+    graph.scaffold = parsed.scaffold
+    return graph
+
+
+def unparsed(parsed: Molecules, smiles: list[str]) -> tuple[str, ...]:
+    """A note that counts and names the molecules left out."""
+    if not parsed.failed.numel():
+        return ()
+    named = "; ".join(f"row {row}: {smiles[row]}" for row in parsed.failed.tolist())
+    return (
+        f"{parsed.failed.numel()} of {len(smiles)} molecules are left out, for RDKit {rdkit.__version__} cannot "
+        f"parse them: {named}",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChEMBLActivities(MoleculeBenchmark):
+    """Measured activities of molecules on many protein targets, with the release's split by year as `time`."""
+
+    def files(self) -> RawFiles:
+        """All activities, then those of the parts of the split."""
+        parts = [f"year_split/chembl_5thresh_ts_{part}.csv.gz" for part in ("train", "valid", "test")]
+        return require([f"{self.folder}/{name}" for name in ("chembl_5thresh.csv.gz", *parts)], self.source)
+
+    def raw(self) -> tuple[list[str], Tensor, RawFiles]:
+        files = self.files()
+        table = pd.read_csv(next(iter(files.paths.values())))
+        labels = torch.from_numpy(table.drop(columns="smiles").to_numpy(dtype="float32"))
+        return table["smiles"].tolist(), labels, files
+
+    def splits(self, parsed: Molecules, smiles: list[str]) -> dict[str, Split]:
+        _, *paths = self.files().paths.values()
+        parts = [pd.read_csv(path, usecols=["smiles"]) for path in paths]
+        # One molecule stands in two parts of the release: the first, which is training's, keeps it.
+        part_of = pd.concat(
+            pd.Series(number, index=part["smiles"]) for number, part in enumerate(parts)
+        ).groupby(level=0).first()
+        number = torch.from_numpy(part_of[[smiles[row] for row in parsed.rows.tolist()]].to_numpy())
+        by_time = Split("time", *((number == part).nonzero().squeeze(1) for part in range(len(parts))))
+        return {"time": by_time} | super().splits(parsed, smiles)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChEMBL(Benchmark):
+    """Molecules without labels, for pretraining.
+
+    Attributes:
+        count: how many, drawn with seed 0; None for all.
+    """
+
+    count: int | None = None
+
+    def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
+        files = require([f"{self.folder}/chembl_smiles.tsv.gz"], self.source)
+        (path,) = files.paths.values()
+        frame = pd.read_csv(path, sep="\t", usecols=["smiles"])
+        if self.count is not None:
+            frame = frame.sample(self.count, random_state=0).sort_index()
+        smiles = frame["smiles"].tolist()
+        parsed = molecules(smiles, self.name)
+        return checked(
+            Task(
+                name=self.name,
+                kind="graph",
+                graph=featured(parsed, smiles, width, encoder, self.name),
+                labels=torch.full((parsed.rows.numel(), 1), torch.nan),
+                splits={},
+                description=f"{MOLECULE} {self.description} Source: {self.source}",
+                checksum=digest([files.checksum, self.count, width, encoder, FORMAT, rdkit.__version__]),
+                notes=files.notes + unparsed(parsed, smiles),
+            )
+        )

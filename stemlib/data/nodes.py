@@ -1,0 +1,106 @@
+"""Node classification: one graph, classes (or binary labels) of its nodes, published or drawn splits.
+
+All but ogbn-arxiv (`stemlib.data.arxiv`) are read by PyTorch Geometric's own classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch.nn import functional as F
+from torch_geometric import datasets
+from torch_geometric.data import Data, InMemoryDataset
+
+from stemlib.data.checks import checked
+from stemlib.data.features import FORMAT, reduced
+from stemlib.data.raw_files import RawFiles, open_dataset
+from stemlib.data.registry import Benchmark
+from stemlib.data.splits import per_class_split
+from stemlib.data.tasks import Split, Task
+from stemlib.files import digest
+
+DRAWS = 10
+
+
+def mask_splits(graph: Data, name: str = "fixed") -> dict[str, Split]:
+    """Splits from the masks `train_mask`, `val_mask`, `test_mask` of a graph, each `[N]` or `[N, S]`.
+
+    Args:
+        graph: has the masks; one that is `[N]` holds for all `S` splits.
+        name: of a single split; of several, followed by `-0`, `-1`, ...
+    """
+    masks = [graph[f"{part}_mask"] for part in ("train", "val", "test")]
+    if all(mask.dim() == 1 for mask in masks):
+        return {name: Split(name, *(mask.nonzero().flatten() for mask in masks))}
+    count = max(mask.size(1) for mask in masks if mask.dim() == 2)
+    columns = [mask.view(mask.size(0), -1).expand(-1, count).T for mask in masks]
+    parts = ([mask.nonzero().flatten() for mask in split] for split in zip(*columns, strict=True))
+    return {f"{name}-{i}": Split(f"{name}-{i}", *split) for i, split in enumerate(parts)}
+
+
+def drawn_splits(graph: Data) -> dict[str, Split]:
+    """`draw-0` to `draw-9`: 20 of every class to train, 500 to validate, the rest to test."""
+    draws = [per_class_split(graph.y, seed) for seed in range(DRAWS)]
+    return {split.name: split for split in draws}
+
+
+def planetoid_splits(graph: Data) -> dict[str, Split]:
+    """`public` (Planetoid's), `public-rest` (the same, tested on all the rest) and `draw-0` to `draw-9`."""
+    public = mask_splits(graph, "public")["public"]
+    rest = ~(graph.train_mask | graph.val_mask)
+    others = {"public-rest": Split("public-rest", public.train, public.val, rest.nonzero().flatten())}
+    return {"public": public} | others | drawn_splits(graph)
+
+
+class FilteredWikipedia(datasets.HeterophilousGraphDataset):
+    """Chameleon and Squirrel without their duplicated nodes, from the same source in the same format."""
+
+    def __init__(self, root: str, name: str) -> None:
+        self.name = f"{name}_filtered"
+        InMemoryDataset.__init__(self, root)
+        self.load(self.processed_paths[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeBenchmark(Benchmark):
+    """A graph with labelled nodes that a PyG class reads.
+
+    Attributes:
+        dataset: the class.
+        arguments: of the class, after `root`.
+        words: whether features are counts or weights of words, whose rows are given length 1, as vectors of texts have.
+            (The reference divides them by their sums; chapter 02 says what that costs.)
+        binary: whether the two classes are scored as one binary label, by ROC-AUC, as published.
+        splits: makes the splits from the graph.
+    """
+
+    dataset: type[InMemoryDataset]
+    arguments: tuple[str | bool, ...] = ()
+    words: bool = True
+    binary: bool = False
+    splits: Callable[[Data], dict[str, Split]] = mask_splits
+
+    def raw(self) -> tuple[Data, RawFiles]:
+        """The graph as the class gives it, with its native features `x` `[N, F]`."""
+        return open_dataset(self.dataset, *self.arguments, folder=self.folder, source=self.source)
+
+    def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
+        graph, files = self.raw()
+        native = graph.x.size(1)
+        x = reduced(F.normalize(graph.x) if self.words else graph.x.float(), width, self.name)
+        how = "rows of length 1" if self.words else "as given"
+        if width is not None and width < native:
+            how += f", truncated SVD of all nodes' rows to {width}"
+        return checked(
+            Task(
+                name=self.name,
+                kind="node",
+                graph=Data(x=x, edge_index=graph.edge_index, y=graph.y),
+                labels=graph.y.float().unsqueeze(1) if self.binary else graph.y,
+                splits=self.splits(graph),
+                description=f"{self.description} Features: {native} columns, {how}. Source: {self.source}",
+                checksum=digest([files.checksum, width, FORMAT, how]),
+                notes=files.notes,
+            )
+        )

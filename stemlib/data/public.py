@@ -1,0 +1,87 @@
+"""The public data sets, one interface: `load("cora")` gives a `Task`, and nothing after it knows the difference.
+
+Splits have names: `public` (Planetoid's), `public-rest` (the same, tested on all the rest, as the reference does),
+`draw-0` to `draw-9` (drawn in the public one's form), `fixed-0` and on (published with the data), `time` (ogbn-arxiv),
+`given` (triples), `scaffold` (molecules). `data/results/splits.csv` has the hash of each.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Literal
+
+import pandas as pd
+
+from stemlib.data.arxiv import ARXIV
+from stemlib.data.features import TFIDF
+from stemlib.data.molecule_catalogue import MOLECULE_BENCHMARKS
+from stemlib.data.node_catalogue import NODE_BENCHMARKS
+from stemlib.data.registry import Benchmark
+from stemlib.data.tasks import PARTS, Task
+from stemlib.data.triples import KNOWLEDGE_GRAPHS
+from stemlib.paths import data_folder
+
+WIDTH = 768  # the reference's
+
+BENCHMARKS: dict[str, Benchmark] = {
+    entry.name: entry for entry in [*NODE_BENCHMARKS, *ARXIV, *KNOWLEDGE_GRAPHS, *MOLECULE_BENCHMARKS]
+}
+
+
+def names(kind: str | None = None) -> list[str]:
+    """The names that `load` takes, of one kind (node, link, graph) or all."""
+    return [name for name, entry in BENCHMARKS.items() if kind in (None, entry.kind)]
+
+
+def available() -> list[str]:
+    """The names whose raw files lie in the data folder, so that `load` downloads nothing."""
+    return [name for name, entry in BENCHMARKS.items() if (data_folder() / entry.folder).is_dir()]
+
+
+def benchmark(name: str) -> Benchmark:
+    """What is known of a data set: source, licence, published statistics.
+
+    Raises:
+        ValueError: unknown name; lists the known ones and the closest.
+    """
+    if name not in BENCHMARKS:
+        close = difflib.get_close_matches(name.lower(), BENCHMARKS, n=3)
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise ValueError(f"unknown data set {name!r}{hint} There are: {', '.join(BENCHMARKS)}")
+    return BENCHMARKS[name]
+
+
+def load(
+    name: str,
+    *,
+    width: int | None = WIDTH,
+    encoder: str = TFIDF,
+    message_edges: Literal["train", "all"] = "train",
+) -> Task:
+    """Load a public data set.
+
+    Args:
+        name: one of `names()`.
+        width: columns of node and edge features; None for the native ones.
+        encoder: of text, for data sets that have text: see `stemlib.data.features.encode_texts`.
+        message_edges: for link tasks: the triples that messages run along.
+
+    Raises:
+        ValueError: unknown name or option; damaged raw files.
+        ImportError: the encoder's package is not installed.
+        FileNotFoundError: raw files are missing; names them, their source and `STEMLIB_DATA`.
+    """
+    if message_edges not in ("train", "all"):
+        raise ValueError(f"message_edges must be 'train' or 'all', got {message_edges!r}")
+    return benchmark(name).load(width, encoder, message_edges)
+
+
+def split_table(task: Task) -> pd.DataFrame:
+    """One row for each split of a task: sizes and hash, for two people to compare."""
+    rows = [
+        {"task": task.name, "split": name}
+        | {part: getattr(split, part).numel() for part in PARTS}
+        | {"hash": split.hash}
+        for name, split in task.splits.items()
+    ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,186 @@
+"""Raw files: where they lie, and what proves that they are the published ones.
+
+They are looked for in the folder that `STEMLIB_DATA` names. Where it names none they lie in the user's cache, and
+what is missing there is downloaded by PyTorch Geometric's own classes. Nothing is read, above all nothing is
+unpickled, before its sha256 has been compared with `SHA256SUMS` beside this file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch_geometric.data import Data, InMemoryDataset
+
+from stemlib.files import digest, write_atomically
+from stemlib.paths import data_folder
+
+# What a reader meets in a file that is not what its name says.
+UNREADABLE = (
+    ValueError, KeyError, IndexError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RawFiles:
+    """Files that are there and have been checked.
+
+    Attributes:
+        paths: where they lie, by name (the path relative to the data folder, with slashes).
+        sums: sha256 by name.
+        unverified: names that `SHA256SUMS` beside this file does not list.
+    """
+
+    paths: dict[str, Path]
+    sums: dict[str, str]
+    unverified: tuple[str, ...]
+
+    @property
+    def checksum(self) -> str:
+        return digest(self.sums)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        if not self.unverified:
+            return ()
+        return (f"not verified, for no checksum is on file: {', '.join(self.unverified)}",)
+
+
+@cache
+def listed_sums() -> dict[str, str]:
+    """`SHA256SUMS` beside this file as a dictionary, file name to sha256."""
+    lines = Path(__file__).with_name("SHA256SUMS").read_text().splitlines()
+    return {name: value for value, name in (line.split(maxsplit=1) for line in lines)}
+
+
+def verified(paths: dict[str, Path]) -> RawFiles:
+    """The files, all of them what `SHA256SUMS` beside this file says, where it says something.
+
+    Raises:
+        ValueError: a file is cut, altered or another one; all of them are named.
+    """
+    listed, sums = listed_sums(), {}
+    for name, path in paths.items():
+        with path.open("rb") as file:
+            sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    wrong = [name for name in paths if name in listed and sums[name] != listed[name]]
+    if wrong:
+        lines = "\n".join(
+            f"  - {paths[name]} ({paths[name].stat().st_size} bytes): sha256 {sums[name][:12]}..., "
+            f"expected {listed[name][:12]}..."
+            for name in wrong
+        )
+        raise ValueError(
+            f"damaged, cut or replaced files, nothing was read:\n{lines}\n"
+            "delete them and load again, or restore them from their source; another version that you trust needs "
+            "its line in stemlib/data/SHA256SUMS changed"
+        )
+    return RawFiles(dict(paths), sums, tuple(name for name in paths if name not in listed))
+
+
+def require(names: Sequence[str], source: str, fetch: Callable[[Path], None] | None = None) -> RawFiles:
+    """Files of the data folder, checked; downloaded first where they may be.
+
+    Args:
+        names: paths relative to the data folder.
+        source: where the public has them from, for the message.
+        fetch: downloads files into the folder it is given, under their names. Called where `STEMLIB_DATA` is
+            not set and files are missing; what it brings is checked before it is kept.
+
+    Raises:
+        FileNotFoundError: files are missing; names them, their source and the variable to set.
+        ValueError: as `verified`.
+    """
+    folder, named = data_folder(), os.environ.get("STEMLIB_DATA")
+    missing = [name for name in names if not (folder / name).is_file()]
+    cause = None
+    if missing and fetch and not named:
+        cause = _fetch(fetch, missing, folder)
+        missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        failed = f" The download failed: {cause}." if cause else ""
+        where = "which STEMLIB_DATA names" if named else "STEMLIB_DATA is not set"
+        raise FileNotFoundError(
+            f"missing in {folder} ({where}): {', '.join(missing)}.{failed} Source: {source}. "
+            "Put the files there, or set STEMLIB_DATA to a folder that has them"
+        ) from cause
+    return verified({name: folder / name for name in names})
+
+
+def _fetch(fetch: Callable[[Path], None], names: Sequence[str], folder: Path) -> Exception | None:
+    """Download beside the folder, check, then move into it; the error where the download fails."""
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            fetch(Path(temporary))
+        except Exception as error:  # whatever the network and the libraries raise; the caller chains it
+            return error
+        arrived = {name: path for name in names if (path := Path(temporary) / name).is_file()}
+        for name, path in verified(arrived).paths.items():
+            with write_atomically(folder / name) as part:
+                shutil.copyfile(path, part)
+    return None
+
+
+def open_dataset(
+    dataset: type[InMemoryDataset], *arguments: Any, folder: str, source: str
+) -> tuple[Data, RawFiles]:
+    """The first graph of a PyG data set, read by its class from raw files that have been checked.
+
+    The class gets a temporary root, where its raw folder is a link to the real one: the real one may be
+    read-only. What the class makes stays in memory: no processed file is written, and none of unknown origin
+    is unpickled.
+
+    Args:
+        dataset: a PyG class.
+        arguments: after `root`.
+        folder: of the raw files, relative to the data folder.
+        source: for the message where they are missing.
+
+    Raises:
+        FileNotFoundError: files are missing and cannot be downloaded.
+        ValueError: a file is not what its checksum says, or cannot be read.
+    """
+    found: list[RawFiles] = []
+
+    class Checked(dataset):
+        def _download(self) -> None:
+            self.log = False
+            link = Path(self.raw_dir)
+            link.parent.mkdir(parents=True, exist_ok=True)
+
+            def fetch(temporary: Path) -> None:
+                (temporary / folder).mkdir(parents=True)
+                link.symlink_to(temporary / folder, target_is_directory=True)
+                try:
+                    self.download()
+                finally:
+                    link.unlink()
+
+            names = [f"{folder}/{Path(path).name}" for path in self.raw_paths]
+            found.append(require(names, source, fetch))
+            link.symlink_to(data_folder() / folder, target_is_directory=True)
+
+        def save(self, data_list: list[Data], path: str) -> None:
+            self.processed = self.collate(data_list)
+
+        def load(self, path: str) -> None:
+            self.data, self.slices = self.processed
+
+    with tempfile.TemporaryDirectory() as root:
+        try:
+            graph = Checked(root, *arguments)[0]
+        except UNREADABLE as error:
+            if not found:
+                raise
+            raise ValueError(f"{folder} cannot be read as {dataset.__name__}: {error}") from error
+    return graph, found[0]

@@ -1,0 +1,83 @@
+"""A trained model as it is deployed: frozen, without noise, and with nothing in it that only training reads.
+
+Tokens and head are tables (`stemlib.model.folded`): scores `z @ (P_h^T C_h)`, then one lookup per head. Routing is as
+trained (`soft`), or hard: with `top1` every node computes its expert of largest gate and no other, a `K`-th of the
+experts' products, and that expert's output counts in full:
+
+    out_i = [mean_j m_ij ; x_i] W_k + x_i,   k = argmax router(x_i)
+
+Layer by layer the states `x` are then hard-routed ones, so that a deeper layer's argmax need not be the one that soft
+routing would have met. It is the network of `model.encode(graph, gates)` with the one-hot gates of these argmaxes.
+
+Example:
+    >>> from stemlib.presets import ModelConfig
+    >>> graph = Data(x=torch.randn(4, 8), edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]))
+    >>> model = StemGNN(ModelConfig(hidden=16), in_width=8, classes=2)
+    >>> deploy(model, "top1")(graph, torch.arange(4)).shape
+    torch.Size([4, 2])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from stemlib.model.folded import folded_classifier
+from stemlib.model.layers import RoutedSAGE
+from stemlib.model.stem import StemGNN
+
+Routing = Literal["soft", "top1"]
+Deployed = Callable[[Data, Tensor | None], Tensor]
+
+
+class TopOneSAGE(nn.Module):
+    """A `RoutedSAGE` of which every node computes one expert; takes the same inputs, and only the gates' argmax."""
+
+    def __init__(self, soft: RoutedSAGE) -> None:
+        super().__init__()
+        self.weight, self.residual = soft.weight, soft.residual
+
+    def forward(self, mean: Tensor, x: Tensor, gates: Tensor) -> Tensor:
+        """Each node's expert of largest gate, `[N, d_out]`, from means and own states `[N, d_in]`, gates `[N, K]`."""
+        expert = gates.argmax(-1)
+        out = x.new_empty(len(x), self.weight.size(2))
+        for k, weight in enumerate(self.weight):
+            rows = (expert == k).nonzero().squeeze(1)
+            out[rows] = torch.cat([mean[rows], x[rows]], dim=1) @ weight
+        return out.add_(x) if self.residual else out
+
+
+def deploy(model: StemGNN, routing: Routing = "soft") -> Deployed:
+    """The function from a graph and its instances to logits `[M, classes]`.
+
+    Args:
+        model: trained; what is deployed is a copy, which later training does not change.
+        routing: `soft` for the model's own, equal to rounding; `top1` for hard routing, see the module's docstring.
+
+    Raises:
+        ValueError: an unknown routing, or `top1` for a model that routes nothing.
+    """
+    if routing not in get_args(Routing):
+        raise ValueError(f"routing must be one of {', '.join(get_args(Routing))}, got {routing!r}")
+    if routing == "top1" and not model.encoder.routed_layers:
+        raise ValueError(
+            "top1 needs routed layers; this model has routed='none', so deploy it with routing='soft'"
+        )
+    with torch.no_grad():
+        model = deepcopy(model).eval()
+        classify = folded_classifier(model)
+    if routing == "top1":
+        for index, layer in enumerate(model.encoder.layers):
+            if isinstance(layer, RoutedSAGE):
+                model.encoder.layers[index] = TopOneSAGE(layer)
+
+    @torch.no_grad()
+    def logits(graph: Data, instances: Tensor | None) -> Tensor:
+        return classify(model.embed(graph, instances))
+
+    return logits

@@ -1,0 +1,216 @@
+"""The routed encoder: GraphSAGE-mean experts, a linear router per layer, and gates as data.
+
+One routed layer computes, for node `i` with neighbours `j -> i`,
+
+    out_i = sum_k g_ik ([mean_j m_ij ; x_i] W_k) + x_i        (the residual where widths match)
+
+with gates `g_i` on the simplex: `softmax(router(x_i))` in evaluation, a Gumbel-softmax in training.
+Gates are returned by every pass and can be given to it, which is all that the theory needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from stemlib.model.layers import DenseConv, DenseSAGE, Dropout, RoutedSAGE, mixture
+from stemlib.model.messages import edge_mean, neighbour_mean
+from stemlib.model.sparse_features import first_rows, is_sparse
+from stemlib.presets import ModelConfig
+
+Gates = list[Tensor]  # one [N, K] per routed layer, rows on the simplex
+
+
+@dataclass
+class Encoding:
+    """What one pass of the encoder leaves behind.
+
+    Attributes:
+        z: node embeddings `[N, d]`.
+        gates: the gates that were used, `[N, K]` per routed layer.
+        gate_logits: the router's logits, `[N, K]` per routed layer (also where gates were forced).
+        inputs: each layer's input, `[N, d_l]` for every layer.
+        outputs: every expert's output, `[N, K, d_l]` per routed layer, where it was asked for.
+    """
+
+    z: Tensor
+    gates: Gates
+    gate_logits: list[Tensor]
+    inputs: list[Tensor]
+    outputs: list[Tensor] = field(default_factory=list)
+
+
+def routing_regulariser(gates: Gates, gate_logits: list[Tensor]) -> Tensor:
+    """Mean over layers and nodes of `sum_k g_k log softmax(logits)_k` (reference: the lower, the more uniform).
+
+    Returns a scalar; 0 where no layer is routed.
+    """
+    terms = [
+        (g * torch.log_softmax(a, dim=-1)).sum(-1).mean() for g, a in zip(gates, gate_logits, strict=True)
+    ]
+    return torch.stack(terms).mean() if terms else torch.zeros(())
+
+
+def path_gates(path: Sequence[int], nodes: int, experts: int, like: Tensor | None = None) -> Gates:
+    """The gates that force every node onto one path.
+
+    Args:
+        path: one expert per routed layer.
+        nodes: number of nodes `N`.
+        experts: number of experts `K`.
+        like: takes its dtype and device.
+
+    Returns:
+        One-hot gates, `[N, K]` per routed layer.
+    """
+    if any(not 0 <= k < experts for k in path):
+        raise ValueError(f"path {tuple(path)} names an expert outside 0..{experts - 1}")
+    eye = torch.eye(experts, dtype=like.dtype, device=like.device) if like is not None else torch.eye(experts)
+    return [eye[k].expand(nodes, experts) for k in path]
+
+
+class Encoder(nn.Module):
+    """A stack of routed and dense layers, `[N, in_width] -> [N, hidden]`.
+
+    Args:
+        config: the architecture.
+        in_width: width of node features.
+        edge_width: width of edge features; None where the graph has none.
+    """
+
+    def __init__(self, config: ModelConfig, in_width: int, edge_width: int | None = None) -> None:
+        super().__init__()
+        self.config, self.in_width, self.edge_width = config, in_width, edge_width
+        widths = [in_width] + [config.hidden] * config.layers
+        first_routed = {"none": config.layers, "last": config.layers - 1, "all": 0}[config.routed]
+        self.is_routed = [index >= first_routed for index in range(config.layers)]
+        self.layers = nn.ModuleList()
+        self.routers = nn.ModuleList()
+        self.norms = nn.ModuleList()
+        self.edge_projections = nn.ModuleList()
+        for routed, a, b in zip(self.is_routed, widths[:-1], widths[1:], strict=True):
+            reads_edges = edge_width is not None and (
+                config.routed_edge_features if routed else config.backbone == "sage"
+            )
+            project = reads_edges and edge_width != a
+            self.edge_projections.append(nn.Linear(edge_width, a, bias=False) if project else nn.Identity())
+            if routed:
+                self.layers.append(RoutedSAGE(a, b, config.experts, config.expert_init))
+                self.routers.append(nn.Linear(a, config.experts))
+            else:
+                sage = config.backbone == "sage"
+                self.layers.append(DenseSAGE(a, b) if sage else DenseConv(config.backbone, a, b))
+            self.norms.append(
+                {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}[config.norm](b)
+            )
+        self.activation = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}[config.activation]()
+        self.input_dropout = Dropout(config.input_dropout)
+        self.dropout = Dropout(config.dropout)
+
+    @property
+    def routed_layers(self) -> int:
+        """Number of routed layers `L`, the length of a path."""
+        return sum(self.is_routed)
+
+    @property
+    def reach(self) -> int:
+        """How many hops suffice for a node's embedding to be that of the whole graph; 0 where all nodes are needed.
+
+        Batch norm reads every node, and PyG's dense convolutions are given whole graphs.
+        """
+        local = self.config.norm != "batch" and (all(self.is_routed) or self.config.backbone == "sage")
+        return self.config.layers if local else 0
+
+    def route(self, logits: Tensor) -> Tensor:
+        """Gates `[N, K]` from the router's logits: Gumbel-softmax in training, softmax in evaluation."""
+        if not self.training:
+            return torch.softmax(logits, dim=-1)
+        return torch.softmax((logits + gumbel_noise(logits)) / self.config.temperature, dim=-1)
+
+    def layer_mean(self, index: int, x: Tensor, graph: Data) -> Tensor:
+        """The neighbourhood mean `[N, d_l]` that routed layer `index` reads, edge features included."""
+        mean = graph.get("mean")  # known beforehand for the first layer's hop, unless dropout changes its input
+        if mean is None or (self.training and self.config.input_dropout):
+            mean = neighbour_mean(x, graph.edge_index)
+        if self.config.routed_edge_features and graph.get("edge_attr") is not None:
+            mean = mean + edge_mean(graph, self.edge_projections[index](graph.edge_attr))
+        return mean
+
+    def finish_layer(self, index: int, h: Tensor) -> Tensor:
+        """Norm, and between layers activation and dropout; acts on the last dimension of `[..., d]`."""
+        norm = self.norms[index]
+        h = norm(h.flatten(0, -2)).view_as(h) if self.config.norm == "batch" else norm(h)
+        return h if index == self.config.layers - 1 else self.dropout(self.activation(h))
+
+    def forward(
+        self, graph: Data, gates: Sequence[Tensor | None] | None = None, *, keep_outputs: bool = False
+    ) -> Encoding:
+        """Encode every node.
+
+        Args:
+            graph: `x` `[N, d]`, `edge_index` `[2, E]` (source, target), optionally `edge_attr` `[E, d_e]`
+                or, with `edge_type` `[E]`, a table `[T, d_e]` that it indexes. With `hops` (see
+                `stemlib.data.sampling.neighbourhood`) every layer computes only the nodes that the next one reads.
+            gates: gates to replay or force, one entry per routed layer: `[N, K]`, or None for 'as routed'.
+            keep_outputs: whether every expert's outputs are kept.
+
+        Raises:
+            ValueError: a wrong number or shape of gates, or features of another width than the model's.
+        """
+        self._check_widths(graph)
+        given = list(gates) if gates is not None else [None] * self.routed_layers
+        if len(given) != self.routed_layers:
+            raise ValueError(f"expected gates for {self.routed_layers} routed layers, got {len(given)}")
+        encoding = Encoding(graph.x, [], [], [])
+        hops = graph.get("hops") or [graph] * len(self.layers)
+        x = self.input_dropout(graph.x)
+        if keep_outputs or torch.is_autocast_enabled(x.device.type):
+            x = x.to_dense()
+        for index, (layer, hop) in enumerate(zip(self.layers, hops, strict=True)):
+            encoding.inputs.append(x)
+            if self.is_routed[index]:
+                own = first_rows(x, hop.num_nodes)
+                logits = self.routers[len(encoding.gates)](own).to(own.dtype)
+                forced = given[len(encoding.gates)]
+                if forced is not None and forced.shape != logits.shape:
+                    raise ValueError(
+                        f"gates of a layer must be {tuple(logits.shape)}, got {tuple(forced.shape)}"
+                    )
+                encoding.gates.append(self.route(logits) if forced is None else forced)
+                encoding.gate_logits.append(logits)
+                if keep_outputs:
+                    outputs = layer.expert_outputs(self.layer_mean(index, x, hop), own)
+                    encoding.outputs.append(outputs)
+                    x = mixture(encoding.gates[-1], outputs)
+                elif hop.get("known") is not None and not (self.training and self.config.input_dropout):
+                    # See `stemlib.training.shared_products`.
+                    x = layer.mix(hop.known.outputs(layer.weight), own, encoding.gates[-1])
+                elif is_sparse(x):
+                    x = layer.mix(layer.projected(x, hop.edge_index), own, encoding.gates[-1])
+                else:
+                    x = layer(self.layer_mean(index, x, hop), own, encoding.gates[-1])
+            else:
+                edges = hop.get("edge_attr")
+                x = layer(x, hop, None if edges is None else self.edge_projections[index](edges))
+            # Under autocast products are in bf16; gates, states and the means over them keep their precision.
+            x = self.finish_layer(index, x).to(graph.x.dtype)
+        encoding.z = x
+        return encoding
+
+    def _check_widths(self, graph: Data) -> None:
+        edges = graph.get("edge_attr")
+        widths = (graph.x.size(-1), None if edges is None else edges.size(-1))
+        if widths[0] != self.in_width or widths[1] not in (None, self.edge_width):
+            raise ValueError(
+                f"the model reads node features of width {self.in_width} and edge features of width "
+                f"{self.edge_width}; the graph has {widths[0]} and {widths[1]}"
+            )
+
+
+def gumbel_noise(like: Tensor) -> Tensor:
+    """Standard Gumbel noise of the shape of `like`."""
+    return -torch.empty_like(like).exponential_().log()

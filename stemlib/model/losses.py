@@ -1,0 +1,51 @@
+"""Losses: the one that training minimises, and every instance's own."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from torch import Tensor
+from torch.nn import functional as F
+
+Loss = Literal["ce", "zero_one"]
+LOSSES: tuple[Loss, ...] = get_args(Loss)
+
+
+def task_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, values: bool = False) -> Tensor:
+    """Cross-entropy for class labels `[M]`; for `[M, T]` labels the mean binary one over labels that exist.
+
+    The labels being `values`, the mean squared error takes its place. Missing labels are NaN; where none exists (a
+    small batch of a sparse task) the loss is zero. Only classes are smoothed.
+    """
+    if labels.dim() == 1:
+        return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    known = labels.isfinite()
+    if not known.any():
+        return logits.sum() * 0
+    return (F.mse_loss if values else F.binary_cross_entropy_with_logits)(logits[known], labels[known])
+
+
+def instance_loss(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:
+    """The loss of every instance, in float64.
+
+    Args:
+        logits: `[M, ..., classes]` or `[M, ..., T]`.
+        labels: classes `[M]`, or binary ones `[M, T]`, NaN where missing: then the mean over those known.
+        loss: `ce` (cross-entropy, binary for binary labels) or `zero_one` (share of wrong decisions).
+
+    Returns:
+        `[M, ...]`; NaN for an instance of which no label is known.
+    """
+    logits = logits.double()
+    between = [1] * (logits.dim() - 2)
+    if labels.dim() == 1:
+        target = labels.view(-1, *between, 1).expand(*logits.shape[:-1], 1)
+        if loss == "zero_one":
+            return (logits.argmax(-1, keepdim=True) != target).double().squeeze(-1)
+        return -logits.log_softmax(-1).gather(-1, target).squeeze(-1)
+    target = labels.double().view(-1, *between, labels.size(1)).expand_as(logits)
+    if loss == "zero_one":
+        wrong = ((logits > 0).double() - target).abs()
+    else:
+        wrong = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return wrong.nanmean(-1)

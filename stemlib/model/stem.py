@@ -1,0 +1,137 @@
+"""STEM-GNN: routed encoder -> read-out of instances -> tokens -> head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from stemlib.data.tasks import Kind, read_out
+from stemlib.model.encoder import Encoder, Encoding, routing_regulariser
+from stemlib.model.head import AveragedHead
+from stemlib.model.tokens import TokenInterface, Tokens
+from stemlib.presets import ModelConfig, TrainConfig
+
+
+@dataclass
+class Output:
+    """What the model says of `M` instances.
+
+    Attributes:
+        logits: `[M, classes]`.
+        embedding: the instances before the tokens, `[M, d]`.
+        tokens: their tokens; None without a token interface.
+        encoding: the encoder's pass over all nodes, gates included; None for models without one.
+    """
+
+    logits: Tensor
+    embedding: Tensor
+    tokens: Tokens | None = None
+    encoding: Encoding | None = None
+
+
+class StemGNN(nn.Module):
+    """The whole model.
+
+    Args:
+        config: the architecture; `routed="none"` and `codebook="none"` are the ablations.
+        in_width: width of node features.
+        classes: number of logits.
+        kind: what an instance is.
+        edge_width: width of edge features; None where the graph has none.
+
+    Raises:
+        ValueError: a setting that makes no sense, named.
+
+    Example:
+        >>> graph = Data(x=torch.randn(4, 8), edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]))
+        >>> StemGNN(ModelConfig(hidden=16), in_width=8, classes=2)(graph, torch.arange(4)).logits.shape
+        torch.Size([4, 2])
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        in_width: int,
+        classes: int,
+        kind: Kind = "node",
+        edge_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.config, self.in_width, self.classes = config, in_width, classes
+        self.kind, self.edge_width = kind, edge_width
+        self.encoder = Encoder(config, in_width, edge_width)
+        self.tokens = TokenInterface(config, config.hidden) if config.codebook != "none" else None
+        width = self.tokens.project_in.out_features if self.tokens else config.hidden
+        self.head = AveragedHead(width, classes, config.heads if self.tokens else 1)
+
+    def encode(self, graph: Data, gates: Sequence[Tensor | None] | None = None) -> Encoding:
+        """The encoder's pass over all nodes; see `Encoder.forward`."""
+        return self.encoder(graph, gates)
+
+    @property
+    def reach(self) -> int:
+        """See `Encoder.reach`."""
+        return self.encoder.reach
+
+    def embed(self, graph: Data, instances: Tensor | None) -> Tensor:
+        """Embeddings of the instances, before the tokens, `[M, d]`."""
+        return read_out(self.encode(graph).z, graph, instances, self.kind, self.config.pool)
+
+    def classify(self, embedding: Tensor) -> tuple[Tensor, Tokens | None]:
+        """Logits `[M, classes]` and tokens of instance embeddings `[M, d]`."""
+        with torch.autocast(embedding.device.type, enabled=False):  # bf16 cannot tell codes that are nearly tied
+            tokens = self.tokens(embedding) if self.tokens else None
+            return self.head(tokens.codes if tokens else embedding), tokens
+
+    def forward(
+        self, graph: Data, instances: Tensor | None, gates: Sequence[Tensor | None] | None = None
+    ) -> Output:
+        encoding = self.encode(graph, gates)
+        embedding = read_out(encoding.z, graph, instances, self.kind, self.config.pool)
+        logits, tokens = self.classify(embedding)
+        return Output(logits, embedding, tokens, encoding)
+
+    def penalty(self, output: Output, train: TrainConfig) -> Tensor:
+        """The regularisers of one training step, weighted; a scalar. Terms of weight 0 are not computed."""
+        total = output.logits.new_zeros(())
+        if train.lipschitz:
+            total = total + train.lipschitz * self.head.penalty()
+        if train.routing and self.encoder.routed_layers:
+            routing = routing_regulariser(output.encoding.gates, output.encoding.gate_logits)
+            total = total + train.routing * routing
+        if self.tokens and not self.tokens.frozen:
+            if train.commitment:
+                total = total + train.commitment * self.tokens.commitment(output.tokens)
+            if train.orthogonality and self.tokens.codebook.requires_grad:
+                total = total + train.orthogonality * self.tokens.orthogonality()
+        return total
+
+    def start_head(self, labels: Tensor, values: bool = False) -> None:
+        """Start the head at the log-odds of binary labels `[M, T]`, or at the mean, 0, of standardised values.
+
+        Class labels `[M]` leave it as it is.
+
+        Where positives are rare, all embeddings are first pushed the same way, to lower every logit: the codebooks
+        follow, all instances share a few codes, and the model's answer is one constant for some twenty epochs
+        (Minesweeper). A bias that starts at the constant leaves only differences to learn.
+        """
+        if values:
+            self.head.start(torch.zeros(self.classes))
+        elif labels.dim() == 2:
+            positive, negative = ((labels == value).sum(0) for value in (1, 0))
+            self.head.start(((positive + 1) / (negative + 1)).log())
+
+    @torch.no_grad()
+    def start_tokens(self, graph: Data, instances: Tensor | None) -> None:
+        """Start the codebooks by k-means on the queries of `instances`, unless they have been started."""
+        if self.tokens is None or self.tokens.started:
+            return
+        training = self.training
+        self.eval()
+        self.tokens.start(self.tokens.queries(self.embed(graph, instances)))
+        self.train(training)
+

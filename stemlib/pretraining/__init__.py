@@ -1,1 +1,0 @@
-"""Pretraining on a pool of graphs: objectives, views, teacher, checkpoints."""

@@ -1,0 +1,101 @@
+"""What is damaged at test time: masked features and deleted edges around the instances under test.
+
+Both return a new graph and what they really did; the trained model never sees the damage before.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from stemlib.data.graph import node_features, plain, thinned, undirected_pairs
+from stemlib.data.tasks import Task
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A damaged graph and the damage.
+
+    Attributes:
+        graph: the graph after corruption; the original is left alone.
+        rate: the rate that was asked for.
+        hit: how many entries were masked, or undirected edges deleted.
+        candidates: out of how many: entries of the nodes under test, or edges with an end among them.
+    """
+
+    graph: Data
+    rate: float
+    hit: int
+    candidates: int
+
+    @property
+    def realised(self) -> float:
+        """The share that was really hit; 0 where there was nothing to hit."""
+        return self.hit / self.candidates if self.candidates else 0.0
+
+
+def touched_nodes(task: Task, index: Tensor) -> Tensor:
+    """The nodes of some instances, as a mask `[N]`: themselves, the ends of links, or all nodes of graphs."""
+    mask = torch.zeros(task.graph.num_nodes, dtype=torch.bool)
+    if task.kind == "graph":
+        chosen = torch.zeros(task.instances, dtype=torch.bool)
+        chosen[index] = True
+        return chosen[task.graph.batch]
+    mask[task.select(index).flatten()] = True
+    return mask
+
+
+def mask_features(graph: Data, nodes: Tensor, rate: float, seed: int) -> Corruption:
+    """Set each feature of the given nodes to zero with probability `rate`, independently.
+
+    Reproduces the reference's draw: one uniform number for every entry of `x`, used on the nodes' rows.
+
+    Args:
+        graph: `x` `[N, d]`; a table of node types is spelled out first.
+        nodes: mask `[N]` of nodes to damage.
+        rate: in [0, 1].
+        seed: of the draw.
+    """
+    _check(graph, nodes, rate)
+    generator = torch.Generator().manual_seed(seed)
+    x = node_features(graph)
+    hit = (torch.rand(x.shape, generator=generator) < rate) & nodes.unsqueeze(1)
+    out = copy(graph)
+    out.x, out.node_type = x.masked_fill(hit, 0.0), None
+    return Corruption(out, rate, int(hit.sum()), int(nodes.sum()) * x.size(1))
+
+
+def delete_edges(graph: Data, nodes: Tensor, rate: float, seed: int) -> Corruption:
+    """Delete each undirected edge with an end among the given nodes with probability `rate`, independently.
+
+    All edges between two nodes share one fate, in both directions, and a self-loop is one edge. On an
+    undirected graph this is the reference's draw; the reference makes every graph undirected first, which
+    would add edges to a directed one (and turn triples into other facts), so it is left to the caller.
+
+    Args:
+        graph: `edge_index` `[2, E]`, optionally `edge_attr` and `edge_type`.
+        nodes: mask `[N]`.
+        rate: in [0, 1].
+        seed: of the draw.
+    """
+    _check(graph, nodes, rate)
+    pairs, pair_of_edge = undirected_pairs(plain(graph.edge_index), graph.num_nodes)
+    candidate = nodes[pairs // graph.num_nodes] | nodes[pairs % graph.num_nodes]
+    generator = torch.Generator().manual_seed(seed)
+    deleted = torch.zeros_like(candidate)
+    deleted[candidate] = torch.rand(int(candidate.sum()), generator=generator) < rate
+    out = thinned(graph, deleted[pair_of_edge])
+    return Corruption(out, rate, int(deleted.sum()), int(candidate.sum()))
+
+
+def _check(graph: Data, nodes: Tensor, rate: float) -> None:
+    if not 0 <= rate <= 1:
+        raise ValueError(f"a corruption's rate must lie in [0, 1], got {rate:g}")
+    if nodes.dtype != torch.bool or nodes.shape != (graph.num_nodes,):
+        raise ValueError(f"nodes must be a boolean mask [{graph.num_nodes}], got {nodes.dtype} {tuple(nodes.shape)}")
+    if not nodes.any():
+        raise ValueError("no node to corrupt: the mask of nodes under test is empty")

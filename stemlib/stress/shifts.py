@@ -1,0 +1,171 @@
+"""Who is evaluated: buckets of instances by a covariate that deployment shifts.
+
+Training happens inside the in-distribution bucket; the others are met only at test time. The node covariates are the
+reference's; links and graphs read them as means of their nodes, and graphs have sizes and scaffolds besides, so that
+every kind of task can be shifted.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch_geometric.data import Data
+from torch_geometric.utils import degree, remove_self_loops, scatter, to_undirected
+
+from stemlib.data.graph import plain
+from stemlib.data.tasks import Task, read_out
+
+TAIL = 0.15  # share of instances in each outer bucket
+VALUES_AT_ONCE = 2**20  # of edges' features: few enough for the cache; all of Coauthor Physics' would take 17 GB
+
+
+@dataclass(frozen=True)
+class Buckets:
+    """Instances in buckets.
+
+    Attributes:
+        covariate: what was sorted by, `[M]`.
+        borders: covariate values at the borders, as reported by the reference.
+        members: instance indices per bucket. For outer buckets the covariate is no larger (`OOD-low`) or
+            no smaller (`OOD-high`) than anywhere in `ID`; ties at a border fall either way.
+    """
+
+    covariate: Tensor
+    borders: tuple[float, ...]
+    members: dict[str, Tensor]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {name: index.numel() for name, index in self.members.items()}
+
+    @property
+    def overlap(self) -> dict[str, float]:
+        """Of every other bucket the share of `ID` that ties with it: 1 where the covariate does not tell them apart.
+
+        0 for a bucket that lies on neither side of `ID`, as one of another covariate does.
+        """
+        inside = self.covariate[self.members["ID"]]
+        found = {}
+        for name, index in self.members.items():
+            if name != "ID":
+                values = self.covariate[index]
+                tied = values.max() <= inside.min() or inside.max() <= values.min()
+                found[name] = torch.isin(inside, values).double().mean().item() if tied else 0.0
+        return found
+
+
+def node_degree(graph: Data) -> Tensor:
+    """Degree on the undirected graph, `[N]` float; a self-loop counts once."""
+    edges = to_undirected(plain(graph.edge_index), num_nodes=graph.num_nodes)
+    return degree(edges[0], graph.num_nodes)
+
+
+def feature_homophily(graph: Data) -> Tensor:
+    """Mean cosine similarity to the undirected neighbours, self left out, `[N]`; 0 without any."""
+    edges, _ = remove_self_loops(to_undirected(plain(graph.edge_index), num_nodes=graph.num_nodes))
+    unit = F.normalize(graph.x, dim=-1)
+    if graph.get("node_type") is None:
+        some = edges.split(max(1, VALUES_AT_ONCE // unit.size(1)), dim=1)
+        similarity = torch.cat([(unit[ends[0]] * unit[ends[1]]).sum(-1) for ends in some])
+    else:  # a table of types: their similarities are few
+        similarity = (unit @ unit.T)[graph.node_type[edges[0]], graph.node_type[edges[1]]]
+    return scatter(similarity, edges[0], dim_size=graph.num_nodes, reduce="mean")
+
+
+def graph_size(graph: Data) -> Tensor:
+    """Number of nodes of each graph of a union, `[M]` float."""
+    return graph.ptr.diff().float()
+
+
+def scaffold_frequency(graph: Data) -> Tensor:
+    """How many molecules of the data set have a molecule's Bemis-Murcko scaffold, `[M]` float.
+
+    Args:
+        graph: molecules, with the numbers of their scaffolds as `scaffold` `[M]`.
+    """
+    _, group, size = graph.scaffold.unique(return_inverse=True, return_counts=True)
+    return size[group].float()
+
+
+NODE_COVARIATES = {"degree": node_degree, "homophily": feature_homophily}
+GRAPH_COVARIATES = {"size": graph_size, "scaffold": scaffold_frequency}
+
+
+def covariates(task: Task) -> list[str]:
+    """The covariates by which a task can be shifted."""
+    of_graphs = [name for name in GRAPH_COVARIATES if name == "size" or task.graph.get("scaffold") is not None]
+    return [*NODE_COVARIATES, *(of_graphs if task.kind == "graph" else [])]
+
+
+def instance_covariate(task: Task, name: str) -> Tensor:
+    """A covariate of every instance of a node, link or graph task, `[M]`.
+
+    Degree and homophily are nodes': a link takes the mean of its two ends, a graph the mean of its nodes, so that a
+    molecule's degree is its density (bonds per atom, twice). Size and scaffold are graphs'.
+
+    Raises:
+        ValueError: a covariate that is unknown or not of this task.
+    """
+    if name not in covariates(task):
+        raise ValueError(
+            f"no covariate {name!r} for the {task.kind} task {task.name}; there are {', '.join(covariates(task))}"
+        )
+    if name in GRAPH_COVARIATES:
+        return GRAPH_COVARIATES[name](task.graph)
+    values = NODE_COVARIATES[name](task.graph).unsqueeze(1)
+    instances = None if task.kind == "graph" else task.select(torch.arange(task.instances))
+    return read_out(values, task.graph, instances, task.kind).squeeze(1)
+
+
+def tail_buckets(covariate: Tensor, tail: float = TAIL) -> Buckets:
+    """Lowest share `OOD-low`, highest share `OOD-high`, the middle `ID` (the reference's 15 / 70 / 15 %).
+
+    Args:
+        covariate: `[M]`.
+        tail: share of each outer bucket, rounded down, at least one instance.
+
+    Raises:
+        ValueError: fewer than 3 instances, NaN, or tails that leave no middle.
+    """
+    _check_covariate(covariate)
+    count = covariate.numel()
+    outer = max(1, math.floor(count * tail))
+    if tail <= 0 or 2 * outer >= count:
+        raise ValueError(f"two tails of {tail:g} leave no middle of {count} instances")
+    # The reference's sort is not stable; on ties it may pick other instances of the same covariate value.
+    low, middle, high = covariate.argsort().split([outer, count - 2 * outer, outer])
+    borders = (covariate[low[-1]].item(), covariate[high[0]].item())
+    return Buckets(covariate, borders, {"ID": middle, "OOD-low": low, "OOD-high": high})
+
+
+def alignment_buckets(covariate: Tensor) -> Buckets:
+    """Lowest, second and third tenth `OOD3`, `OOD2`, `OOD1`; `ID` from 30 to 80 %; the rest unused.
+
+    Raises:
+        ValueError: fewer than 10 instances, or NaN.
+    """
+    _check_covariate(covariate)
+    count = covariate.numel()
+    if count < 10:
+        raise ValueError(f"alignment buckets are tenths and need 10 instances, got {count}")
+    order = covariate.argsort()
+    edges = [math.floor(count * share) for share in (0, 0.1, 0.2, 0.3, 0.8)]
+    ood3, ood2, ood1, inside = (order[a:b] for a, b in itertools.pairwise(edges))
+    borders = tuple(covariate[i].item() for i in (ood3[-1], ood2[-1], ood1[-1], inside[0], inside[-1]))
+    return Buckets(covariate, borders, {"ID": inside, "OOD1": ood1, "OOD2": ood2, "OOD3": ood3})
+
+
+def _check_covariate(covariate: Tensor) -> None:
+    if covariate.dim() != 1 or covariate.numel() < 3:
+        raise ValueError(
+            f"a covariate needs one value for each of at least 3 instances, got {tuple(covariate.shape)}"
+        )
+    if not covariate.isfinite().all():
+        raise ValueError(
+            f"the covariate is NaN or infinite for {int((~covariate.isfinite()).sum())} instances"
+        )

@@ -1,0 +1,40 @@
+"""The student's view of a batch: some feature columns and some undirected edges are hidden from it.
+
+PyG's `mask_feature` hides features as the reference does. Its `dropout_edge(force_undirected=True)`, which the
+reference calls, takes every graph for an undirected one: of a directed graph, and of a sampled neighbourhood, which
+has edges of one direction only, it loses what points from a higher to a lower number and invents what is not there.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+
+import torch
+from torch_geometric.data import Data
+from torch_geometric.utils import mask_feature
+
+from stemlib.data.graph import plain, undirected_pairs, without_edges
+
+
+def view(graph: Data, feature_dropout: float, edge_dropout: float) -> Data:
+    """A new graph; the given one is left alone. Draws come from PyTorch's global generator.
+
+    Args:
+        graph: `x` `[N, d]`, edges sorted by target with what belongs to them, or `hops` of such edges as
+            `stemlib.data.sampling.neighbourhood` gives them.
+        feature_dropout: probability of each column of `x` to be zero in the whole graph.
+        edge_dropout: probability of each undirected edge to be missing: both directions, and all edges between
+            the same two nodes, share one fate, in every hop.
+    """
+    out = copy(graph)
+    out.x, _ = mask_feature(graph.x, feature_dropout, mode="col")
+    if not edge_dropout:
+        return out
+    hops = graph.get("hops") or [graph]
+    edges = plain(hops[0].edge_index)  # the later hops' edges are the first ones of these
+    pairs, pair_of_edge = undirected_pairs(edges, graph.x.size(0))
+    hidden = (torch.rand(pairs.numel(), device=edges.device) < edge_dropout)[pair_of_edge]
+    if "hops" in graph:
+        out.hops = [without_edges(hop, hidden[: hop.num_edges]) for hop in hops]
+        return out
+    return without_edges(out, hidden)

@@ -1,0 +1,95 @@
+"""Evaluation: what a model answers, with no more computed than its instances need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from stemlib.data.batches import Batch
+from stemlib.data.tasks import PARTS, Split, Task, score
+from stemlib.model.folded import folded_classifier
+from stemlib.model.stem import StemGNN
+from stemlib.stress.conditions import Condition
+from stemlib.training.epochs import Epochs, every_epoch
+
+EVALUATION_BATCH = 4096  # graphs per evaluation batch
+
+
+def predict(model: nn.Module, task: Task, index: Tensor | None = None, precision: str = "float32") -> Tensor:
+    """Logits `[M, classes]` of the instances `index` (default: all), in evaluation mode.
+
+    Args:
+        model: a `StemGNN` or a `Baseline`.
+        task: what it is asked about.
+        index: instances `[M]`.
+        precision: as `TrainConfig.precision`.
+
+    Raises:
+        FloatingPointError: the model gives NaN or infinite logits.
+    """
+    index = torch.arange(task.instances) if index is None else index
+    return answer(model, evaluation_batches(model, task, index)(None), task.name, precision)
+
+
+def evaluation_batches(model: nn.Module, task: Task, index: Tensor) -> Epochs:
+    """The instances `index` with what `model` reads to answer for them: made once, for any number of evaluations."""
+    size = EVALUATION_BATCH if task.kind == "graph" else 0
+    return every_epoch(task, index, size, fanouts=(None,) * hops(model, task))
+
+
+def products_in(precision: str, batch: Batch) -> torch.autocast:
+    """The context in which an encoder's products on a batch have a precision of `TrainConfig.precision`."""
+    return torch.autocast(batch.graph.x.device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def answer(model: nn.Module, shown: Iterable[Batch], name: str, precision: str = "float32") -> Tensor:
+    """Logits `[M, classes]` of all instances of some batches, in evaluation mode; see `predict`."""
+    training = model.training
+    model.eval()
+    with torch.no_grad():  # PyG's `EdgeIndex` cannot be indexed under `inference_mode`
+        if isinstance(model, StemGNN):
+            classify, parts = folded_classifier(model), []
+            for batch in shown:
+                with products_in(precision, batch):
+                    embedding = model.embed(batch.graph, batch.instances)
+                parts.append(classify(embedding))
+        else:
+            parts = [model(batch.graph, batch.instances).logits for batch in shown]
+        logits = torch.cat(parts)
+    model.train(training)
+    if not logits.isfinite().all():
+        raise FloatingPointError(f"{name}: the model's logits are not finite; lower the learning rate")
+    return logits
+
+
+def hops(model: nn.Module, task: Task) -> int:
+    """How many hops around its instances the model reads; 0: it is given whole graphs."""
+    return model.reach if isinstance(model, StemGNN) and task.kind != "graph" else 0
+
+
+def evaluate(
+    model: nn.Module, task: Task, split: Split, parts: Iterable[str] = PARTS, precision: str = "float32"
+) -> dict[str, float]:
+    """The task's score on parts of a split; one pass serves them all."""
+    parts = list(parts)
+    index = torch.cat([getattr(split, part) for part in parts])
+    logits = predict(model, task, index, precision).split([getattr(split, part).numel() for part in parts])
+    return {
+        part: score(out, task.labels[getattr(split, part)], task.values)
+        for part, out in zip(parts, logits, strict=True)
+    }
+
+
+def scores(model: nn.Module, conditions: Iterable[Condition]) -> dict[str, float]:
+    """The task's score under every condition; conditions on one graph share one pass."""
+    conditions = list(conditions)
+    result = {}
+    for task in {id(condition.task.graph): condition.task for condition in conditions}.values():
+        on_it = [condition for condition in conditions if condition.task.graph is task.graph]
+        index = torch.cat([condition.index for condition in on_it])
+        logits = predict(model, task, index).split([condition.index.numel() for condition in on_it])
+        for condition, out in zip(on_it, logits, strict=True):
+            result[condition.name] = score(out, task.labels[condition.index], task.values)
+    return {condition.name: result[condition.name] for condition in conditions}

@@ -1,0 +1,208 @@
+"""Fine-tuning: one loop for node, link and graph tasks, interruptible at any point.
+
+AdamW, early stopping on validation, best validation state restored. A training state is saved every few
+seconds, so that a killed run continues where it was and ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from stemlib.data.batches import Batch, batches
+from stemlib.data.tasks import Split, Task, score
+from stemlib.files import load_state, quiet, save_state
+from stemlib.model.losses import task_loss
+from stemlib.model.stem import StemGNN
+from stemlib.presets import TrainConfig
+from stemlib.training.epochs import Epochs, every_epoch
+from stemlib.training.evaluation import EVALUATION_BATCH, answer, evaluation_batches, hops, products_in
+from stemlib.training.shared_products import share_first_products
+
+SECONDS_BETWEEN_STATES = 15.0
+START_INSTANCES = 20_000  # that the codebooks are started on: 150 and more per code
+
+
+@dataclasses.dataclass
+class Fit:
+    """The state of one training: everything that a resumed process needs beside model and optimiser."""
+
+    epoch: int = 0
+    best_epoch: int = -1
+    best: tuple[float, float] = (float("-inf"), float("-inf"))  # validation score, then minus its loss
+    test_best: float = float("-inf")
+    seconds: float = 0.0
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    weights: dict[str, Tensor] = dataclasses.field(default_factory=dict)  # of the best epoch
+
+
+def fit(
+    model: nn.Module,
+    task: Task,
+    split: Split,
+    train: TrainConfig,
+    seed: int,
+    state_file: Path | None = None,
+    label: str = "",
+) -> Fit:
+    """Train `model` in place and leave it in its best validation state, in evaluation mode.
+
+    Args:
+        model: a `StemGNN`, or one of the baselines.
+        task: what to learn; values as `standardised` by the split.
+        split: on whom; selection sees `val` only.
+        train: how.
+        seed: of noise and batches.
+        state_file: where the training state is kept while running; a state found there is continued.
+        label: shown at the progress bar.
+
+    Raises:
+        ValueError: a setting of `train` that this model or task does not have.
+    """
+    if train.precision == "bf16" and not isinstance(model, StemGNN):
+        raise ValueError(f"precision='bf16' is of a StemGNN's encoder; train {type(model).__name__} in float32")
+    if train.prior and not isinstance(model, StemGNN):
+        raise ValueError(f"prior=True is of a StemGNN's head; train {type(model).__name__} with prior=False")
+    torch.manual_seed(seed)
+    shuffle = torch.Generator().manual_seed(seed)
+    if train.prior:
+        model.start_head(task.labels[split.train], task.values)
+    if isinstance(model, StemGNN) and model.tokens:
+        start_tokens(model, task, split)
+        if train.freeze_tokens:
+            model.tokens.freeze()
+    trained = [value for value in model.parameters() if value.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=train.lr, weight_decay=train.weight_decay, fused=True)
+    progress = _resume(state_file, model, optimiser, shuffle) or Fit()
+    train_batches = training_batches(model, task, split, train)
+    check_batches = evaluation_batches(model, task, torch.cat([split.val, split.test]))
+    if hops(model, task) and not (train.batch_size or train.fanout or train.routing or train.precision == "bf16"):
+        whole = [batch.graph for shown in (train_batches, check_batches) for batch in shown(None)]
+        share_first_products(model.encoder, task.graph, whole, optimiser)
+    since_state = since = time.monotonic()
+    bar = tqdm(total=train.epochs, initial=progress.epoch, desc=label, leave=False, disable=quiet())
+    while progress.epoch < train.epochs and progress.epoch - progress.best_epoch <= train.patience:
+        losses = [
+            train_epoch(model, train_batches(shuffle), train, optimiser, task.values) for _ in range(train.passes)
+        ]
+        logits = answer(model, check_batches(None), task.name, train.precision)
+        _note_epoch(progress, model, task, split, logits, sum(losses) / len(losses))
+        now = time.monotonic()
+        progress.seconds += now - since
+        since = now
+        bar.update()
+        bar.set_postfix(val=f"{progress.history[-1]['val']:.3f}", best=f"{progress.best[0]:.3f}")
+        if state_file is not None and now - since_state > SECONDS_BETWEEN_STATES:
+            _keep(state_file, progress, model, optimiser, shuffle)
+            since_state = now
+    bar.close()
+    model.load_state_dict(progress.weights)
+    model.eval()
+    return progress
+
+
+def training_batches(model: nn.Module, task: Task, split: Split, train: TrainConfig) -> Epochs:
+    """The training instances with what a step of `model` reads.
+
+    Raises:
+        ValueError: neighbours are to be drawn for a model or a regulariser that needs all nodes.
+    """
+    # The routing regulariser is a mean over all nodes of the graph, so that no step can do with a part of them.
+    reach = 0 if train.routing else hops(model, task)
+    if train.fanout and not reach:
+        raise ValueError(
+            f"fanout={train.fanout}: neighbours can be drawn for node and link tasks, for a StemGNN whose layers are "
+            "means over neighbours without batch norm, trained with routing=0; set fanout=0"
+        )
+    fanouts = (train.fanout or None,) * reach
+    return every_epoch(task, split.train, train.batch_size, fanouts=fanouts, hide=True)
+
+
+def train_epoch(
+    model: nn.Module,
+    shown: Iterable[Batch],
+    train: TrainConfig,
+    optimiser: torch.optim.Optimizer,
+    values: bool = False,
+) -> float:
+    """One pass over the training instances, whose labels may be `values`; the mean loss."""
+    model.train()
+    losses = []
+    for batch in shown:
+        with products_in(train.precision, batch):
+            output = model(batch.graph, batch.instances)
+        loss = task_loss(output.logits, batch.labels, train.label_smoothing, values) + model.penalty(output, train)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    return sum(losses) / len(losses)
+
+
+def start_tokens(model: StemGNN, task: Task, split: Split) -> None:
+    """K-means start of the codebooks: on the training instances for the reference's kind, else on all instances.
+
+    Only features are seen, no label; on one graph all of them are visible to training anyway. Of more than
+    `START_INSTANCES` as many are drawn.
+    """
+    index = split.train if model.config.codebook == "reference" or task.kind != "node" else None
+    index = torch.arange(task.instances) if index is None else index
+    limit = EVALUATION_BATCH if task.kind == "graph" else START_INSTANCES
+    if index.numel() > limit:
+        index = index[torch.randperm(index.numel())[:limit]]
+    (batch,) = batches(task, index, fanouts=(None,) * hops(model, task))
+    model.start_tokens(batch.graph, batch.instances)
+
+
+def _note_epoch(progress: Fit, model: nn.Module, task: Task, split: Split, logits: Tensor, loss: float) -> None:
+    """Score an evaluation's logits (validation's, then test's), and keep the weights when validation says so."""
+    val, test = logits.split([split.val.numel(), split.test.numel()])
+    val_labels, test_labels = task.labels[split.val], task.labels[split.test]
+    val_loss = task_loss(val, val_labels, values=task.values).item()
+    row = {"loss": loss, "val_loss": val_loss, "val": score(val, val_labels, task.values)}
+    row["test"] = score(test, test_labels, task.values)
+    progress.test_best = max(progress.test_best, row["test"])
+    # Small validation sets tie often; the smaller validation loss decides among equals.
+    if (row["val"], -val_loss) > progress.best:
+        progress.best, progress.best_epoch = (row["val"], -val_loss), progress.epoch
+        progress.weights = copy.deepcopy(model.state_dict())
+    progress.history.append({"epoch": progress.epoch, **row})
+    progress.epoch += 1
+
+
+def _keep(
+    file: Path, progress: Fit, model: nn.Module, optimiser: torch.optim.Optimizer, shuffle: torch.Generator
+) -> None:
+    save_state(
+        file,
+        {
+            "model": dict(model.state_dict()),
+            "optimiser": optimiser.state_dict(),
+            "noise": torch.get_rng_state(),
+            "shuffle": shuffle.get_state(),
+            "progress": vars(progress),
+        },
+    )
+
+
+def _resume(
+    file: Path | None, model: nn.Module, optimiser: torch.optim.Optimizer, shuffle: torch.Generator
+) -> Fit | None:
+    if file is None or not file.is_file():
+        return None
+    state = load_state(file)
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    torch.set_rng_state(state["noise"])
+    shuffle.set_state(state["shuffle"])
+    progress = Fit(**state["progress"])
+    progress.best = tuple(progress.best)
+    return progress
+

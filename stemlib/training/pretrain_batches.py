@@ -1,0 +1,172 @@
+"""What a step of pretraining is shown: seed nodes with their neighbourhoods, or a union of molecules.
+
+Only nodes whose whole sampled neighbourhood is in the batch are asked for an embedding: the seeds, and the far ends
+of the edges that are to be reconstructed. What only lends its features to them is not. As in the reference, messages
+may run along the very edges that are to be reconstructed, and all data sets' nodes count, whatever split they are in.
+No label of a node or molecule is read. Of a knowledge graph the features of edges are its relations, which are what a
+triple's label says: training triples' alone, for no others are edges of the message graph. Where a data set has no
+edge features (the reference gives such edges one constant vector, which there is nothing to learn from) that objective
+is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from stemlib.data.batches import union_of_graphs
+from stemlib.data.graph import plain
+from stemlib.data.sampling import incoming, neighbourhood, sampled_neighbourhood
+from stemlib.training.pool import Member
+
+
+@dataclass(frozen=True)
+class PretrainBatch:
+    """A part of one data set.
+
+    Attributes:
+        graph: the clean graph.
+        computed: its first so many nodes are embedded.
+        seeds: those that node objectives are about, `[B]`.
+        edges: to be reconstructed, `[2, E]`, among the computed nodes.
+        edge_features: of these edges, `[E, d]`; None where the data set has none.
+        non_edges: pairs of computed nodes that are no edges, `[2, E']`, `E' <= E`.
+    """
+
+    graph: Data
+    computed: int
+    seeds: Tensor
+    edges: Tensor
+    edge_features: Tensor | None
+    non_edges: Tensor
+
+    def to(self, device: torch.device | str) -> PretrainBatch:
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return PretrainBatch(
+            **{name: value.to(device) if hasattr(value, "to") else value for name, value in values.items()}
+        )
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one step: those that all processes share, and those of this one.
+
+    They follow from seed, step and process alone, so that a resumed run needs no generator's state.
+    """
+
+    shared: torch.Generator
+    own: torch.Generator
+    rank: int = 0
+    world: int = 1
+
+
+def draws(seed: int, step: int, rank: int = 0, world: int = 1) -> Draws:
+    """The generators of a step; PyTorch's global one, which dropout and routing noise use, is seeded too."""
+    torch.manual_seed(_mixed(seed, step, rank, 1))
+    shared = torch.Generator().manual_seed(_mixed(seed, step, 0, 2))
+    own = torch.Generator().manual_seed(_mixed(seed, step, rank, 3))
+    return Draws(shared, own, rank, world)
+
+
+def _mixed(*key: int) -> int:
+    """One number from several, so that neighbouring steps' generators have nothing in common.
+
+    The last of the key must not be 0: `SeedSequence` takes trailing zeros for nothing.
+    """
+    return int(np.random.SeedSequence(key).generate_state(1)[0])
+
+
+def draw_batch(
+    member: Member,
+    size: int,
+    fanouts: Sequence[int | None],
+    edge_share: float,
+    draws: Draws,
+    *,
+    layered: bool = True,
+) -> PretrainBatch:
+    """This process's part of a batch.
+
+    Args:
+        member: the data set.
+        size: seed nodes of all processes together, drawn without replacement; of molecules, as many whole ones as
+            have about so many atoms.
+        fanouts: one for each layer of the model, the layer nearest to the seeds first; None for all neighbours.
+        edge_share: of the sampled edges that end in seeds, or of the molecules' bonds, to reconstruct.
+        draws: random numbers.
+        layered: whether the neighbourhood comes hop by hop, which spares the model what no seed needs; False for
+            one whole graph, which some models need (`Encoder.reach` is 0).
+    """
+    if member.task.kind == "graph":
+        return _molecules(member, size, edge_share, draws)
+    graph = member.task.graph
+    seeds = torch.randperm(member.nodes, generator=draws.shared)[:size][draws.rank :: draws.world]
+    chosen = _some(incoming(graph, seeds, fanouts[0], draws.own), edge_share, draws.own)
+    ends = plain(graph.edge_index)[:, chosen]
+    nodes, position = torch.cat([seeds, *ends]).unique(return_inverse=True)
+    pairs = _random_pairs(len(nodes), chosen.numel(), draws.own)
+    return PretrainBatch(
+        graph=(neighbourhood if layered else sampled_neighbourhood)(graph, nodes, fanouts, draws.own),
+        computed=len(nodes),
+        seeds=position[: len(seeds)],
+        edges=position[len(seeds) :].view(2, -1),
+        edge_features=_features(graph, chosen),
+        non_edges=pairs[:, ~_contained(keys(nodes[pairs], member.nodes), member.edge_keys)],
+    )
+
+
+def _molecules(member: Member, size: int, edge_share: float, draws: Draws) -> PretrainBatch:
+    graph, molecules = member.task.graph, member.task.instances
+    count = max(draws.world, round(size * molecules / member.nodes))
+    index = torch.randperm(molecules, generator=draws.shared)[:count][draws.rank :: draws.world]
+    union = union_of_graphs(graph, index)
+    chosen = _some(torch.arange(union.num_edges), edge_share, draws.own)
+    pairs = _random_pairs(union.num_nodes, chosen.numel(), draws.own)
+    bonds = keys(plain(union.edge_index), union.num_nodes).sort().values
+    return PretrainBatch(
+        graph=union,
+        computed=union.num_nodes,
+        seeds=torch.arange(union.num_nodes),
+        edges=plain(union.edge_index)[:, chosen],
+        edge_features=_features(union, chosen),
+        non_edges=pairs[:, ~_contained(keys(pairs, union.num_nodes), bonds)],
+    )
+
+
+def keys(pairs: Tensor, nodes: int) -> Tensor:
+    """One number for each pair of nodes `[2, P]`, `[P]`."""
+    return pairs[0] * nodes + pairs[1]
+
+
+def _some(edges: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """A share of the edges `[e]`, at least one where there are any and the share is not zero."""
+    count = max(round(share * edges.numel()), 1 if share else 0)
+    return edges[torch.randperm(edges.numel(), generator=generator)[:count]]
+
+
+def _random_pairs(nodes: int, count: int, generator: torch.Generator) -> Tensor:
+    """Pairs of different nodes, uniform, `[2, count]`; none where there is only one node."""
+    if nodes < 2:
+        return torch.empty(2, 0, dtype=torch.long)
+    source = torch.randint(nodes, (count,), generator=generator)
+    target = (source + torch.randint(1, nodes, (count,), generator=generator)) % nodes
+    return torch.stack([source, target])
+
+
+def _contained(values: Tensor, table: Tensor) -> Tensor:
+    """Which of the values `[P]` stand in a sorted table `[E]`."""
+    if not table.numel():
+        return torch.zeros_like(values, dtype=torch.bool)
+    return table[torch.searchsorted(table, values).clamp(max=table.numel() - 1)] == values
+
+
+def _features(graph: Data, edges: Tensor) -> Tensor | None:
+    """Features of some edges `[e]`, `[e, d]`; None where the graph has none."""
+    if graph.get("edge_attr") is None:
+        return None
+    return graph.edge_attr[edges if graph.get("edge_type") is None else graph.edge_type[edges]]

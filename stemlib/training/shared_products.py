@@ -1,0 +1,99 @@
+"""The first layer's expert products, computed once for an evaluation and the training step that follows it.
+
+Between the two no weight changes; and where no dropout falls on the features, neither does the first layer's input.
+So `[mean_i ; x_i] W_k` is the same, and the step needs its gradient only: a fifth of the work at the reference's width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch_geometric.data import Data
+
+from stemlib.model.encoder import Encoder
+from stemlib.model.layers import RoutedSAGE
+from stemlib.model.messages import neighbour_mean
+
+MOST_VALUES = 2**28  # that are kept: 1 GB
+
+
+class SharedProducts:
+    """`[mean ; x] W_k` of some nodes, computed again when the weights have changed.
+
+    Args:
+        layer: the first layer.
+        inputs: `[mean ; x]` `[n, 2 d_in]`.
+        optimiser: which changes the layer's weights.
+    """
+
+    def __init__(self, layer: RoutedSAGE, inputs: Tensor, optimiser: torch.optim.Optimizer) -> None:
+        self.layer, self.inputs = layer, inputs
+        self._version, self._products = -1, inputs.new_empty(0)
+        optimiser.register_step_post_hook(self._forget)
+
+    def _forget(self, *_: object) -> None:
+        # Fused optimisers change weights without counting a new version of them; loading weights counts one.
+        self._version = -1
+
+    def __call__(self) -> Tensor:
+        """The products `[n, K d_out]`, without gradient."""
+        weight = self.layer.weight
+        if self._version != weight._version:
+            self._products = self.inputs @ weight.detach().transpose(0, 1).flatten(1)
+            self._version = weight._version
+        return self._products
+
+
+class Known:
+    """A batch's share of them: `rows`, positions `[T]` among the nodes of `shared`, or a slice (no copy is made)."""
+
+    def __init__(self, shared: SharedProducts, rows: Tensor | slice) -> None:
+        self.shared, self.rows, self.inputs = shared, rows, shared.inputs[rows]
+
+    def outputs(self, weight: Tensor) -> Tensor:
+        """`[T, K, d_out]`, with the gradient of `weight` `[K, 2 d_in, d_out]`."""
+        return _KnownProduct.apply(weight, self.inputs, self.shared()[self.rows])
+
+
+class _KnownProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, inputs: Tensor, products: Tensor) -> Tensor:
+        ctx.save_for_backward(inputs)
+        return products.unflatten(1, (weight.size(0), -1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (inputs,) = ctx.saved_tensors
+        return (inputs.T @ grad.flatten(1)).unflatten(1, grad.shape[1:]).transpose(0, 1).contiguous(), None, None
+
+
+def share_first_products(
+    encoder: Encoder, graph: Data, parts: Sequence[Data], optimiser: torch.optim.Optimizer
+) -> None:
+    """Let some neighbourhoods of one graph share the first layer's products, where that layer's input is fixed.
+
+    Args:
+        encoder: whose first layer; nothing is done if it is not routed, reads edge features or drops features.
+        graph: the whole graph, edges sorted by target.
+        parts: `stemlib.data.sampling.neighbourhood`s of it with all neighbours; their first hop gets `known`.
+        optimiser: of the encoder.
+    """
+    if not encoder.is_routed[0] or encoder.config.input_dropout or graph.get("edge_attr") is not None:
+        return
+    computed = [part.nodes[: part.hops[0].num_nodes] for part in parts]
+    largest = max(computed, key=len)
+    seen = torch.zeros(graph.num_nodes, dtype=torch.bool).index_fill_(0, torch.cat(computed), True)
+    needed = torch.cat([largest, seen.index_fill_(0, largest, False).nonzero().flatten()])
+    layer = encoder.layers[0]
+    if needed.numel() * layer.weight[:, 0].numel() > MOST_VALUES:
+        return
+    mean = neighbour_mean(graph.x, graph.edge_index)[needed]
+    shared = SharedProducts(layer, torch.cat([mean, graph.x[needed]], dim=1), optimiser)
+    position = torch.full((graph.num_nodes,), -1).index_copy_(0, needed, torch.arange(needed.numel()))
+    for part, nodes in zip(parts, computed, strict=True):
+        part.hops[0].known = Known(shared, slice(len(nodes)) if nodes is largest else position[nodes])

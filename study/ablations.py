@@ -1,0 +1,134 @@
+"""The whole model with one part off, or one setting changed: what each is worth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from stemlib.presets import ModelConfig, Preset, change
+from study.methods import Method, stem
+from study.paper_tables import over_tasks
+from study.protocols import split_overlap
+from study.statistics import SIGNIFICANT, against_strongest, in_points, paired_test
+
+WHOLE = "stem"
+
+# By group, by name: what is changed of `ModelConfig` or `TrainConfig`.
+ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
+    "parts": {
+        "no-experts": {"routed": "none"},
+        "one-expert": {"experts": 1},
+        "no-tokens": {"codebook": "none"},
+        "no-penalty": {"lipschitz": 0.0},
+        "with-regulariser": {"routing": 0.1},  # of the routes; the one part that the whole model is without
+        "no-parts": {"routed": "none", "codebook": "none", "lipschitz": 0.0},
+    },
+    "codebooks": {
+        "reference-codes": {"codebook": "reference", "orthogonality": 1.0},  # the term that alone moves them
+        "fixed-codes": {"codebook": "reference"},
+        "learnable-codes": {"codebook": "learnable", "commitment": 0.25},
+        "frozen-tokens": {"freeze_tokens": True},
+    },
+    "experts": {f"{count}-experts": {"experts": count} for count in (2, 5, 8)},
+    "codes": {f"{count}-codes": {"codes": count} for count in (8, 32, 512)},
+    "heads": {f"{count}-heads": {"heads": count} for count in (1, 2, 8)},
+    "temperature": {f"temperature-{value:g}": {"temperature": value} for value in (0.2, 0.5, 2.0)},
+    "layers": {"1-layer": {"layers": 1}, "3-layers": {"layers": 3}},
+    "penalty": {f"penalty-{value:g}": {"lipschitz": value} for value in (1e-4, 1e-2, 1e-1)},
+}
+
+
+def ablated(preset: Preset, *groups: str) -> list[Method]:
+    """The whole model, then those of some groups of `ABLATIONS`.
+
+    Raises:
+        ValueError: an unknown group, with the known ones.
+    """
+    if unknown := [group for group in groups if group not in ABLATIONS]:
+        raise ValueError(f"unknown groups of ablations {unknown}; there are {', '.join(ABLATIONS)}")
+    whole = stem(preset, WHOLE)
+    known = ModelConfig.__dataclass_fields__
+    methods = [whole]
+    for name, changes in (item for group in groups for item in ABLATIONS[group].items()):
+        model = change(whole.model, **{key: value for key, value in changes.items() if key in known})
+        train = change(whole.train, **{key: value for key, value in changes.items() if key not in known})
+        methods.append(replace(whole, name=name, model=model, train=train))
+    return methods
+
+
+def effects(balance: pd.DataFrame, overlap: float) -> pd.DataFrame:
+    """What the whole model has over each variant, paired by seed, in points.
+
+    Args:
+        balance: from `study.balance.three_way_balance`, with the whole model and its variants.
+        overlap: of the runs, see `against_strongest` and `split_overlap`.
+
+    Returns:
+        One row per variant and demand: `variant`, `demand`, `difference` (whole minus variant), `low`, `high`, and `p`,
+        corrected for all rows together. A demand that was not met, as where a data set has no shift, has no row.
+    """
+    demands = ["fit", "shift", "corruption"]
+    long = balance.melt(["method", "seed"], demands, var_name="demand", value_name="score").dropna()
+    variants = [name for name in balance.method.unique() if name != WHOLE]
+    pairs = [long[long.method.isin([WHOLE, name])].assign(variant=name, overlap=overlap) for name in variants]
+    table = against_strongest(pd.concat(pairs), "score", WHOLE, ["variant", "demand"], overlap="overlap")
+    return table[["variant", "demand", "difference", "low", "high", "p"]]
+
+
+def lead_table(balances: pd.DataFrame) -> pd.DataFrame:
+    """`effects` on every data set, to be read: one row per variant, `+0.8 [+0.5, +1.1]` by data set and demand.
+
+    Args:
+        balances: see `effects`, with `task`. Not every data set needs to have every variant.
+
+    Returns:
+        Text, with a star where the p-value, corrected within the data set, is below 0.05; empty where nothing was met.
+    """
+    leads = pd.concat(
+        effects(rows, split_overlap(task)).assign(task=task)
+        for task, rows in balances.groupby("task", sort=False)
+    )
+    numbers = leads[["difference", "low", "high", "p"]].itertuples(index=False)
+    leads["text"] = [in_points(*found) + " *" * bool(p < SIGNIFICANT) for *found, p in numbers]
+    wide = leads.pivot(index="variant", columns=["task", "demand"], values="text").fillna("")
+    known = [name for group in ABLATIONS.values() for name in group if name in wide.index]
+    return wide.loc[known, list(dict.fromkeys(zip(leads.task, leads.demand, strict=True)))]
+
+
+# From a GCN to the whole model, a few parts at a time; the first two steps change several things at once.
+STEPS = {
+    "own weights for a node's state": ("gcn", "sage"),
+    "the reference's layer and head": ("sage", "static"),
+    "tokens, without experts": ("static", "tokens"),
+    "experts, without tokens": ("static", "routed"),
+    "experts, with tokens": ("tokens", "stem"),
+    "tokens, with experts": ("routed", "stem"),
+}
+
+
+def extra_losses(demands: pd.DataFrame, demand: str) -> pd.DataFrame:
+    """How many points more the second network of each of `STEPS` loses to a demand than the first, run by run.
+
+    Args:
+        demands: from `study.paper_tables.demand_scores`.
+        demand: such as `deleted`; a loss is `clean` minus this.
+
+    Returns:
+        Text, one row per step: on each graph that met all networks, with the interval of `paired_test`; as a mean over
+        the data sets that met the two, see `over_tasks`, and `of` how many.
+    """
+    scores = demands.pivot(index=["task", "covariate", "seed"], columns=["demand", "method"], values="score")
+    lost = scores["clean"] - scores[demand]
+    more = pd.DataFrame({step: lost.get(second) - lost.get(first) for step, (first, second) in STEPS.items()})
+    rows: dict[str, dict[tuple[str, str], str]] = {step: {} for step in STEPS}
+    for (task, covariate), runs in more.dropna().groupby(["task", "covariate"]):
+        for step in STEPS:
+            found = paired_test(runs[step], split_overlap(task))
+            rows[step][task, covariate] = in_points(*found[:3])
+    for step in STEPS:
+        known = more[step].dropna()
+        rows[step]["all", "mean"] = in_points(*over_tasks(known))
+        rows[step]["all", "of"] = str(known.index.get_level_values("task").nunique())
+    return pd.DataFrame.from_dict(rows, orient="index")

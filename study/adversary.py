@@ -1,0 +1,202 @@
+"""Worst-case damage: the same budgets as `stemlib.stress.corruptions` draws at random, spent where they hurt one model most.
+
+Both attacks know the model and the labels of whom it is tested on. They are lower bounds on what an adversary can do:
+a stronger search may find more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from stemlib.data.graph import node_features, plain, thinned, undirected_pairs
+from stemlib.data.tasks import Task, require_classes
+from stemlib.model.losses import instance_loss, task_loss
+from stemlib.stress.conditions import Condition
+from stemlib.stress.corruptions import Corruption, touched_nodes
+from stemlib.stress.shifts import Buckets
+from stemlib.training.evaluation import predict, scores
+from study.methods import Method
+from study.statistics import summary
+from study.stress import RATES, frozen
+
+QUERIES = 64  # damaged graphs that a model is asked about before it is attacked
+QUERY_RATE = 0.5  # of edges deleted in a query: every edge is there in half of them
+ROUNDS = 4  # of masking, each guided by the gradient after those before
+
+
+def losses_at_nodes(task: Task, index: Tensor, losses: Tensor) -> Tensor:
+    """The losses `[M]` of the instances `index`, summed at the nodes that these are made of, `[N]`."""
+    if task.kind == "graph":
+        of_graph = losses.new_zeros(task.instances).index_copy_(0, index, losses)
+        return of_graph[task.graph.batch]
+    nodes = task.select(index).reshape(index.numel(), -1)
+    return losses.new_zeros(task.graph.num_nodes).index_add_(
+        0, nodes.flatten(), losses.repeat_interleave(nodes.size(1))
+    )
+
+
+def edge_worth(model: nn.Module, condition: Condition, seed: int, queries: int = QUERIES) -> Tensor:
+    """How much a model needs each undirected edge around the tested instances, `[P]`, in `undirected_pairs`' order.
+
+    An edge's worth is how much larger the loss at its two ends is without it than with it, on average over graphs
+    with half of the edges missing at random. So it is measured on the model as it is, whatever it does with edges, and
+    for all edges at once: what is far away averages out. Edges without an end among the tested nodes have `-inf`.
+
+    Args:
+        model: a trained model.
+        condition: whom it is tested on, and their graph.
+        seed: of the queries.
+        queries: how many.
+
+    Raises:
+        ValueError: labels are values.
+    """
+    task = condition.task
+    require_classes(task, "the worth of an edge")
+    nodes = touched_nodes(task, condition.index)
+    pairs, pair_of_edge = undirected_pairs(plain(task.graph.edge_index), task.graph.num_nodes)
+    ends = torch.stack([pairs // task.graph.num_nodes, pairs % task.graph.num_nodes])
+    candidate = nodes[ends].any(0)
+    generator = torch.Generator().manual_seed(seed)
+    sums = torch.zeros(2, pairs.numel())  # of the losses at an edge's ends, where it is there and where it is not
+    counts = torch.zeros(2, pairs.numel())
+    labels = task.labels[condition.index]
+    for _ in range(queries):
+        missing = candidate & (torch.rand(pairs.numel(), generator=generator) < QUERY_RATE)
+        shown = task.with_graph(thinned(task.graph, missing[pair_of_edge]))
+        losses = instance_loss(predict(model, shown, condition.index), labels, "ce").float().nan_to_num()
+        at_ends = losses_at_nodes(task, condition.index, losses)[ends].sum(0)
+        for row, chosen in enumerate((~missing, missing)):
+            sums[row] += at_ends * chosen
+            counts[row] += chosen
+    means = sums / counts.clamp(min=1)
+    return (means[1] - means[0]).masked_fill(~candidate, -torch.inf)
+
+
+def worst_deletion(condition: Condition, worth: Tensor, rate: float) -> tuple[Condition, Corruption]:
+    """Delete the undirected edges around the tested instances that a model needs most, and none that do it harm.
+
+    Args:
+        condition: whom the model is tested on, and their graph.
+        worth: of every undirected edge to the model, from `edge_worth`.
+        rate: share of the edges with an end among the tested nodes.
+
+    Returns:
+        The condition on the damaged graph, and the damage.
+    """
+    task = condition.task
+    _, pair_of_edge = undirected_pairs(plain(task.graph.edge_index), task.graph.num_nodes)
+    candidates = int(worth.isfinite().sum())
+    most = worth.topk(round(rate * candidates))
+    deleted = torch.zeros_like(worth, dtype=torch.bool).index_fill_(0, most.indices[most.values > 0], True)
+    graph = thinned(task.graph, deleted[pair_of_edge])
+    met = Condition(f"{condition.name}, worst deletion {rate:g}", task.with_graph(graph), condition.index)
+    return met, Corruption(graph, rate, int(deleted.sum()), candidates)
+
+
+def worst_masking(
+    model: nn.Module, condition: Condition, rate: float, rounds: int = ROUNDS
+) -> tuple[Condition, Corruption]:
+    """Mask the features of the tested nodes that the model needs most, by the gradient of its loss.
+
+    To first order, masking an entry `x` changes the loss by `-x dL/dx`. A budget is a share of the entries that are
+    not zero, for the others cannot be masked; in each round a part of it may be spent on the largest changes for the
+    worse. What would help the model is left alone.
+
+    Args:
+        model: a trained model.
+        condition: whom it is tested on, and their graph.
+        rate: share of the tested nodes' entries that are not zero.
+        rounds: how many.
+
+    Returns:
+        The condition on the damaged graph, and the damage.
+    """
+    task = condition.task
+    nodes = touched_nodes(task, condition.index)
+    out = copy(task.graph)
+    out.x, out.node_type = node_features(task.graph).clone(), None
+    candidates = int((out.x[nodes] != 0).sum())
+    budget, labels = round(rate * candidates), task.labels[condition.index]
+    model.eval()
+    for number in range(rounds):
+        out.x.requires_grad_(True)
+        instances = None if task.kind == "graph" else task.select(condition.index)
+        logits = model(out, instances).logits
+        logits = logits[condition.index] if task.kind == "graph" else logits
+        (gradient,) = torch.autograd.grad(task_loss(logits, labels, values=task.values), out.x)
+        out.x = out.x.detach()
+        change = (-out.x * gradient).masked_fill((out.x == 0) | ~nodes.unsqueeze(1), -torch.inf)
+        spend = (number + 1) * budget // rounds - number * budget // rounds
+        most = change.flatten().topk(spend)
+        out.x.view(-1)[most.indices[most.values > 0]] = 0.0
+    hit = candidates - int((out.x[nodes] != 0).sum())
+    met = Condition(f"{condition.name}, worst masking {rate:g}", task.with_graph(out), condition.index)
+    return met, Corruption(out, rate, hit, candidates)
+
+
+def worst_case_scores(
+    experiment: str,
+    task: Task,
+    buckets: Buckets,
+    methods: Iterable[Method],
+    seeds: Iterable[int],
+    damage: str,
+    rates: Sequence[float] = RATES,
+) -> pd.DataFrame:
+    """Every network on the clean test instances, and on what the adversary makes of them against that network.
+
+    Args:
+        experiment, task, buckets, methods, seeds: see `study.stress.stress_scores`.
+        damage: `masked` or `deleted`.
+        rates: budgets, see `study.adversary`.
+
+    Returns:
+        One row per method, seed and rate: `method`, `seed`, `kind` (`clean` or the damage), `rate`, `score` (per cent).
+
+    Raises:
+        ValueError: another damage.
+    """
+    methods, rows = list(methods), []
+    for seed in seeds:
+        models, (clean, *_) = frozen(experiment, task, buckets, methods, seed)
+        for name, model in models.items():
+            for kind, rate, met in [("clean", 0.0, clean), *worst_conditions(model, clean, damage, rates, seed)]:
+                score = 100 * scores(model, [met])[met.name]
+                rows.append({"method": name, "seed": seed, "kind": kind, "rate": rate, "score": score})
+    return pd.DataFrame(rows)
+
+
+def worst_conditions(
+    model: nn.Module, clean: Condition, damage: str, rates: Sequence[float], seed: int
+) -> Iterator[tuple[str, float, Condition]]:
+    """The damage's name, its rate, and the condition that the adversary makes against one network."""
+    if damage not in ("masked", "deleted"):
+        raise ValueError(f"unknown damage {damage!r}; there are masked and deleted")
+    worth = edge_worth(model, clean, seed) if damage == "deleted" and rates else None
+    for rate in rates:
+        met, _ = worst_masking(model, clean, rate) if worth is None else worst_deletion(clean, worth, rate)
+        yield damage, rate, met
+
+
+def chance_and_adversary(rows: pd.DataFrame, rate: float = 0.4) -> pd.DataFrame:
+    """Test score with nothing, and with a rate of damage by chance and by the adversary: `mean ± standard deviation`.
+
+    Args:
+        rows: of both, with `task`, `method`, `seed`, `kind`, `rate`, `score`, and whether it is the `adversary`'s.
+        rate: of the damage.
+
+    Returns:
+        Text, one row per task and method, columns `clean`, `chance`, `adversary`.
+    """
+    rows = rows[rows.rate.isin([0.0, rate])]
+    by = np.select([rows.kind == "clean", rows.adversary.astype(bool)], ["clean", "adversary"], "chance")
+    of_seed = rows.assign(by=by).groupby(["task", "method", "by", "seed"], sort=False).score.mean().reset_index()
+    text = summary(of_seed, ["task", "method", "by"], "score").text.unstack("by").fillna("")
+    return text.reindex(columns=["clean", "chance", "adversary"], fill_value="")

@@ -1,0 +1,78 @@
+"""Models and training states on disk: safetensors and JSON, atomic, checked, nothing unpickled."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from stemlib.baselines.mowst import Mowst
+from stemlib.baselines.networks import Baseline
+from stemlib.baselines.probe import Probe
+from stemlib.data.tasks import Task, require_classes
+from stemlib.model.stem import StemGNN
+from stemlib.presets import BaselineConfig, ModelConfig, MowstConfig, ProbeConfig
+from stemlib.weights import read_settings, write_weights
+
+FORMAT = "stem-gnn-study model, version 1"
+SHAPE = ("in_width", "classes", "kind", "edge_width")
+# Of every kind of model: its settings, its class, and what of the task its class takes.
+FAMILIES = {
+    "stem": (ModelConfig, StemGNN, SHAPE),
+    "baseline": (BaselineConfig, Baseline, SHAPE),
+    "mowst": (MowstConfig, Mowst, (*SHAPE, "binary")),
+    "probe": (ProbeConfig, Probe, SHAPE),
+}
+AnyConfig = ModelConfig | BaselineConfig | MowstConfig | ProbeConfig
+
+
+def family_of(config: AnyConfig) -> str:
+    """The name in `FAMILIES` of the models that have such settings."""
+    return next(name for name, (settings, *_) in FAMILIES.items() if type(config) is settings)
+
+
+def build(config: AnyConfig, task: Task) -> nn.Module:
+    """A fresh model of the configuration's family that fits the task.
+
+    Raises:
+        ValueError: a `Mowst` for labels that are values.
+    """
+    _, network, names = FAMILIES[family_of(config)]
+    if network is Mowst:
+        require_classes(task, "Mowst's gate, which reads how sure an answer is,")
+    shape = {
+        "in_width": task.graph.x.size(1),
+        "classes": task.outputs,
+        "kind": task.kind,
+        "edge_width": task.edge_width,
+        "binary": task.metric == "roc_auc",
+    }
+    return network(config, **{name: shape[name] for name in names})
+
+
+def save_model(model: nn.Module, folder: str | Path) -> None:
+    """Write `model.safetensors`, then `model.json`: the settings, and the weights' checksum."""
+    family = family_of(model.config)
+    settings = {"format": FORMAT, "family": family, "config": dataclasses.asdict(model.config)}
+    write_weights(model, settings | {name: getattr(model, name) for name in FAMILIES[family][2]}, folder)
+
+
+def load_model(folder: str | Path) -> nn.Module:
+    """The model that `save_model` wrote, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is not of this format, is cut, or does not belong to the other.
+    """
+    settings, weights = read_settings(folder, FORMAT)
+    try:
+        config, network, names = FAMILIES[settings["family"]]
+        model = network(config(**settings["config"]), **{name: settings[name] for name in names})
+        model.load_state_dict(load_file(weights))
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{folder} does not hold a model of this version: {error}") from None
+    return model.eval()
+

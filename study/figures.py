@@ -1,0 +1,96 @@
+"""One look for every figure: sizes, colours, and where a figure is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from study.paths import FIGURES, grid_run_folder
+
+WIDTH = 7.0  # inches: a notebook's column
+ROW_HEIGHT = 2.8
+
+# One colour for one thing, in every chapter (the colour-blind palette).
+PALETTE = dict(
+    zip(
+        ("blue", "orange", "green", "red", "purple", "brown", "pink", "grey", "yellow", "cyan"),
+        sns.color_palette("colorblind"),
+        strict=True,
+    )
+)
+DARK = dict(zip(PALETTE, sns.color_palette("dark"), strict=True))
+COLOURS = {
+    "stem": PALETTE["blue"],
+    "static": PALETTE["orange"],
+    "tokens": PALETTE["brown"],
+    "routed": PALETTE["pink"],
+    "reference": DARK["blue"],
+    "mlp": PALETTE["grey"],
+    "gcn": PALETTE["green"],
+    "sage": PALETTE["red"],
+    "gat": PALETTE["purple"],
+    "gin": PALETTE["yellow"],
+    "dropedge": DARK["green"],
+    "softmedian": DARK["red"],
+    "mowst": PALETTE["cyan"],
+    "dgi": DARK["purple"],
+    "bgrl": DARK["pink"],
+    "graphmae": DARK["brown"],
+    "pretrained": PALETTE["blue"],
+    "scratch": PALETTE["orange"],
+    "theory": (0.0, 0.0, 0.0),
+    "coverage": PALETTE["blue"],
+    "selection": PALETTE["orange"],
+    "mixing": PALETTE["green"],
+    "base": PALETTE["purple"],
+    "amplification": PALETTE["red"],
+}
+
+
+def use_style() -> None:
+    """Set the study's style for all figures that follow; called once in every notebook."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font_scale=0.85)
+    plt.rcParams.update(
+        {
+            "figure.dpi": 100,
+            "savefig.dpi": 160,
+            "figure.constrained_layout.use": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": "medium",
+            "grid.alpha": 0.4,
+            "legend.frameon": False,
+            "lines.linewidth": 1.8,
+        }
+    )
+
+
+def panels(
+    columns: int = 1, rows: int = 1, *, height: float = ROW_HEIGHT, **kwargs: object
+) -> tuple[Figure, Axes]:
+    """A figure of the column's width with `rows x columns` axes, as `plt.subplots` gives them."""
+    return plt.subplots(rows, columns, figsize=(WIDTH, height * rows), **kwargs)
+
+
+def save(figure: Figure, name: str) -> Path:
+    """Write `figures/<name>.png` and return its path.
+
+    The file holds no date and no software version, so that the same figure is the same file. In a run of a grid it
+    stays in the run's folder: many runs of one notebook have many figures.
+    """
+    folder = grid_run_folder() or FIGURES
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.png"
+    figure.savefig(path, metadata={"Software": None})
+    return path
+
+
+def label_panels(axes: Sequence[Axes]) -> None:
+    """Letters a, b, c, ... at the panels' upper left corners."""
+    for letter, axis in zip("abcdefghij", axes, strict=False):
+        axis.set_title(letter, loc="left", fontweight="bold")

@@ -1,0 +1,176 @@
+"""The lines of a results table: named models with the training that was tuned for them on validation."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from stemlib.data.tasks import Task
+from stemlib.presets import (
+    BaselineConfig,
+    BGRLConfig,
+    DGIConfig,
+    GraphMAEConfig,
+    ModelConfig,
+    MowstConfig,
+    Preset,
+    PretextConfig,
+    ProbeConfig,
+    TrainConfig,
+    change,
+)
+from stemlib.settings import recorded
+from stemlib.training.pretrained import from_pretrained, pretrained_settings
+from study.families import AnyConfig, build
+
+
+@dataclass(frozen=True)
+class Method:
+    """A named model with its training.
+
+    With `checkpoint`, a pretrained model's folder, it starts from there; with `pretext`, a probe's encoder is first
+    trained by that objective, without labels, on the task's own graph.
+    """
+
+    name: str
+    model: AnyConfig
+    train: TrainConfig
+    checkpoint: Path | None = None
+    pretext: PretextConfig | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings as plain values: what a record stores and a run's key is made of.
+
+        A checkpoint counts by its weights' sha256, not by where it lies.
+        """
+        settings = {"model": recorded(self.model), "train": recorded(self.train)}
+        if self.pretext is not None:
+            settings["pretext"] = dataclasses.asdict(self.pretext)
+        if self.checkpoint is not None:
+            settings["checkpoint"] = pretrained_settings(self.checkpoint)["sha256"]
+        return settings
+
+    @property
+    def dropouts(self) -> list[str]:
+        """Which dropouts the model has: a probe, whose head is its only layer, has no `input_dropout`."""
+        return [name for name in ("dropout", "input_dropout") if hasattr(self.model, name)]
+
+    @property
+    def tuned(self) -> dict[str, float]:
+        """The settings in which a protocol's candidates differ, by the name that a table gives them."""
+        train = {name: getattr(self.train, name) for name in ("lr", "weight_decay")}
+        return train | {"dropout": self.model.dropout}
+
+    def build(self, task: Task) -> nn.Module:
+        """The model before any training, or from its checkpoint."""
+        if self.checkpoint is None:
+            return build(self.model, task)
+        return from_pretrained(self.checkpoint, task, self.model)
+
+
+def stem(preset: Preset, name: str = "stem", **changes: Any) -> Method:
+    """STEM-GNN as this study trains it from scratch; `changes` name fields of `ModelConfig`."""
+    model = ModelConfig(hidden=preset.hidden, codes=min(128, preset.hidden), input_dropout=0.5, dropout=0.5)
+    train = preset.train(lr=1e-2, weight_decay=0.5, prior=True)
+    return Method(name, change(model, **changes), train)
+
+
+def pretrained(
+    preset: Preset, checkpoint: Path, name: str = "pretrained", freeze_tokens: bool = True, **changes: Any
+) -> Method:
+    """Fine-tuning from a checkpoint, whose width and tokens it has, with `stem`'s training.
+
+    Args:
+        preset: the budget.
+        checkpoint: a pretrained model's folder.
+        name: of the method.
+        freeze_tokens: whether projection and codes stay as pretrained, as in the reference.
+        changes: of dropouts, temperature or pool; see `stemlib.training.pretrained.from_pretrained`.
+    """
+    scratch = stem(preset)
+    dropouts = {"input_dropout": scratch.model.input_dropout, "dropout": scratch.model.dropout}
+    model = change(ModelConfig(**pretrained_settings(checkpoint)["config"]), **(dropouts | changes))
+    return Method(name, model, change(scratch.train, freeze_tokens=freeze_tokens), checkpoint)
+
+
+def static(preset: Preset) -> Method:
+    """The same network without routing and without tokens: one static GraphSAGE-mean network."""
+    return stem(preset, "static", routed="none", codebook="none")
+
+
+def routed(preset: Preset) -> Method:
+    """Experts without tokens: the head reads the embedding."""
+    return stem(preset, "routed", codebook="none")
+
+
+def tokens(preset: Preset) -> Method:
+    """Tokens without experts: a static GraphSAGE network and its codebooks, the form of GFT."""
+    return stem(preset, "tokens", routed="none")
+
+
+def reference(preset: Preset) -> Method:
+    """The authors' form from scratch: their initialisation, codebook, frozen tokens and training."""
+    model = ModelConfig(
+        hidden=preset.hidden,
+        expert_init="reference",
+        codebook="reference",
+        activation="leaky_relu",
+        routed_edge_features=False,
+    )
+    train = preset.train(lr=5e-4, lipschitz=0.0, freeze_tokens=True, patience=100)
+    return Method("reference", model, train)
+
+
+def baseline(preset: Preset, kind: str, name: str = "", **changes: Any) -> Method:
+    """A network of `BaselineConfig` under the same protocol; `changes` name fields of it."""
+    model = BaselineConfig(kind, hidden=preset.hidden, **changes)
+    return Method(name or kind, model, preset.train(lr=1e-2, weight_decay=0.5))
+
+
+def mowst(preset: Preset) -> Method:
+    """A weak and a strong expert with a gate between them."""
+    return Method("mowst", MowstConfig(hidden=preset.hidden), preset.train(lr=1e-2, weight_decay=0.5))
+
+
+def probe(preset: Preset, pretext: PretextConfig, **changes: Any) -> Method:
+    """A linear head on an encoder that learnt without labels; `changes` name fields of `ProbeConfig`.
+
+    The encoder takes as many steps as the budget has epochs.
+    """
+    model = ProbeConfig(hidden=preset.hidden, **changes)
+    train = preset.train(lr=1e-2, weight_decay=1e-4)
+    return Method(pretext.objective, model, train, pretext=change(pretext, steps=preset.epochs))
+
+
+METHODS: dict[str, Callable[[Preset], Method]] = {
+    "stem": stem,
+    "routed": routed,
+    "static": static,
+    "tokens": tokens,
+    "reference": reference,
+    **{kind: partial(baseline, kind=kind) for kind in ("mlp", "gcn", "sage", "gat", "gin")},
+    "dropedge": partial(baseline, kind="gcn", name="dropedge", edge_dropout=0.5),
+    "softmedian": partial(baseline, kind="softmedian", temperature=0.2),
+    "mowst": mowst,
+    "dgi": partial(probe, pretext=DGIConfig(), layers=1),
+    "bgrl": partial(probe, pretext=BGRLConfig(), norm="batch"),
+    "graphmae": partial(probe, pretext=GraphMAEConfig(), encoder="gat"),
+}
+
+
+def named(preset: Preset, *names: str) -> list[Method]:
+    """Methods of `METHODS` by name.
+
+    Raises:
+        ValueError: an unknown name, with the known ones.
+    """
+    if unknown := [name for name in names if name not in METHODS]:
+        raise ValueError(f"unknown methods {unknown}; there are {', '.join(METHODS)}")
+    return [METHODS[name](preset) for name in names]

@@ -1,0 +1,278 @@
+"""The paper's tables from records alone: five demands on every method and data set, and what they say of the claims.
+
+Rows come from the grid (`study.batch.grid.collect`) or, kept, from the table `stress` in `data/results/`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Mapping
+
+import pandas as pd
+
+from stemlib.data.public import BENCHMARKS
+from study.batch.grid import collect
+from study.methods import METHODS
+from study.protocols import split_overlap
+from study.records import read_results, save_results
+from study.statistics import SIGNIFICANT, against_strongest, in_points, interval, summary
+
+DEMANDS = ("clean", "shift", "masked", "deleted", "shifted and damaged")
+BY_RUN = ["task", "covariate", "method", "seed"]
+MEETING = ["task", "covariate", "seed", "condition", "kind", "rate", "draw"]  # what two methods must share to be paired
+FEWEST = 5  # data sets: a bootstrap interval over fewer says little
+
+# What the paper claims, and the demands that speak to it.
+CLAIMS = {
+    "competitive when clean": ("clean",),
+    "better under degree shift": ("degree shift",),
+    "better under homophily shift": ("homophily shift",),
+    "better under size and scaffold shift": ("size shift", "scaffold shift"),
+    "better under masked features": ("masked",),
+    "better under deleted edges": ("deleted",),
+    "better when shifted and damaged": ("shifted and damaged",),
+}
+
+# Whom every data set of the grid meets, each alone: `routed` has experts and no tokens, `tokens` the reverse.
+CORE_RIVALS = {name: [name] for name in ("gcn", "sage", "routed", "tokens")}
+
+# `tokens` and `routed` are published forms (GFT, CaNet) and parts of the whole model: with them among the rivals it
+# is compared with itself. These have none of its parts.
+OF_THE_WHOLE = ("static", "routed", "tokens", "stem", "reference")
+OUTSIDERS = {"the strongest without its parts": [name for name in METHODS if name not in OF_THE_WHOLE]}
+
+
+def of_classes(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose `task` learns classes: R2 has no lower end, so that one bad fit to values would be the mean."""
+    return rows[~rows.task.isin([name for name, entry in BENCHMARKS.items() if entry.values])]
+
+
+def beside_the_grid(pretrained: pd.DataFrame, stress: pd.DataFrame) -> pd.DataFrame:
+    """Pretrained networks and the grid's, where both were met with the same.
+
+    A seed draws the same split and the same deleted edges for both, though features are not the same: those of a
+    pretrained network are what pretraining takes, the grid's are the data set's own. Where the grid's networks were
+    trained for fewer epochs than the protocol's, as pretrained ones never are, none stands beside them.
+
+    Args:
+        pretrained: rows of `study.transfer.compared`, for one budget of labels, with `covariate`.
+        stress: the grid's, see `demand_scores`, with `epochs` (at most; 0: the protocol's).
+
+    Returns:
+        The rows of both on the tasks, covariates, seeds and conditions that both have.
+    """
+    stress = stress[stress.epochs == 0]
+    shared = pretrained[MEETING].drop_duplicates().merge(stress[MEETING].drop_duplicates())
+    return pd.concat([rows.merge(shared) for rows in (pretrained, stress)], ignore_index=True)
+
+
+def demand_scores(stress: pd.DataFrame) -> pd.DataFrame:
+    """One score for each demand on each run.
+
+    Args:
+        stress: rows of `study.stress.stress_scores` with `task` and `covariate`.
+
+    Returns:
+        Rows `task`, `covariate`, `method`, `seed`, `demand`, `score`: `clean`; `<covariate> shift`, the worst bucket;
+        `masked` and `deleted`, means over rates and draws; `shifted and damaged`, mean over both corruptions of the
+        shifted buckets. A run that was not met with a demand has no row of it.
+    """
+    both = stress.kind.str.startswith("shift, ")
+    parts = {
+        "clean": stress[stress.kind == "clean"].groupby(BY_RUN, sort=False).score.mean(),
+        "shift": stress[stress.kind == "shift"].groupby(BY_RUN, sort=False).score.min(),
+        "masked": stress[stress.kind == "masked"].groupby(BY_RUN, sort=False).score.mean(),
+        "deleted": stress[stress.kind == "deleted"].groupby(BY_RUN, sort=False).score.mean(),
+        "shifted and damaged": stress[both].groupby(BY_RUN, sort=False).score.mean(),
+    }
+    long = pd.concat([scores.reset_index().assign(demand=name) for name, scores in parts.items()], ignore_index=True)
+    named = long.covariate + " shift"
+    return long.assign(demand=long.demand.where(long.demand != "shift", named)).dropna(subset="score")
+
+
+def comparisons(demands: pd.DataFrame, ours: str = "stem", labels: int = 0) -> pd.DataFrame:
+    """Our method against the strongest other one, for every task, covariate and demand; see `against_strongest`.
+
+    A grid may be half done: a group counts when ours and another were met, on the seeds that all of its methods have,
+    of which there must be two. The p-values are corrected over the tasks that share a demand and a covariate.
+
+    Args:
+        demands: from `demand_scores`.
+        ours: the method.
+        labels: of each class, 0 for all, see `split_overlap`.
+
+    Returns:
+        The columns of `against_strongest`; no rows where no group counts.
+    """
+    by, parts = ["task", "covariate", "demand"], []
+    for (task, *_), part in demands.groupby(by, sort=False):
+        methods = part.groupby("seed").method.nunique()
+        paired = part[part.seed.isin(methods.index[methods == part.method.nunique()])]
+        if ours in set(paired.method) and paired.method.nunique() > 1 and paired.seed.nunique() > 1:
+            parts.append(paired.assign(overlap=split_overlap(task, labels)))
+    if not parts:
+        columns = ["strongest", "ours", "theirs", "difference", "low", "high", "p", "held_out"]
+        return pd.DataFrame(columns=[*by, *columns])
+    families = pd.concat(parts).groupby(["demand", "covariate"], sort=False)
+    return pd.concat(
+        [against_strongest(part, "score", ours, by, overlap="overlap") for _, part in families], ignore_index=True
+    )
+
+
+def over_tasks(values: pd.Series) -> tuple[float, float, float]:
+    """Mean over tasks, each weighing alike, and its 95 % bootstrap interval, which fewer than `FEWEST` do not have.
+
+    Args:
+        values: with `task` in the index.
+    """
+    means = values.groupby("task").mean()
+    low, high = interval(means.tolist()) if len(means) >= FEWEST else (float("nan"), float("nan"))
+    return means.mean(), low, high
+
+
+def claim_table(compared: pd.DataFrame) -> pd.DataFrame:
+    """What the comparisons say of each claim.
+
+    Args:
+        compared: from `comparisons`.
+
+    Returns:
+        One row per claim: `comparisons`, how many of them ours `wins` and `loses` significantly (corrected p below
+        0.05), the mean `difference` in points with its interval `low` to `high`, see `over_tasks`, and the mean of
+        `held_out`. No row where fewer than two tasks were met.
+    """
+    rows = []
+    for claim, demands in CLAIMS.items():
+        part = compared[compared.demand.isin(demands)].set_index("task")
+        if part.index.nunique() < 2:
+            continue
+        sure = part.p < SIGNIFICANT
+        counts = {"comparisons": len(part), "wins": (sure & (part.difference > 0)).sum()}
+        counts |= {"loses": (sure & (part.difference < 0)).sum()}
+        lead = dict(zip(("difference", "low", "high"), over_tasks(part.difference), strict=True))
+        rows.append({"claim": claim} | counts | lead | {"held_out": over_tasks(part.held_out)[0]})
+    columns = ["claim", "comparisons", "wins", "loses", "difference", "low", "high", "held_out"]
+    return pd.DataFrame(rows, columns=columns).set_index("claim")
+
+
+def lead_changes(demands: pd.DataFrame, rivals: Collection[str], ours: str = "stem") -> pd.DataFrame:
+    """By how much a lead over one rival differs from the same lead when clean: what shift or damage itself changes.
+
+    Args:
+        demands: from `demand_scores`.
+        rivals: methods, each alone.
+        ours: the method.
+
+    Returns:
+        Text, one row per rival and one column per claim but the clean one: mean over data sets, run by run, of
+        `(ours - rival)` under the demand minus the same when clean, with its interval; see `over_tasks`. Empty where
+        fewer than two tasks were met.
+    """
+    scores = demands.pivot(index=["task", "covariate", "seed", "demand"], columns="method", values="score")
+    table = pd.DataFrame("", index=list(rivals), columns=[name for name in CLAIMS if "clean" not in CLAIMS[name]])
+    for rival in table.index.intersection(scores.columns):
+        leads = (scores[ours] - scores[rival]).unstack("demand")
+        for claim in table:
+            changes = leads.reindex(columns=CLAIMS[claim]).sub(leads["clean"], axis=0).stack().dropna()
+            if changes.index.get_level_values("task").nunique() > 1:
+                table.loc[rival, claim] = in_points(*over_tasks(changes))
+    return table.loc[:, (table != "").any()]
+
+
+def claims_by_rival(
+    demands: pd.DataFrame, rivals: Mapping[str, Collection[str]], ours: str = "stem", labels: int = 0
+) -> pd.DataFrame:
+    """What each claim comes to against some methods alone.
+
+    Args:
+        demands: from `demand_scores`.
+        rivals: by the name of a row, the methods of which the strongest one counts.
+        ours, labels: see `comparisons`.
+
+    Returns:
+        Text, one row per name and one column per claim: the mean difference over data sets with its interval, and how
+        many comparisons are significantly won and lost, corrected within the row. Empty where there are not two.
+    """
+    rows = {}
+    for name, methods in rivals.items():
+        found = claim_table(comparisons(demands[demands.method.isin([ours, *methods])], ours, labels))
+        rows[name] = {
+            claim: f"{in_points(row.difference, row.low, row.high)}, {row.wins:.0f} won, {row.loses:.0f} lost"
+            for claim, row in found.iterrows()
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index").reindex(rivals).fillna("")
+    return table[[claim for claim in CLAIMS if claim in table]]
+
+
+def lead_by_task(compared: pd.DataFrame) -> pd.DataFrame:
+    """`comparisons`, to be read: one row per task and covariate, `-3.1 [-4.1, -2.1] * sage` by demand.
+
+    See `lead_text`. Empty where nothing was met.
+    """
+    by_task = ["task", "covariate"]
+    wide = compared.assign(text=lead_text(compared)).pivot(index=by_task, columns="demand", values="text").fillna("")
+    return wide[compared.demand.unique()]
+
+
+def lead_text(compared: pd.DataFrame) -> list[str]:
+    """Rows of `against_strongest` to be read: a star marks a corrected p-value below 0.05, the rival's name follows."""
+    numbers = compared[["difference", "low", "high", "p", "strongest"]].itertuples(index=False)
+    return [f"{in_points(*found)}{' *' * bool(p < SIGNIFICANT)} {rival}" for *found, p, rival in numbers]
+
+
+def score_table(demands: pd.DataFrame, compared: pd.DataFrame, demand: str, ours: str = "stem") -> pd.DataFrame:
+    """Mean ± standard deviation by task and method for one demand.
+
+    A star marks ours where it beats, and a dagger where it falls behind, the strongest other method significantly.
+    """
+    part = demands[demands.demand == demand]
+    text = summary(part, ["task", "covariate", "method"], "score").text.unstack("method", sort=False).fillna("")
+    of_demand = compared[compared.demand == demand].set_index(["task", "covariate"])
+    for row, found in of_demand.iterrows():
+        if found.p < SIGNIFICANT:
+            text.loc[row, ours] += " *" if found.difference > 0 else " †"
+    return text
+
+
+RUN = ["task", "covariate", "method"]  # what one run of the grid measures, over all of its seeds
+# A notebook's: rows say the rest, `epochs` (0: the protocol's) apart.
+PARAMETERS = ["run", "finished", "preset", "dataset", "methods", "groups", "seeds", "draws"]
+
+
+def refreshed(notebook: str, name: str, preset: str) -> pd.DataFrame:
+    """The kept rows, those of the preset's finished runs in the place of older ones; kept anew where there are any.
+
+    Args:
+        notebook: whose runs, such as `11_three_way_balance`.
+        name: of the kept table, such as `stress`.
+        preset: of the runs.
+
+    Returns:
+        Rows with `task`, `covariate`, `method`, `seed`, `epochs` and what was measured. Of several runs of a method the
+        last one counts: the whole model stands in every group of ablations.
+
+    Raises:
+        FileNotFoundError: no run is finished and none is kept.
+    """
+    try:
+        runs = collect(notebook)
+    except FileNotFoundError:
+        return read_results(name)
+    fresh = runs[runs.preset == preset]
+    fresh = fresh.assign(epochs=fresh["epochs"].fillna(0).astype(int) if "epochs" in fresh else 0)
+    fresh = fresh.sort_values(["finished", "run"], kind="stable")
+    last = fresh.groupby(RUN).run.transform("last")
+    fresh = fresh[fresh.run == last].drop(columns=PARAMETERS, errors="ignore")
+    if fresh.empty:
+        warnings.warn(f"no finished run of {notebook} has the preset {preset}: kept rows are read", stacklevel=2)
+        return read_results(name)
+    try:
+        kept = read_results(name)
+    except FileNotFoundError:
+        rows = fresh
+    else:
+        older = pd.MultiIndex.from_frame(kept[RUN]).isin(pd.MultiIndex.from_frame(fresh[RUN]))
+        rows = pd.concat([kept[~older], fresh], ignore_index=True)
+    rows = rows.sort_values([*RUN, "seed"], kind="stable", ignore_index=True)
+    save_results(rows, name)
+    return rows

@@ -1,0 +1,81 @@
+"""Runs that are kept: a method is trained on a task's split with a seed, recorded, and read back ever after."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+
+from stemlib.data.tasks import Split, Task, standardised
+from stemlib.files import held, quiet, run_key
+from stemlib.training.evaluation import evaluate
+from stemlib.training.finetune import fit
+from stemlib.training.self_supervised import start_from_encoder
+from study.families import load_model, save_model
+from study.methods import Method
+from study.paths import RUNS
+from study.records import Record, read_record, write_record
+
+
+def run_folder(experiment: str, task: Task, split: Split, method: Method, seed: int) -> Path:
+    """Where the run's record is or will be."""
+    key = run_key(method.settings, split.hash, task.checksum)
+    return RUNS / experiment / f"{task.name}-{split.name}-{method.name}-{key}" / f"seed-{seed}"
+
+
+def run(experiment: str, task: Task, split_name: str, method: Method, seed: int) -> Record:
+    """Train and record one model, or return the record if the run is finished already.
+
+    Killed at any moment, a second call continues: from the last training state, or from the finished
+    weights, never from half a record. A run that another process is at is waited for.
+    """
+    split = task.split(split_name)
+    task = standardised(task, split)
+    folder = run_folder(experiment, task, split, method, seed)
+    if (record := read_record(folder)) is not None:
+        return record
+    with held(folder):
+        return read_record(folder) or _trained(experiment, task, split, method, seed, folder)
+
+
+def _trained(experiment: str, task: Task, split: Split, method: Method, seed: int, folder: Path) -> Record:
+    """Train and write model and record into the run's folder, from its last training state if there is one."""
+    torch.manual_seed(seed)
+    model = method.build(task)
+    before = 0.0
+    if method.pretext is not None:
+        before = start_from_encoder(model, task, method.pretext, seed, RUNS / "encoders", quiet())
+    state_file = folder / "training.safetensors"
+    progress = fit(
+        model, task, split, method.train, seed, state_file, f"{task.name} {method.name} seed {seed}"
+    )
+    record = Record(
+        experiment=experiment,
+        task=task.name,
+        split=split.name,
+        split_hash=split.hash,
+        model=method.name,
+        seed=seed,
+        settings=method.settings,
+        metrics=evaluate(model, task, split, precision=method.train.precision)
+        | {"test_best": progress.test_best},
+        best_epoch=progress.best_epoch,
+        epochs=progress.epoch,
+        seconds=before + progress.seconds,
+        peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        parameters=sum(value.numel() for value in model.parameters() if value.requires_grad),
+        data_checksum=task.checksum,
+    )
+    save_model(model, folder)
+    write_record(folder, record, pd.DataFrame(progress.history))
+    state_file.unlink(missing_ok=True)
+    return record
+
+
+def trained_model(experiment: str, task: Task, split_name: str, method: Method, seed: int) -> nn.Module:
+    """The model of a finished run, trained first if it is not."""
+    run(experiment, task, split_name, method, seed)
+    return load_model(run_folder(experiment, task, task.split(split_name), method, seed))

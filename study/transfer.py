@@ -1,0 +1,187 @@
+"""Does pretraining help? The same network fine-tuned from a checkpoint and from scratch, and a GCN, on the same splits.
+
+    python -m study.transfer cora wn18rr
+    python -m study.transfer cora --variants usual reference own others --labels 0 5
+
+Every data set is trained inside its ordinary degrees, with all of its training labels and with few, and met clean,
+shifted and damaged (see `stress.py` beside this file); settings are chosen on validation, separately for every way to
+start. The first command starts from the released checkpoint, with its tokens frozen, and keeps
+`05_pretraining-<name>.csv` in `data/results/`. The second pretrains `study.variants` first and keeps
+`05_variants-<name>.csv`, with what came of the pretraining itself in `05_variant_runs-<name>.csv`. Finished runs are
+read back, so that a killed collection continues.
+
+Few labels that are learnt in batches are gone through several times from one evaluation to the next, see
+`Protocol.for_few`. Few labels of a knowledge graph are few triples that are asked about: its training triples stay in
+the graph, with their relations, for every way to start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from stemlib.data.built_in import BUILT_IN
+from stemlib.data.features import unit_features
+from stemlib.data.public import BENCHMARKS
+from stemlib.data.tasks import Task
+from stemlib.presets import KEPT, PRESETS, Preset
+from stemlib.stress.shifts import instance_covariate, tail_buckets
+from stemlib.training.pool import load_pool
+from study.methods import Method, named, pretrained, stem
+from study.paths import DATA
+from study.protocols import PROTOCOLS, Protocol, protocol_of, split_overlap
+from study.records import read_all_results, save_results
+from study.statistics import paired_difference
+from study.stress import stress_scores, tuned
+from study.variants import VARIANTS, in_numbers, pretrained_variant
+
+EXPERIMENT = "05_pretraining"
+BUDGETS = (0, 10, 5, 3)  # training instances per class; 0: all
+COVARIATE = "degree"
+RATE = 0.4  # of corruption
+SCRATCH = "scratch"
+
+
+def unit_task(name: str, preset: Preset) -> Task:
+    """A data set, or the built-in graph, in the feature space of pretraining."""
+    return unit_features(replace(protocol_of(name), width=preset.hidden).task(preset), preset.hidden)
+
+
+def starts(preset: Preset, checkpoints: dict[str, Path], free_tokens: bool = True) -> list[Method]:
+    """From scratch, and from every checkpoint.
+
+    Args:
+        preset: the budget.
+        checkpoints: folders by name.
+        free_tokens: from each twice, with its tokens frozen (`<name>`) and learnt further (`<name>, free tokens`).
+    """
+    methods = [stem(preset, SCRATCH)]
+    for name, folder in checkpoints.items():
+        methods.append(pretrained(preset, folder, name))
+        if free_tokens:
+            methods.append(pretrained(preset, folder, f"{name}, free tokens", freeze_tokens=False))
+    return methods
+
+
+def compared(
+    task: Task,
+    methods: Iterable[Method],
+    seeds: Sequence[int],
+    protocol: Protocol,
+    preset: Preset,
+    budgets: Iterable[int] = BUDGETS,
+) -> pd.DataFrame:
+    """Scores of every way to start with every budget of labels.
+
+    Args:
+        task: with features as pretraining has them.
+        methods: see `starts`; each has the protocol's candidates of settings, chosen on the first seed's validation.
+        seeds: one run each.
+        protocol: gives candidates, batches, epochs.
+        preset: the budget.
+        budgets: training instances per class; 0 for all.
+
+    Returns:
+        The rows of `stress_scores` with `task`, `labels` (the budget), the chosen `lr`, `weight_decay` and `dropout`,
+        the `preset`, and twelve digits of the `checkpoint`'s sha256, empty from scratch.
+    """
+    methods, frames = list(methods), []
+    buckets = tail_buckets(instance_covariate(task, COVARIATE))
+    for labels in budgets:
+        few = labels or None
+        chosen = tuned(EXPERIMENT, task, buckets, methods, seeds[0], protocol, preset, few)
+        found = stress_scores(EXPERIMENT, task, buckets, chosen, seeds, (RATE,), per_class=few)
+        settings = pd.DataFrame(
+            {"method": method.name, "checkpoint": method.settings.get("checkpoint", "")[:12]} | method.tuned
+            for method in chosen
+        )
+        frames.append(found.assign(task=task.name, labels=labels, preset=preset.name).merge(settings, on="method"))
+    return pd.concat(frames, ignore_index=True)
+
+
+def gains(scores: pd.DataFrame, method: str, baseline: str = SCRATCH) -> pd.DataFrame:
+    """How many points a method gains on the baseline, paired by seed.
+
+    A seed varies split, damage and fine-tuning. A checkpoint is one run of pretraining, so that its own luck is in no
+    interval.
+
+    Args:
+        scores: from `compared`, of any number of tasks.
+        method: a way to start.
+        baseline: another.
+
+    Returns:
+        One row per task, budget and kind of condition: `task`, `labels`, `kind`, `gain`, and its 95 % interval `low`
+        to `high`, see `paired_difference` and `split_overlap`.
+    """
+    by = ["task", "labels", "kind"]
+    means = scores.groupby([*by, "method", "seed"], sort=False).score.mean().reset_index()
+    rows = []
+    for (task, labels, kind), frame in means.groupby(by, sort=False):
+        found = paired_difference(frame, "score", method, baseline, overlap=split_overlap(task, labels))
+        rows.append([task, labels, kind, *found[:3]])
+    return pd.DataFrame(rows, columns=[*by, "gain", "low", "high"])
+
+
+def kept_comparisons() -> pd.DataFrame:
+    """The rows of `compared` that are kept for the released checkpoint, in the order of `BENCHMARKS`.
+
+    Raises:
+        FileNotFoundError: none are.
+    """
+    rows = read_all_results(EXPERIMENT)
+    order = [*BENCHMARKS, BUILT_IN]
+    return rows.sort_values("task", key=lambda tasks: tasks.map(order.index), kind="stable", ignore_index=True)
+
+
+def results(
+    name: str,
+    preset: Preset,
+    checkpoints: dict[str, Path],
+    seeds: int,
+    budgets: Sequence[int] = BUDGETS,
+    free_tokens: bool = True,
+) -> pd.DataFrame:
+    """The comparison on one data set by its protocol, with a GCN beside; see `starts` and `compared`."""
+    methods = [*starts(preset, checkpoints, free_tokens), *named(preset, "gcn")]
+    return compared(unit_task(name, preset), methods, range(seeds), protocol_of(name), preset, budgets)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m study.transfer", description=__doc__.split("\n")[0])
+    add, choices = parser.add_argument, [BUILT_IN, *PROTOCOLS]
+    add("names", nargs="+", choices=choices, metavar="NAME", help=", ".join(choices))
+    add("--preset", choices=KEPT, default="laptop", help="the budget (default: %(default)s)")
+    add("--seeds", type=int, default=5, help="runs of each kind (default: %(default)s)")
+    add("--labels", type=int, nargs="+", default=BUDGETS, help="per class; 0: all (default: %(default)s)")
+    add("--variants", nargs="+", choices=VARIANTS, metavar="VARIANT", help=", ".join(VARIANTS))
+    options = parser.parse_args(arguments)
+    preset = PRESETS[options.preset]
+    released = DATA / "checkpoints" / preset.name
+    if options.variants is None and not (released / "model.json").is_file():
+        parser.error(
+            f"there is no checkpoint in {released}: run python -m stemlib.training.pretrain --preset {preset.name} "
+            f"--release {preset.name} first"
+        )
+    pool = load_pool(preset.hidden, nodes=preset.nodes, whole=not preset.limited) if options.variants else None
+    for name in options.names:
+        kind, checkpoints = EXPERIMENT, {"pretrained": released}
+        if pool is not None:
+            kind = "05_variants"
+            checkpoints = {variant: pretrained_variant(variant, pool, preset, name) for variant in options.variants}
+            runs = {(name, variant): in_numbers(folder, name) for variant, folder in checkpoints.items()}
+            numbers = pd.DataFrame.from_dict(runs, orient="index").rename_axis(["task", "variant"])
+            save_results(numbers.reset_index(), f"05_variant_runs-{name}")
+        free_tokens = pool is not None  # the many runs of the first command do without
+        found = results(name, preset, checkpoints, options.seeds, options.labels, free_tokens)
+        print(f"{name}: {save_results(found, f'{kind}-{name}')}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch_geometric.data import Batch, Data, HeteroData
+
+from stemlib.data.own_data import from_data
+from stemlib.data.splits import stratified_split
+
+
+def ring(nodes: int = 12) -> Data:
+    """Two classes in turn, one third each to train, validate and test."""
+    index = torch.arange(nodes)
+    graph = Data(x=torch.randn(nodes, 3), edge_index=torch.stack([index, (index + 1) % nodes]), y=index % 2)
+    for i, part in enumerate(("train", "val", "test")):
+        graph[f"{part}_mask"] = index // (nodes // 3) == i
+    return graph
+
+
+def test_a_node_task() -> None:
+    task = from_data(ring(), name="ring")
+    assert (task.kind, task.metric, task.outputs, task.instances) == ("node", "accuracy", 2, 12)
+    assert task.split("masks").test.tolist() == [8, 9, 10, 11]
+
+
+def test_labels_in_a_column_are_classes_when_whole_and_binary_when_floats() -> None:
+    graph = ring()
+    graph.y = graph.y.unsqueeze(1)
+    assert from_data(graph).metric == "accuracy"
+    graph.y = graph.y.float()
+    assert from_data(graph).metric == "roc_auc"
+
+
+def test_a_link_task() -> None:
+    graph = ring()
+    del graph.y
+    graph.edge_label_index, graph.edge_label = graph.edge_index.clone(), torch.arange(12) % 3
+    task = from_data(graph, kind="link")
+    assert task.pairs.tolist() == graph.edge_label_index.T.tolist()
+    assert task.outputs == 3
+
+
+def test_a_graph_task() -> None:
+    graphs = [
+        Data(x=torch.randn(2 + i, 3), edge_index=torch.tensor([[0], [1]]), y=torch.tensor([i % 2]))
+        for i in range(9)
+    ]
+    batch = Batch.from_data_list(graphs)
+    splits = {"drawn": stratified_split(torch.arange(9), batch.y, seed=0, name="drawn")}
+    task = from_data(batch, kind="graph", splits=splits)
+    assert (task.instances, task.graph.num_nodes) == (9, 54)
+
+
+def test_the_user_s_graph_is_left_alone() -> None:
+    graph = ring()
+    before = graph.edge_index.clone()
+    from_data(graph)
+    assert type(graph.edge_index) is torch.Tensor
+    assert torch.equal(graph.edge_index, before)
+
+
+def test_the_checksum_is_that_of_the_data() -> None:
+    graph = ring()
+    other = graph.clone()
+    other.x[0, 0] += 1
+    assert from_data(graph).checksum == from_data(graph.clone()).checksum != from_data(other).checksum
+
+
+def test_every_problem_is_named_at_once() -> None:
+    graph = ring()
+    graph.x[1, 2] = torch.nan
+    graph.edge_index[0, 0] = 99
+    graph.y[3] = -1
+    graph.val_mask = graph.val_mask.long()
+    graph.test_mask = graph.test_mask[:-1]
+    with pytest.raises(ValueError, match="cannot be used") as error:
+        from_data(graph, name="broken")
+    message = str(error.value)
+    for text in (
+        "'broken'",
+        "NaN",
+        "99",
+        "from 0 on",
+        "`val_mask` must be boolean",
+        "`test_mask` must be [12]",
+    ):
+        assert text in message
+    assert message.count("\n  - ") == 5
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        ("x", "node features `x`"),
+        ("edge_index", "`edge_index` must be"),
+        ("y", "no labels: `y`"),
+        ("train_mask", "no split: train_mask missing"),
+    ],
+)
+def test_what_is_missing_is_named(missing: str, told: str) -> None:
+    graph = ring()
+    del graph[missing]
+    with pytest.raises(ValueError, match=told):
+        from_data(graph)
+
+
+def test_sparse_edges_are_told_how_to_convert() -> None:
+    graph = ring()
+    graph.adj_t = torch.sparse_coo_tensor(graph.edge_index, torch.ones(12), (12, 12))
+    del graph.edge_index
+    with pytest.raises(ValueError, match="to_edge_index"):
+        from_data(graph)
+
+
+def test_masks_of_different_numbers_of_splits_are_refused() -> None:
+    graph = ring()
+    graph.train_mask = graph.train_mask.unsqueeze(1).expand(-1, 2)
+    graph.val_mask = graph.val_mask.unsqueeze(1).expand(-1, 3)
+    with pytest.raises(ValueError, match=r"different numbers of splits: \[2, 3\]"):
+        from_data(graph)
+
+
+def test_other_types_and_kinds_are_refused() -> None:
+    with pytest.raises(TypeError, match="HeteroData"):
+        from_data(HeteroData())
+    with pytest.raises(ValueError, match="kind must be one of"):
+        from_data(ring(), kind="edge")

@@ -1,0 +1,154 @@
+"""Bag-of-words features as sparse matrices: the same numbers, in networks that map features first."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+
+import pytest
+import torch
+from samples import node_task, small_baseline, small_model
+from torch import Tensor
+
+from stemlib.baselines.networks import MAPS_FIRST, NETWORKS, Baseline, Last
+from stemlib.data.tasks import Task
+from stemlib.model import sparse_features
+from stemlib.model.layers import Dropout
+from stemlib.model.sparse_features import compact, first_rows, is_sparse
+from stemlib.presets import TrainConfig
+from stemlib.training.finetune import training_batches
+from study.balance import size
+from study.families import build
+
+NODES, WORDS = 80, 600
+
+
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch) -> Task:
+    """Nodes with a few words of many; so few nodes count as many."""
+    monkeypatch.setattr(sparse_features, "FEWEST", NODES * WORDS)
+    task, generator = node_task(NODES), torch.Generator().manual_seed(0)
+    graph = task.graph.clone()
+    graph.x = (torch.rand(NODES, WORDS, generator=generator) < 0.02).float()
+    return replace(task, graph=graph)
+
+
+def test_few_values_or_full_matrices_stay_as_they_are(words: Task) -> None:
+    x = words.graph.x
+    assert compact(x).layout == torch.sparse_csr
+    assert torch.equal(compact(x).to_dense(), x)
+    assert compact(x[1:]).layout == torch.strided  # fewer values
+    assert compact(torch.ones_like(x)).layout == torch.strided
+
+
+def logits_and_gradients(model: Baseline, task: Task) -> list[Tensor]:
+    model.zero_grad()
+    logits = model(task.graph, None).logits
+    logits.square().sum().backward()
+    return [logits.detach(), *(value.grad.clone() for value in model.parameters())]
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_networks_give_the_numbers_of_full_features(
+    kind: str, words: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = Baseline(small_baseline(kind), WORDS, classes=3)
+    read = []
+    model.network.register_forward_pre_hook(lambda _, given: read.append(given[0].layout))
+    sparse = logits_and_gradients(model, words)
+    monkeypatch.setattr(sparse_features, "FEWEST", NODES * WORDS + 1)
+    full = logits_and_gradients(deepcopy(model), words)
+    assert read == [torch.sparse_csr if kind in MAPS_FIRST else torch.strided, torch.strided]
+    for one, other in zip(sparse, full, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+FORMS = {"stem": {}, "static": {"routed": "none"}, "last": {"routed": "last"}, "as wide": {"hidden": WORDS}}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_experts_give_the_numbers_of_full_features(
+    form: str, words: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model, split, found = build(small_model(**FORMS[form]), words).eval(), words.split("random"), []
+    for fewest in (NODES, 2**40):
+        monkeypatch.setattr(sparse_features, "FEWEST", fewest)
+        (batch,) = training_batches(model, words, split, TrainConfig())(None)
+        assert is_sparse(batch.graph.x) == (fewest == NODES)
+        model.zero_grad()
+        logits = model(batch.graph, batch.instances).logits
+        logits.square().sum().backward()
+        found.append([logits.detach(), *(value.grad for value in model.parameters() if value.grad is not None)])
+        found[-1].append(model.embed(batch.graph, batch.instances).detach())
+        with torch.autocast("cpu", torch.bfloat16):
+            found[-1].append(model.embed(batch.graph, batch.instances).detach())
+        found[-1] += model.encoder(batch.graph, keep_outputs=True).outputs
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_features_stay_full_beside_those_of_edges(words: Task) -> None:
+    words.graph.edge_attr = torch.randn(words.graph.num_edges, 5)
+    model = build(small_model(), words)
+    (batch,) = training_batches(model, words, words.split("random"), TrainConfig())(None)
+    assert not is_sparse(batch.graph.x)
+
+
+def test_the_first_rows_are_those_of_full_features(words: Task) -> None:
+    x = words.graph.x
+    for count in (0, 1, 30, NODES):
+        assert torch.equal(first_rows(compact(x), count).to_dense(), first_rows(x, count))
+        assert first_rows(x, count).shape == (count, WORDS)
+
+
+def test_changed_features_are_read_again(words: Task) -> None:
+    model = Baseline(small_baseline("gcn"), WORDS, classes=3).eval()
+    before = model(words.graph, None).logits
+    words.graph.x[0] = 1 - words.graph.x[0]
+    after = model(words.graph, None).logits
+    assert not torch.allclose(before, after)
+    assert torch.equal(after, deepcopy(model)(words.graph, None).logits)
+
+
+def test_dropout_of_a_sparse_matrix_drops_and_scales_what_is_there(words: Task) -> None:
+    x, dropout = compact(words.graph.x), Dropout(0.25)
+    torch.manual_seed(0)
+    dropped = dropout(x).to_dense()
+    there = words.graph.x.bool()
+    assert (dropped[~there] == 0).all()
+    assert set(dropped[there].unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
+    assert (dropped[there] == 0).float().mean().item() == pytest.approx(0.25, abs=0.05)
+    assert dropout.eval()(x) is x
+
+
+def test_the_last_result_is_of_the_same_unchanged_tensors() -> None:
+    last, made, a, b = Last(), [], torch.zeros(2), torch.zeros(2)
+
+    def make() -> Tensor:
+        made.append(1)
+        return torch.zeros(1)
+
+    assert last.get(make, a, b) is last.get(make, a, b)
+    assert len(made) == 1
+    for given in ((b, a), (a, b)):
+        last.get(make, *given)
+    a.add_(1)
+    last.get(make, a, b)
+    assert len(made) == 4
+    assert deepcopy(last)._last is None
+    with torch.inference_mode():
+        c = torch.zeros(2)
+    last.get(make, c)
+    last.get(make, c)
+    assert len(made) == 6, "changes of such a tensor are not counted"
+
+
+def test_a_network_s_products_are_counted_as_of_full_features(words: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, few = build(small_model(), words), torch.arange(5)
+    counted = []
+    for fewest in (1, NODES * WORDS + 1):
+        monkeypatch.setattr(sparse_features, "FEWEST", fewest)
+        counted.append(size(model, words, few))
+    assert counted[0] == counted[1]

@@ -1,0 +1,119 @@
+"""Methods by name: what they are, that their runs' keys stay, and that each trains on every kind of task."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from run_samples import equal, weights
+from samples import node_task
+
+from stemlib.data.tasks import Task
+from stemlib.files import run_key
+from stemlib.presets import PRESETS, Preset
+from stemlib.training.evaluation import predict
+from study.figures import COLOURS
+from study.methods import METHODS, named
+from study.trained import run, trained_model
+
+TINY = Preset("tiny", hidden=8, epochs=2, patience=2, seeds=1, nodes=80)
+NEW = ("tokens", "dropedge", "softmedian", "mowst", "dgi", "bgrl", "graphmae")
+
+# Of records that are kept: a change here orphans them.
+KEYS = {
+    "smoke": "d23eac0e c239be23 9c5f698e 0bc05e54 476513fe 6d8d4b1d 2b1a5ab8 5d993ff4 d5d07c66",
+    "laptop": "3f889682 b45598c0 48ef66bb 72ae49e4 b1773301 77b3db11 6bd3e2d8 f0b82881 feb6e920",
+    "paper": "f574fcd1 35165d5f 167d2d85 2da9ee88 0f738811 128d73f9 6c636c2e de386d46 20d11d3a",
+}
+KEPT = ("stem", "routed", "static", "reference", "mlp", "gcn", "sage", "gat", "gin")
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_runs_that_are_kept_keep_their_keys(preset: Preset) -> None:
+    before = [replace(method, train=replace(method.train, prior=False)) for method in named(preset, *KEPT)]
+    keys = [run_key(method.settings, "split", "data") for method in before]  # of when no head started at log-odds
+    assert keys == KEYS[preset.name].split()
+
+
+def test_a_record_stores_the_settings_that_it_always_did() -> None:
+    (gcn,) = named(PRESETS["laptop"], "gcn")
+    assert gcn.settings == {
+        "model": {
+            "kind": "gcn", "hidden": 128, "layers": 2, "input_dropout": 0.5, "dropout": 0.5, "pool": "mean",
+        },
+        "train": {
+            "lr": 0.01, "weight_decay": 0.5, "epochs": 300, "patience": 50, "batch_size": 0, "fanout": 0,
+            "label_smoothing": 0.0, "lipschitz": 0.001, "routing": 0.0, "commitment": 0.0, "orthogonality": 0.0,
+            "freeze_tokens": False,
+        },
+    }  # fmt: skip
+
+
+def test_ours_start_binary_heads_at_log_odds_and_the_reference_does_not() -> None:
+    found = {method.name: method.train.prior for method in named(PRESETS["laptop"], *METHODS)}
+    assert {name for name, prior in found.items() if prior} == {"stem", "routed", "static", "tokens"}
+
+
+def test_every_setting_tells_runs_apart() -> None:
+    settings = [method.settings for method in named(PRESETS["laptop"], *METHODS)]
+    assert len({run_key(one, "split", "data") for one in settings}) == len(METHODS)
+    dropedge, softmedian, dgi = named(PRESETS["laptop"], "dropedge", "softmedian", "dgi")
+    assert dropedge.settings["model"]["edge_dropout"] == 0.5
+    assert softmedian.settings["model"]["temperature"] == 0.2
+    assert dgi.settings["pretext"]["objective"] == "dgi"
+    other = replace(dgi, pretext=replace(dgi.pretext, lr=0.1))
+    assert run_key(other.settings, "", "") != run_key(dgi.settings, "", "")
+
+
+def test_the_token_model_has_tokens_and_no_experts() -> None:
+    tokens, routed = named(PRESETS["laptop"], "tokens", "routed")
+    assert (tokens.model.routed, tokens.model.codebook) == ("none", "ema")
+    assert (routed.model.routed, routed.model.codebook) == ("all", "none")
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_a_method_trains_on_every_kind_of_task_and_comes_back(task: Task, name: str, runs: Path) -> None:
+    (method,) = named(TINY, name)
+    method = replace(method, train=replace(method.train, batch_size=16))
+    record = run("t", task, "random", method, seed=1)
+    assert record.model == name
+    assert record.epochs == 2
+    assert set(record.metrics) == {"train", "val", "test", "test_best"}
+    model = trained_model("t", task, "random", method, seed=1)  # read back
+    assert torch.equal(predict(model, task), predict(model, task))
+    assert model.config == method.model
+
+
+def test_a_probes_seconds_are_those_of_encoder_and_head(runs: Path) -> None:
+    (method,) = named(TINY, "dgi")
+    record = run("t", node_task(), "random", method, seed=1)
+    (encoder,) = (runs / "encoders").glob("tiny-dgi-*/seed-1/model.json")
+    assert record.seconds > json.loads(encoder.read_text())["seconds"] > 0
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_a_seed_says_it_all(task: Task, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (method,) = named(TINY, name)
+    method = replace(method, train=replace(method.train, batch_size=16))
+    found = []
+    for folder, seed in (("one", 0), ("two", 0), ("one", 1)):
+        monkeypatch.setattr("study.trained.RUNS", tmp_path / folder)
+        run("t", task, "random", method, seed)
+        found.append(weights(task, method, seed))
+    first, same, other = found
+    assert equal(first, same)
+    assert not equal(first, other)
+
+
+def test_unknown_methods_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(
+        ValueError, match=r"unknown methods \['gae', 'x'\]; there are stem, .*, dgi, bgrl, graphmae$"
+    ):
+        named(TINY, "gae", "dgi", "x")
+
+
+def test_every_method_has_a_colour_of_its_own() -> None:
+    assert len({COLOURS[name] for name in METHODS}) == len(METHODS)

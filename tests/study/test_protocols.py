@@ -1,0 +1,108 @@
+"""The protocols: for every data set, equal for all methods, chosen on validation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from run_samples import TINY
+from samples import node_task
+
+from stemlib.data.public import BENCHMARKS, names
+from stemlib.data.tasks import Task
+from stemlib.presets import PRESETS, Preset
+from stemlib.stress.conditions import shift_protocol
+from stemlib.stress.shifts import instance_covariate, tail_buckets
+from study import protocols
+from study.methods import Method, named
+from study.protocols import CANDIDATES, PROTOCOLS, STEPS, Protocol, best, protocol_of, split_overlap
+from study.records import read_results
+
+
+def test_every_labelled_data_set_has_a_protocol_on_splits_that_it_has() -> None:
+    assert set(PROTOCOLS) == {name for name in names() if name not in ("chembl", "chembl-10k")}
+    published = read_results("splits").groupby("task").split.agg(set)
+    for name, protocol in PROTOCOLS.items():
+        assert protocol.name == name
+        if name in published:  # what is not staged has no published splits
+            assert {split for split, _ in protocol.runs} <= published[name]
+        assert len(set(protocol.runs)) == len(protocol.runs) >= 3
+        assert (protocol.width is None) == (BENCHMARKS[name].kind == "node" and "coauthor" not in name)
+    for name in ("cora", "pubmed"):
+        assert [run for run in PROTOCOLS[name].runs if run[0] != "public"] == [
+            (f"draw-{seed}", seed) for seed in range(10)
+        ]
+
+
+def test_seeds_that_draw_their_split_share_half_a_test_instance_per_training_instance() -> None:
+    task = node_task()
+    _, split, _ = shift_protocol(task, tail_buckets(instance_covariate(task, "degree")), seed=0)
+    assert split.test.numel() / split.train.numel() == pytest.approx(split_overlap("cora"), abs=0.05)
+    assert split_overlap("built-in") == split_overlap("cora")
+    assert split_overlap("wn18rr") == split_overlap("hiv") == split_overlap("cora", labels=5) == 0
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_all_methods_have_the_same_candidates_within_the_budget(protocol: Protocol) -> None:
+    for preset in PRESETS.values():
+        candidates = [protocol.methods(base, preset) for base in named(preset, "mlp", "gcn", "sage", "stem")]
+        for settings, methods in zip(protocol.candidates, zip(*candidates, strict=True), strict=True):
+            ours = [method.train.lipschitz for method in methods if method.name == "stem"]
+            assert ours == [1e-3 if protocol.lipschitz is None else protocol.lipschitz]
+            of_its_head = {"prior": False, "lipschitz": 0.0}
+            (train,) = {replace(method.train, **of_its_head) for method in methods}
+            assert (train.lr, train.weight_decay) == settings[:2]
+            for name in ("epochs", "patience"):
+                whole = getattr(preset, name)
+                limit = min(getattr(protocol, name), whole) if preset.limited else whole
+                assert getattr(train, name) == limit
+            assert {method.model.dropout for method in methods} == {settings.dropout}
+            assert {method.model.input_dropout for method in methods} == {settings.dropout}
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_few_labels_in_batches_have_their_steps(preset: Preset) -> None:
+    molecules = PROTOCOLS["hiv"]
+    for few in (6, 20, 300, 100_000):
+        protocol = molecules.for_few(few, preset)
+        (train,) = {method.train for method in protocol.methods(*named(preset, "gcn"), preset)}
+        steps = train.epochs * -(-few // train.batch_size)
+        assert train.passes * steps >= STEPS
+        assert (train.passes - 1) * steps < STEPS
+    assert PROTOCOLS["cora"].for_few(6, preset) == PROTOCOLS["cora"]  # a step shows it all, and epochs are many
+
+
+def test_the_paper_preset_has_the_reference_s_sizes_on_large_data_sets_too() -> None:
+    (train,) = {method.train for method in PROTOCOLS["hiv"].methods(*named(PRESETS["paper"], "gcn"), PRESETS["paper"])}
+    assert (train.epochs, train.patience) == (1000, 200)
+    assert [PROTOCOLS[name].width_in(PRESETS["paper"]) for name in ("hiv", "cora")] == [768, None]
+    assert [PROTOCOLS[name].width_in(PRESETS["laptop"]) for name in ("hiv", "cora")] == [128, None]
+
+
+def test_validation_alone_chooses_among_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def run(experiment: str, task: Task, split: str, method: Method, seed: int) -> SimpleNamespace:
+        seen.append((experiment, split, seed))
+        place = next(i for i, c in enumerate(CANDIDATES) if c[:2] == (method.train.lr, method.train.weight_decay))
+        return SimpleNamespace(metrics={"val": (0.5, 0.7, 0.7, 0.6)[place], "test": (0.9, 0.1, 0.8, 0.8)[place]})
+
+    monkeypatch.setattr(protocols, "run", run)
+    (gcn,) = named(TINY, "gcn")
+    candidates = PROTOCOLS["cora"].methods(gcn, TINY)
+    chosen = best("e", node_task(), "random", candidates, 3)
+    assert chosen is candidates[1]
+    assert set(seen) == {("e", "random", 3)}
+    seen.clear()
+    assert best("e", node_task(), "random", candidates[:1], 3) is candidates[0]
+    assert not seen
+
+
+def test_the_built_in_graph_has_a_protocol_in_the_preset_s_size() -> None:
+    how = protocol_of("built-in")
+    assert how.task(TINY).instances == TINY.nodes
+    assert set(split for split, _ in how.runs) <= set(how.task(TINY).splits)
+    assert protocol_of("cora") is PROTOCOLS["cora"]
+    with pytest.raises(ValueError, match="no protocol for 'corra'; there are built-in, cora, "):
+        protocol_of("corra")
