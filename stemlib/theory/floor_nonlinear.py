@@ -83,14 +83,10 @@ class FrequencyModel:
 
         Stein gives `b = E[v f] = E[df/dv] <= B`; with `a = E[u f]`, `E f^2 >= a^2 + b^2`, hence
         `R_0 >= sigma^2 + (1 - a)^2 + b^2` and `R_1 >= sigma^2 + a^2 + (1 - b)^2`, whose maximum is least at
-        `a = b = min(B, 1/2)`.
+        `a = b = min(B, 1/2)`: the predictor `min(B, 1/2) (u + v)` is at the floor in both conditions.
         """
         slope = checked("cap", cap, low=0).clamp(max=0.5)
         return self.sigma**2 + (1 - slope) ** 2 + slope**2
-
-    def attaining(self, u: Tensor, v: Tensor, cap: Tensor | float) -> Tensor:
-        """The static predictor `min(B, 1/2) (u + v)` `[N]`, which is at the floor in both conditions."""
-        return checked("cap", cap, low=0).clamp(max=0.5) * (u + v)
 
     def routed_risks(self, cap: Tensor | float, p: Tensor | float) -> tuple[Tensor, Tensor]:
         """Risks `(R_0, R_1)` of experts `u` and `B v`, each under the cap, misrouted with probability `p`:
@@ -111,24 +107,13 @@ class FrequencyModel:
             B <= 1/2:         p_0 = ((1 - B)^2 + B^2) / (1 + B^2),    p_1 = B^2 / (2 - (1 - B)^2)
             1/2 <= B <= 1:    p_0 = 1 / (2 (1 + B^2)),    p_1 = (1/2 - (1 - B)^2) / (2 - (1 - B)^2)
 
-        and both stay at 1/4 beyond. The routed form breaks the floor iff `p < min(p_0, p_1)`.
+        and both stay at 1/4 beyond. The routed form breaks the floor iff `p < min(p_0, p_1)`, which is a shift of
+        the router's context below `RouterContext.shift_at` of it.
         """
         excess = self.floor(cap) - self.sigma**2
         slope = checked("cap", cap, low=0).clamp(max=1)
         right = (1 - slope) ** 2
         return excess / (1 + slope**2), (excess - right) / (2 - right)
-
-    def breaks_floor(self, cap: Tensor | float, p: Tensor | float) -> Tensor:
-        """Bool: `max(R_0, R_1)` of the routed form is below the static floor of the same cap."""
-        p_0, p_1 = self.critical_misrouting(cap)
-        return checked("misrouting p", p, 0, 1) < torch.minimum(p_0, p_1)
-
-    def critical_shift(self, cap: Tensor | float, context: RouterContext) -> Tensor:
-        """`m + t Phi^-1(min(p_0, p_1))`: shifts of the context beyond it cost the routed form its lead.
-
-        `-inf` at cap 0, where routing gains nothing.
-        """
-        return context.shift_at(torch.minimum(*self.critical_misrouting(cap)))
 
     def sample(self, count: int, generator: torch.Generator, condition: int) -> Samples:
         """Draw `count` instances (float64, `[count]` each) of condition 0 or 1; `s` is `u` and `t` is `v`.

@@ -39,7 +39,7 @@ def test_floor_in_both_regimes() -> None:
 
 @pytest.mark.parametrize("cap", [0.0, 0.2, 0.5, 0.9])
 def test_the_floor_is_attained(cap: float) -> None:
-    for estimate in risks_in_both(lambda u, v: MODEL.attaining(u, v, cap), *CONDITIONS):
+    for estimate in risks_in_both(lambda u, v: min(cap, 0.5) * (u + v), *CONDITIONS):
         assert abs(estimate.mean - MODEL.floor(cap).item()) < 4 * estimate.stderr
 
 
@@ -110,7 +110,7 @@ def test_breaking_conditions_are_the_risks_against_the_floor(cap: float, p: floa
         assert MODEL.routed_risks(cap, critical)[condition].item() == pytest.approx(floor, abs=1e-12)
     worst = torch.stack(MODEL.routed_risks(cap, p)).max().item()
     if abs(worst - floor) > 1e-9:
-        assert MODEL.breaks_floor(cap, p).item() == (worst < floor)
+        assert (p < min(MODEL.critical_misrouting(cap)).item()) == (worst < floor)
 
 
 @given(st.floats(0, 0.5), st.floats(0, 1))
@@ -122,8 +122,8 @@ def test_breaking_conditions_as_stated_up_to_one_half(cap: float, p: float) -> N
 
 
 def test_at_cap_zero_routing_never_breaks_the_floor() -> None:
-    assert not MODEL.breaks_floor(0.0, torch.tensor([0.0, 0.1])).any()
-    assert MODEL.critical_shift(0.0, CONTEXT) == -math.inf
+    assert min(MODEL.critical_misrouting(0.0)) == 0
+    assert CONTEXT.shift_at(0.0) == -math.inf
 
 
 @pytest.mark.parametrize("shift", [-0.5, 0.0, 0.6, 2.0])
@@ -141,7 +141,7 @@ def test_shift_at_inverts_misrouting(p: float) -> None:
 
 @pytest.mark.parametrize("cap", [0.2, 0.5, 0.8])
 def test_the_routed_form_loses_beyond_the_critical_shift(cap: float) -> None:
-    critical = MODEL.critical_shift(cap, CONTEXT).item()
+    critical = CONTEXT.shift_at(min(MODEL.critical_misrouting(cap))).item()
     for shift, breaks in ((critical - 0.1, True), (critical + 0.1, False)):
         misrouted = CONTEXT.draw_misrouted(COUNT, generator(5), shift)
         worst = max(
@@ -151,7 +151,6 @@ def test_the_routed_form_loses_beyond_the_critical_shift(cap: float) -> None:
             for c in (0, 1)
         )
         assert (worst.mean < MODEL.floor(cap).item()) == breaks
-        assert MODEL.breaks_floor(cap, CONTEXT.misrouting(shift)).item() == breaks
 
 
 @pytest.mark.parametrize(
@@ -162,7 +161,6 @@ def test_the_routed_form_loses_beyond_the_critical_shift(cap: float) -> None:
         (lambda: RouterContext(1.0, -1.0), "t must"),
         (lambda: MODEL.floor(-0.1), "cap"),
         (lambda: MODEL.routed_risks(0.1, 1.1), "misrouting p"),
-        (lambda: MODEL.breaks_floor(0.1, -0.1), "misrouting p"),
         (lambda: CONTEXT.shift_at(2.0), "misrouting p"),
         (lambda: CONTEXT.misrouting(math.nan), "shift"),
         (lambda: MODEL.sample(10, generator(), 2), "condition 0 or 1"),
