@@ -50,7 +50,7 @@ def _routed(models: Mapping[str, nn.Module]) -> Iterator[tuple[str, StemGNN]]:
 
 
 def static_losses(models: Sequence[nn.Module], condition: Condition, loss: Loss = "ce") -> Tensor:
-    """Losses of networks without routing on a condition's labelled instances, `[M, len(models)]`."""
+    """Losses of static networks on a condition's labelled instances, `[M, len(models)]`: the null of Statement 2.4."""
     index = labelled(condition.task, condition.index)
     labels = condition.task.labels[index]
     return torch.stack(

@@ -1,4 +1,4 @@
-"""Networks trained against the floors of theory statement 1, and the drawn graphs that they are trained on.
+"""Networks trained against the floors of part 1 of docs/theory.md, and the drawn graphs that they are trained on.
 
 `NodeRegressor` is the study's own model with one output, routed or not; `CappedNetwork` is a small nonlinear
 rule whose reliance on the shift-sensitive feature cannot pass a cap. `train_worst_case` asks of either what the
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from stemlib.data.built_in import contextual_sbm
-from stemlib.data.graph import sorted_by_target
+from stemlib.data.graph import Graph, sorted_by_target
 from stemlib.model.encoder import path_gates
 from stemlib.model.messages import neighbour_mean
 from stemlib.model.stem import StemGNN
@@ -36,7 +36,7 @@ from stemlib.theory.floor_nonlinear import FrequencyModel, RouterContext
 def condition_graph(
     model: HomophilyModel, context: RouterContext, nodes: int, seed: int, *, mirrored: bool
 ) -> Data:
-    """A graph of one condition of statement 1a, drawn at homophily `h` or, mirrored, at `1 - h`.
+    """A graph of one condition of model 1a, drawn at homophily `h` or, mirrored, at `1 - h`.
 
     Returns:
         `Data` with `x` `[N, 2]` (own feature; context, of mean `m`, mirrored `-m`), `y` `[N]` in {-1., 1.},
@@ -55,7 +55,8 @@ def condition_graph(
     centre = -context.m if mirrored else context.m
     graph.x = torch.stack([own, centre + context.t / model.sigma * noise], dim=1)
     graph.y = 2.0 * graph.y - 1
-    return sorted_by_target(graph)
+    graph.edge_index = sorted_by_target(Graph.of(graph)).edge_index
+    return graph
 
 
 def one_hop(graph: Data) -> Samples:
@@ -65,10 +66,10 @@ def one_hop(graph: Data) -> Samples:
 
 
 def matched_pairs(model: FrequencyModel, count: int, generator: torch.Generator, condition: int) -> Samples:
-    """Statement 1b by message passing: nodes in pairs, features `x ~ N(0, 1)`, one neighbour each.
+    """Model 1b by message passing: nodes in pairs, features `x ~ N(0, 1)`, one neighbour each.
 
     The low-pass `u = (x + mean_j x_j) / sqrt(2)` and the high-pass `v = (x - mean_j x_j) / sqrt(2)` are
-    independent and standard normal, as the statement has them. The two nodes of a pair share `u` and, but for
+    independent and standard normal, as the model has them. The two nodes of a pair share `u` and, but for
     its sign, `v`.
 
     Args:

@@ -4,7 +4,8 @@ Averaging makes the heads one linear map, `logits = W_eff codes + b_eff` with `W
 
     ||d logits|| <= ||W_eff||_2 ||d codes||,   ||W_eff||_2 <= ||W_eff||_F <= ||W||_F / sqrt(H).
 
-The penalty of training holds `||W||_F^2`, the last and loosest of these (theory, statement 3).
+The penalty of training, Eq. 22 of the paper, holds `||W||_F^2`, the last and loosest of these: Statement 3.8 of
+docs/theory.md.
 """
 
 from __future__ import annotations

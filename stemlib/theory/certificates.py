@@ -1,10 +1,10 @@
-"""Certificates: radii inside which nothing can change (theory, statement 3, through tokens and head).
+"""Certificates: radii inside which nothing can change, Statements 3.6 and 3.9 of docs/theory.md.
 
-They are promises about what is computed, not only about real numbers: with numbers of precision `eps` an
-inner product of `n`-vectors `a, b` is off by less than `n eps ||a|| ||b||` in any order of summation (twice the
-standard bound; the other half pays for the rounding of norms). Every radius is shortened by what that could do
-on both sides of the comparison, and to the distances that are held against it. It needs products in the
-tensors' own precision, which is torch's default on a CPU.
+They are promises about what is computed, not only about real numbers (Statement 3.10): with numbers of precision
+`eps` an inner product of `n`-vectors `a, b` is off by less than `n eps ||a|| ||b||` in any order of summation (twice
+the standard bound; the other half pays for the rounding of norms). Every radius is shortened by what that could do
+on both sides of the comparison, and to the distances that are held against it. It needs products in the tensors'
+own precision, which is torch's default on a CPU.
 
 Example:
     >>> codebook = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])  # one head, two codes

@@ -1,12 +1,12 @@
-"""Theory, statement 2: how much of a risk is coverage, how much selection, how much mixing.
+"""How much of a risk is coverage, how much selection, how much mixing: part 2 of docs/theory.md.
 
 For a finite condition and every instance `i` with path losses `l_i(p)`, deployed loss `l_i(pi)` and top path
-(the expert of largest gate in every layer), exactly
+(the expert of largest gate in every layer), exactly (Statement 2.1)
 
     R = C + S + X,   C = mean_i min_p l_i(p),   S = mean_i [l_i(top) - min_p l_i(p)],   X = mean_i [l_i(pi) - l_i(top)].
 
-`S >= 0` is a sum of layer regrets, each `>= 0`. A minimum over `K^L` paths is optimistic: read `C` beside its
-null, which `stemlib.theory.coverage_report` gives with the table over conditions.
+`S >= 0` is a sum of layer regrets, each `>= 0` (Statement 2.2). A minimum over `K^L` paths is optimistic: read `C`
+beside its null, which `stemlib.theory.coverage_report` gives with the table over conditions.
 
 Example:
     >>> forced = torch.tensor([[5.0, 3.0, 4.0, 1.0]])  # losses on the paths 00, 01, 10, 11
@@ -119,7 +119,7 @@ class Coverage:
 
     @property
     def C_env(self) -> float:
-        """Risk of the condition's best single path: `C <= C_env`."""
+        """Risk of the condition's best single path: `C <= C_env`, Statement 2.3."""
         return self.path_risks.amin().item()
 
     @cached_property
@@ -146,6 +146,8 @@ class Coverage:
 def layer_regrets(forced: Tensor, gates: Tensor) -> Tensor:
     """`V_{l+1} - V_l`, where `V_l` is the best loss with layers before `l` on the top path and `l..L` free.
 
+    Statement 2.2 of docs/theory.md.
+
     Args:
         forced: losses `[M, K^L]` in the order of `all_paths`.
         gates: the deployed ones `[M, L, K]`.
@@ -163,7 +165,7 @@ def layer_regrets(forced: Tensor, gates: Tensor) -> Tensor:
 
 
 def coverage(model: StemGNN, condition: Condition, scope: Scope | None = None, loss: Loss = "ce") -> Coverage:
-    """Decompose one condition's risk (theory, statement 2).
+    """Decompose one condition's risk: Statement 2.1 of docs/theory.md.
 
     Args:
         model: with routed layers; taken in evaluation mode.
@@ -173,7 +175,16 @@ def coverage(model: StemGNN, condition: Condition, scope: Scope | None = None, l
         loss: `ce` or `zero_one`.
 
     Raises:
-        ValueError: no routed layers, no labelled instance, labels that are values, or an unknown scope or loss.
+        ValueError: no routed layers, no labelled instance, a regression, or an unknown scope or loss.
+
+    Example:
+        >>> from stemlib.data.built_in import mixed_graph
+        >>> from stemlib.presets import ModelConfig
+        >>> task = mixed_graph(200)
+        >>> model = StemGNN(ModelConfig(hidden=16), in_width=task.graph.x.size(1), classes=task.outputs)
+        >>> found = coverage(model, Condition("clean", task, torch.arange(task.instances)))
+        >>> found.forced.shape, bool(abs(found.R - found.C - found.S - found.X) < 1e-9)
+        (torch.Size([200, 9]), True)
     """
     return coverages(model, [condition], scope, (loss,))[0]
 

@@ -1,4 +1,7 @@
-"""Theory, statement 2, over conditions: the table, static inference's own floor inside the model, and the nulls."""
+"""Coverage over conditions: the table, static inference's own floor inside the model, and the nulls.
+
+Statements 2.3, 2.4 and 2.6 of docs/theory.md.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from stemlib.theory.coverage import Coverage
 
 
 class NullCoverage(NamedTuple):
-    """What the minimum over paths would be without any merit of routing.
+    """What the minimum over paths would be without any merit of routing: Statement 2.4 of docs/theory.md.
 
     Attributes:
         static: `C` of as many independently seeded static networks as there are paths; NaN if none are given.

@@ -1,4 +1,4 @@
-"""The floor of static inference, theory statement 1a: one stable and one shift-sensitive feature.
+"""The floor of static inference in model 1a of docs/theory.md: one stable and one shift-sensitive feature.
 
 A node has a label `y = +-1` and two features, independent of each other given the label:
 
@@ -9,11 +9,11 @@ A node has a label `y = +-1` and two features, independent of each other given t
 with homophily `h`: each neighbour shares the node's label with probability `h` (contextual stochastic block
 model, mean aggregation). The mirrored condition `1 - h` turns the sign of `nu` and keeps `tau`. A static rule
 is one function of `(s, t)` for both conditions; a routed one has an expert for each. One hop is the limit of
-the statement: means over two hops carry `(2h - 1)^2 mu`, the same in both conditions, so that deeper static
+the model: means over two hops carry `(2h - 1)^2 mu`, the same in both conditions, so that deeper static
 message passing on a graph is not bound by these floors.
 
 Closed forms take numbers or tensors of any (broadcastable) shape and return float64 tensors of that shape; a
-model's properties are plain floats. Statement 1b is in `floor_nonlinear`, measured risks in `floor_measured`.
+model's properties are plain floats. Model 1b is in `floor_nonlinear`, measured risks in `floor_measured`.
 
 Example:
     >>> model = HomophilyModel(mu=1.0, sigma=2.0, d=8, h=0.9)
@@ -50,7 +50,7 @@ def positive(name: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class HomophilyModel:
-    """The solvable model of statement 1a, trained at homophily `h` and deployed at `h` and `1 - h`.
+    """The solvable model 1a, trained at homophily `h` and deployed at `h` and `1 - h`: Statements 1.1 to 1.6.
 
     Args:
         mu: strength of the label in a feature, above 0.
@@ -90,21 +90,25 @@ class HomophilyModel:
 
     @property
     def floor(self) -> float:
-        """`F = 1 / (1 + mu^2/sigma^2) <= max(R_h, R_{1-h})` for every linear rule; equality needs `b = 0`."""
+        """`F = 1 / (1 + mu^2/sigma^2) <= max(R_h, R_{1-h})` for every linear rule; equality needs `b = 0`.
+
+        Statement 1.1 of docs/theory.md.
+        """
         return 1 / (1 + self.mu**2 / self.sigma**2)
 
     @property
     def floor_any(self) -> float:
         """The floor of every static predictor `f(s, t)`, linear or not: `binary_mmse(mu^2/sigma^2) < F`.
 
-        Over the two conditions in equal parts `t` is independent of `(s, y)`, so that nothing beats
-        `f = E[y | s] = tanh(mu s / sigma^2)`, which attains it in both. Measure networks against this floor.
+        Statement 1.6 of docs/theory.md. Over the two conditions in equal parts `t` is independent of `(s, y)`, so
+        that nothing beats `f = E[y | s] = tanh(mu s / sigma^2)`, which attains it in both. Measure networks against
+        this floor.
         """
         return binary_mmse(self.mu**2 / self.sigma**2).item()
 
     @property
     def best_risk(self) -> float:
-        """`R* = 1 / (1 + mu^2/sigma^2 + nu^2/tau^2)`, the least risk of a linear rule at `h` alone."""
+        """`R* = 1 / (1 + mu^2/sigma^2 + nu^2/tau^2)`, the least risk of a linear rule at `h` alone: Statement 1.2."""
         return 1 / (1 + self.mu**2 / self.sigma**2 + self.nu**2 / self.tau2)
 
     @property
@@ -119,7 +123,7 @@ class HomophilyModel:
 
     @property
     def rho_crit(self) -> float:
-        """Routing beats the floor `F` iff `rho` is below `rho_crit`, which always lies in `(F/4, 1/4]`:
+        """Statement 1.4: routing beats the floor `F` iff `rho` is below `rho_crit`, which always lies in `(F/4, 1/4]`:
 
             rho_crit = (F - R*) / (R_wrong - R*) = (1 + F q) / (4 (1 + q)),    q = nu^2/tau^2
 
@@ -154,11 +158,11 @@ class HomophilyModel:
         return (1 - u) / self.mu, math.copysign(1, self.nu) * reliance
 
     def in_distribution_risk(self, reliance: Tensor | float) -> Tensor:
-        """`R_id(B) = min_a R_h(a, B sign(nu))`: what reliance on the sensitive feature buys in training."""
+        """`R_id(B) = min_a R_h(a, B sign(nu))`, Statement 1.3: what reliance on the feature `t` buys in training."""
         return self.risk(*self.in_distribution_rule(reliance))
 
     def worst_case_risk(self, reliance: Tensor | float) -> Tensor:
-        """`W(B) = min_a max(R_h, R_{1-h})` at `|b| = B`, what the same reliance costs at deployment:
+        """`W(B) = min_a max(R_h, R_{1-h})` at `|b| = B`, Statement 1.3: what the same reliance costs at deployment:
 
             W(B) = u^2 + 2 B |nu| u + B^2 nu^2 + ((1 - u)/mu)^2 sigma^2 + B^2 tau^2
 
@@ -170,16 +174,16 @@ class HomophilyModel:
     def routed_risk(self, rho: Tensor | float) -> Tensor:
         """`R* + rho (R_wrong - R*)`: experts `(a*, +-b*)`, a router that errs with probability `rho`.
 
-        The same in either condition. The experts stay as they are: refitted to an erring router, they would
-        rely less on `t` and never lose to the floor.
+        Statement 1.4 of docs/theory.md. The same in either condition. The experts stay as they are: refitted to an
+        erring router, they would rely less on `t` and never lose to the floor.
         """
         return self.best_risk + checked("misrouting rho", rho, 0, 1) * (self.wrong_risk - self.best_risk)
 
     def amplification(self, phi: Tensor | float, second_moment: Tensor | float) -> Tensor:
         """`phi 4 b*^2 E[t'^2]`: mean square of the amplification when a share `phi` of routes flips.
 
-        A perturbation moves `t` to `t'`; amplification is `f(x'; pi') - f(x'; pi)`, that is `+-2 b* t'` on a
-        flipped route and 0 elsewhere. Flips are independent of `t` and `t'`.
+        Statement 1.5 of docs/theory.md. A perturbation moves `t` to `t'`; amplification is `f(x'; pi') - f(x'; pi)`,
+        that is `+-2 b* t'` on a flipped route and 0 elsewhere. Flips are independent of `t` and `t'`.
         """
         moment = checked("second moment E[t'^2]", second_moment, low=0)
         return checked("flip probability phi", phi, 0, 1) * 4 * self.best_rule[1] ** 2 * moment

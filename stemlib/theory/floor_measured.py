@@ -1,4 +1,4 @@
-"""Risks and rules measured on samples, for theory statement 1: models, drawn graphs, trained networks.
+"""Risks and rules measured on samples, for part 1 of docs/theory.md: models, drawn graphs, trained networks.
 
 Example:
     >>> samples = Samples(torch.tensor([1.0, -1.0, 2.0]), torch.zeros(3), torch.tensor([1.0, -1.0, 1.0]))
@@ -67,8 +67,8 @@ def risks_in_both(
 ) -> tuple[Estimate, Estimate]:
     """Empirical risk of one static predictor `f(s, t)` in both conditions (`h` and `1 - h`, or 0 and 1).
 
-    Hold the larger of the two against the floor: in statement 1a `HomophilyModel.floor` for linear rules and
-    `floor_any` for networks, in 1b `FrequencyModel.floor` at the predictor's cap.
+    Hold the larger of the two against the floor: in model 1a `HomophilyModel.floor` for linear rules (Statement 1.1)
+    and `floor_any` for networks (Statement 1.6), in 1b `FrequencyModel.floor` at the predictor's cap (Statement 1.7).
     """
     return empirical_risk(predictor, first), empirical_risk(predictor, second)
 

@@ -1,4 +1,4 @@
-"""The floor of static inference, theory statement 1b: every capped predictor, linear or not.
+"""The floor of static inference in model 1b of docs/theory.md: every capped predictor, linear or not.
 
 Inputs `u, v ~ N(0, 1)`, independent: the low- and high-frequency part of a signal. The target is
 `y = u + noise` in condition 0 and `y = v + noise` in condition 1, noise variance `sigma^2`. Perturbations of
@@ -26,7 +26,7 @@ from stemlib.theory.floor_measured import Samples
 
 @dataclass(frozen=True)
 class RouterContext:
-    """What the router sees: `c | condition ~ N(+-m, t^2)`, decided by its sign.
+    """What the router sees: `c | condition ~ N(+-m, t^2)`, decided by its sign; Statement 1.9 of docs/theory.md.
 
     A `shift` moves the context by that much towards the decision boundary, in whichever condition is asked
     about. One common translation of all contexts is `shift` in one condition and `-shift` in the other.
@@ -62,7 +62,7 @@ class RouterContext:
 
 @dataclass(frozen=True)
 class FrequencyModel:
-    """The model of statement 1b; `cap` is `B = eps/rho`, the largest `|df/dv|` that stability allows.
+    """The solvable model 1b; `cap` is `B = eps/rho`, the largest `|df/dv|` that stability allows.
 
     Args:
         sigma: standard deviation of the target's noise, above 0.
@@ -77,7 +77,7 @@ class FrequencyModel:
         positive("sigma", self.sigma)
 
     def floor(self, cap: Tensor | float) -> Tensor:
-        """For every static `f(u, v)` that is Lipschitz in `v` with constant `B`:
+        """Statement 1.7 of docs/theory.md: for every static `f(u, v)` that is Lipschitz in `v` with constant `B`,
 
             max(R_0, R_1) >= sigma^2 + (1 - B)^2 + B^2    (B <= 1/2; sigma^2 + 1/2 beyond)
 
@@ -89,7 +89,7 @@ class FrequencyModel:
         return self.sigma**2 + (1 - slope) ** 2 + slope**2
 
     def routed_risks(self, cap: Tensor | float, p: Tensor | float) -> tuple[Tensor, Tensor]:
-        """Risks `(R_0, R_1)` of experts `u` and `B v`, each under the cap, misrouted with probability `p`:
+        """Statement 1.8: risks `(R_0, R_1)` of experts `u` and `B v`, each capped, misrouted with probability `p`:
 
             R_0 = sigma^2 + p (1 + B^2)
             R_1 = sigma^2 + (1 - p) (1 - B)^2 + 2 p
@@ -102,7 +102,7 @@ class FrequencyModel:
         return self.sigma**2 + p * (1 + slope**2), self.sigma**2 + (1 - p) * (1 - slope) ** 2 + 2 * p
 
     def critical_misrouting(self, cap: Tensor | float) -> tuple[Tensor, Tensor]:
-        """`(p_0, p_1)`: `R_0` of the routed form is below the floor iff `p < p_0`, and `R_1` iff `p < p_1`.
+        """`(p_0, p_1)`, Statement 1.8: `R_0` of the routed form is below the floor iff `p < p_0`, `R_1` iff `p < p_1`.
 
             B <= 1/2:         p_0 = ((1 - B)^2 + B^2) / (1 + B^2),    p_1 = B^2 / (2 - (1 - B)^2)
             1/2 <= B <= 1:    p_0 = 1 / (2 (1 + B^2)),    p_1 = (1/2 - (1 - B)^2) / (2 - (1 - B)^2)

@@ -1,4 +1,4 @@
-"""How far gates move, and how far that can move a layer (theory, statement 3, one layer).
+"""How far gates move, and how far that can move a layer: Statements 3.4 and 3.5 of docs/theory.md.
 
 ||sum_k dpi_k u_k|| <= TV(pi, pi') max_kl ||u_k - u_l||,        TV <= tanh(osc(d logits) / 4)
 

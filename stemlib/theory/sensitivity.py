@@ -1,8 +1,9 @@
-"""Theory, statement 3: how much of a change under perturbation is base sensitivity, how much amplification by routing.
+"""What a change under perturbation owes to base sensitivity, and what to amplification by routing.
 
-`D = b + a` holds exactly for any read-out, at any depth, in either order (`stemlib.theory.replay`); so
+Part 3 of docs/theory.md: `D = b + a` holds exactly for any read-out, at any depth, in either order (Statement 3.1,
+`stemlib.theory.replay`); so
 
-    E||D||^2 = E||b||^2 + E||a||^2 + 2 E<b, a>,         amplification factor = ||D|| / ||b||.
+    E||D||^2 = E||b||^2 + E||a||^2 + 2 E<b, a>,         amplification factor = ||D|| / ||b||    (Statement 3.2).
 
 Cost. Both orders over `L` routed layers take, beside the clean and the perturbed pass, `L (L - 1)` layers (those before
 a released one are shared), the read-out of `2 L` states, and the ends' tokens and certificates; `benchmarks/theory.py`
@@ -66,7 +67,7 @@ class Energies:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Statement 3 for one model, a clean and a perturbed condition, one read-out.
+    """Part 3 of docs/theory.md for one model, a clean and a perturbed condition, one read-out.
 
     Attributes:
         condition: the perturbed one's name.
@@ -89,7 +90,7 @@ class Sensitivity:
     head: HeadStability
 
     def summary(self) -> dict[str, float | str]:
-        """Every number of the statement as one flat row; `symmetric_` marks the second order's."""
+        """Every number of the report as one flat row; `symmetric_` marks the second order's."""
         row: dict[str, float | str] = {"condition": self.condition, "readout": self.readout}
         row |= {"instances": len(self.order_gap), "order_gap": self.order_gap.mean().item()}
         row |= self.sequential.summary()
@@ -101,7 +102,7 @@ class Sensitivity:
 def sensitivity(
     model: StemGNN, clean: Condition, perturbed: Condition, readout: Readout = "embedding"
 ) -> Sensitivity:
-    """Take the change of a read-out under perturbation apart (theory, statement 3).
+    """Take the change of a read-out under perturbation apart: Statement 3.1 of docs/theory.md.
 
     Args:
         model: with routed layers; taken in evaluation mode.
@@ -112,7 +113,19 @@ def sensitivity(
 
     Raises:
         ValueError: no routed layers; conditions of other instances or nodes; an unknown read-out, or one of
-            tokens from a model without; labels that are values.
+            tokens from a model without; a regression.
+
+    Example:
+        >>> from stemlib.data.built_in import mixed_graph
+        >>> from stemlib.presets import ModelConfig
+        >>> from stemlib.stress.conditions import corrupt
+        >>> task = mixed_graph(200)
+        >>> model = StemGNN(ModelConfig(hidden=16), in_width=task.graph.x.size(1), classes=task.outputs)
+        >>> clean = Condition("clean", task, torch.arange(task.instances))
+        >>> damaged, _ = corrupt(clean, "masked", rate=0.4, seed=0)
+        >>> found = sensitivity(model, clean, damaged).sequential
+        >>> found.layers.shape, bool(found.residual.max() < 1e-9)
+        (torch.Size([200, 2]), True)
     """
     require_classes(clean.task, "the certificate of decisions")
     size = _instances_per_chunk(model)

@@ -1,7 +1,8 @@
-"""What tokens and head make of a perturbed embedding (theory, statement 3): absorbed, passed on, or amplified.
+"""What tokens and head make of a perturbed embedding: absorbed, passed on, or amplified.
 
 Tokens are a jump map. They absorb a perturbation only where the gain `sum ||dq||^2 / sum ||du||^2` of the queries'
-change `du` to the codes' change `dq` lies below 1, which is measured here, not assumed.
+change `du` to the codes' change `dq` lies below 1, which is measured here, not assumed: Statement 3.7 of
+docs/theory.md.
 """
 
 from __future__ import annotations
