@@ -33,6 +33,16 @@ class AveragedHead(nn.Module):
         return self.linear(codes).unflatten(-1, (self.heads, -1))
 
     def forward(self, codes: Tensor) -> Tensor:
+        """Logits `[M, classes]`, the mean over heads of `logits_per_head`; the paper's prediction head.
+
+        Args:
+            codes: of all heads, concatenated, `[M, width]`; embeddings where there are no tokens.
+
+        Example:
+            >>> head = AveragedHead(width=8, classes=3, heads=2)
+            >>> head(torch.randn(5, 8)).shape
+            torch.Size([5, 3])
+        """
         # The mean over heads of the logits is the logits of the mean over heads: one product in place of H.
         return F.linear(codes, self.effective_weight, self.effective_bias)
 
@@ -47,11 +57,11 @@ class AveragedHead(nn.Module):
         return self.linear.bias.unflatten(0, (self.heads, -1)).mean(0)
 
     def penalty(self) -> Tensor:
-        """`||W||_F^2`, a scalar."""
+        """`||W||_F^2`, a scalar: Eq. 22 of the paper, which training weighs by `TrainConfig.lipschitz`."""
         return self.linear.weight.square().sum()
 
     def norms(self) -> dict[str, float]:
-        """The three Lipschitz constants from tightest to loosest; see the module's docstring."""
+        """The three Lipschitz constants of Statement 3.8, from tightest to loosest."""
         weight = self.effective_weight.detach()
         return {
             "spectral": torch.linalg.matrix_norm(weight, 2).item(),

@@ -86,6 +86,7 @@ class TokenInterface(nn.Module):
 
     @property
     def heads(self) -> int:
+        """Number of heads `H`, and so of codebooks."""
         return self.codebook.size(0)
 
     def freeze(self) -> None:
@@ -102,6 +103,21 @@ class TokenInterface(nn.Module):
         return self.codebook[torch.arange(self.heads, device=indices.device), indices]
 
     def forward(self, z: Tensor) -> Tokens:
+        """The tokens of embeddings; an `ema` codebook takes a step towards them in training, unless it is frozen.
+
+        The token interface of the paper; what it does to a perturbation is Statements 3.6 and 3.7 of docs/theory.md.
+
+        Args:
+            z: embeddings `[M, width]`.
+
+        Example:
+            >>> tokens = TokenInterface(ModelConfig(heads=4, codes=16, code_width=8), width=32).eval()
+            >>> found = tokens(torch.randn(5, 32))
+            >>> found.indices.shape, found.codes.shape
+            (torch.Size([5, 4]), torch.Size([5, 32]))
+            >>> torch.equal(found.codes, tokens.lookup(found.indices).flatten(1))
+            True
+        """
         projected = self.project_in(z).unflatten(-1, (self.heads, -1))
         learns = self.training and not self.frozen and self.kind == "ema"
         queries = F.normalize(projected.detach(), dim=-1) if learns else projected.detach()
