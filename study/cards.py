@@ -182,7 +182,7 @@ def draw_molecule(task: Task, index: int, axis: Axes) -> None:
         axis: to draw on.
     """
     graph = union_of_graphs(task.graph, torch.tensor([index]))
-    molecule = Chem.MolFromSmiles(task.graph.smiles[index])
+    molecule = Chem.MolFromSmiles(task.graph.about["smiles"][index])
     Compute2DCoords(molecule)
     points = molecule.GetConformer().GetPositions()[:, :2]
     symbols = [atom.GetSymbol() for atom in molecule.GetAtoms()]

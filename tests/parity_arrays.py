@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch_geometric.data import Data
 
+from stemlib.data.graph import Graph
 from stemlib.presets import ModelConfig
 
 FOLDER = os.environ.get("STEMLIB_PARITY")
@@ -32,9 +32,10 @@ def below_once(file: str, pattern: str) -> list[str]:
     return sorted({found.group(1) for key in read(file) if (found := re.match(pattern, key))})
 
 
-def graph_of(arrays: Arrays, flipped: bool, edge_features: bool = True) -> Data:
+def graph_of(arrays: Arrays, flipped: bool, edge_features: bool = True) -> Graph:
     edges = arrays["graph/edge_index"]
-    graph = Data(x=arrays["graph/x"], edge_index=edges.flip(0) if flipped else edges, y=arrays["graph/y"])
+    edges = edges.flip(0) if flipped else edges
+    graph = Graph(arrays["graph/x"], edges, about={"y": arrays["graph/y"]})
     if edge_features:
         graph.edge_attr = arrays["graph/edge_attr"]
     return graph

@@ -9,9 +9,8 @@ import torch
 from hypothesis import strategies as st
 from samples import graph_task, random_graph, small_model
 from torch import nn
-from torch_geometric.data import Data
 
-from stemlib.data.graph import sorted_by_target
+from stemlib.data.graph import Graph, sorted_by_target
 from stemlib.data.tasks import Task
 from stemlib.model.stem import StemGNN
 from stemlib.stress.conditions import Condition
@@ -23,8 +22,8 @@ def exact(task: Task) -> Task:
     """The task in float64."""
     graph = copy(task.graph)
     for name in ("x", "edge_attr"):
-        if graph.get(name) is not None:
-            graph[name] = graph[name].double()
+        if getattr(graph, name) is not None:
+            setattr(graph, name, getattr(graph, name).double())
     labels = task.labels.double() if task.labels.is_floating_point() else task.labels
     return replace(task, graph=graph, labels=labels)
 
@@ -65,7 +64,7 @@ def condition(task: Task, name: str = "clean") -> Condition:
 def damaged(task: Task, seed: int = 0, features: float = 0.4, edges: float = 0.3) -> Condition:
     """All instances with features masked and edges deleted everywhere."""
     everywhere = torch.ones(task.graph.num_nodes, dtype=torch.bool)
-    graph: Data = mask_features(task.graph, everywhere, features, seed).graph
+    graph: Graph = mask_features(task.graph, everywhere, features, seed).graph
     graph = delete_edges(graph, everywhere, edges, seed).graph
     return condition(task.with_graph(graph), "damaged")
 

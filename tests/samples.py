@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch_geometric.data import Data
 
 from stemlib.data.built_in import built_in
 from stemlib.data.checks import checked
-from stemlib.data.graph import edge_attributes
+from stemlib.data.graph import Graph
 from stemlib.data.splits import stratified_split
 from stemlib.data.tasks import Split, Task
 from stemlib.presets import BaselineConfig, ModelConfig
@@ -41,10 +42,10 @@ def random_graph(
     edge_width: int = 3,
     edge_features: str = "none",
     seed: int = 0,
-) -> Data:
+) -> Graph:
     """Uniform edges in float64, self-loops and repeats among them; edge features `none`, by `rows` or `types`."""
     generator = torch.Generator().manual_seed(seed)
-    graph = Data(
+    graph = Graph(
         x=torch.randn(nodes, width, generator=generator, dtype=torch.double),
         edge_index=torch.randint(nodes, (2, edges), generator=generator),
     )
@@ -65,13 +66,13 @@ graphs = st.builds(
 )
 
 
-def renumbered(graph: Data, order: Tensor, edge_order: Tensor) -> Data:
+def renumbered(graph: Graph, order: Tensor, edge_order: Tensor) -> Graph:
     """The same graph with node `order[k]` called `k` and the edges listed in another order."""
-    out = graph.clone()
+    out = copy(graph)
     out.x = graph.x[order]
     out.edge_index = order.argsort()[graph.edge_index][:, edge_order]
-    for name in edge_attributes(graph):
-        out[name] = graph[name][edge_order]
+    for name in graph.per_edge:
+        setattr(out, name, getattr(graph, name)[edge_order])
     return out
 
 
@@ -87,7 +88,7 @@ def link_task(pairs: int = 60, seed: int = 0) -> Task:
     nodes = node_task(seed=seed)
     drawn = torch.randint(nodes.instances, (pairs, 2), generator=generator)
     labels = (nodes.labels[drawn] == 0).any(1).long()
-    graph = nodes.graph.clone()
+    graph = copy(nodes.graph)
     graph.edge_type = torch.randint(4, (graph.num_edges,), generator=generator)
     graph.edge_attr = torch.randn(4, 5, generator=generator)
     split = stratified_split(torch.arange(pairs), labels, seed, name="random")
@@ -107,7 +108,7 @@ def graph_task(count: int = 32, seed: int = 0) -> Task:
         first[batch[target]] + (torch.rand(len(target), generator=generator) * sizes[batch[target]]).long()
     )
     alternating = torch.stack([torch.arange(count) % 2, torch.arange(count) // 2 % 2], 1).float()
-    graph = Data(
+    graph = Graph(
         x=torch.randn(len(batch), 4, generator=generator) + 2 * alternating[batch].repeat(1, 2),
         edge_index=torch.stack([source, target]),
         edge_attr=torch.randn(len(target), 3, generator=generator),

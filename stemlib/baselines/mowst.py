@@ -15,6 +15,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn.models import MLP
 
 from stemlib.baselines.networks import Baseline
+from stemlib.data.graph import Graph
 from stemlib.data.tasks import Kind
 from stemlib.model.stem import Output
 from stemlib.presets import BaselineConfig, MowstConfig, TrainConfig
@@ -92,7 +93,7 @@ class Mowst(nn.Module):
         self.strong = Baseline(strong, in_width, classes, kind, edge_width)
         self.gate = MLP([2, config.gate_hidden, 1], norm=None)
 
-    def forward(self, graph: Data, instances: Tensor | None) -> Output:
+    def forward(self, graph: Graph | Data, instances: Tensor | None) -> Output:
         weak, strong = (expert(graph, instances).logits for expert in (self.weak, self.strong))
         gate = self.gate(dispersion(weak.detach(), self.binary))
         logits = mixed_logits(weak, strong, gate, self.binary)

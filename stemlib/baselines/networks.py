@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.nn.models import GAT, GCN, GIN, MLP, GraphSAGE
 
 from stemlib.baselines.robust import SoftMedianGCN, drop_edges
-from stemlib.data.graph import node_features, plain, sorted_by_target
+from stemlib.data.graph import Graph, node_features, plain, sorted_by_target
 from stemlib.data.tasks import Kind, read_out
 from stemlib.model.layers import Dropout
 from stemlib.model.messages import edge_mean
@@ -46,8 +45,8 @@ MAPS_FIRST = ("mlp", "gcn", "sage", "gat", "softmedian")
 NETWORKS = {"mlp": MLP, "gcn": GCN, "sage": SAGE, "gat": GAT, "gin": GIN, "softmedian": SoftMedianGCN}
 
 
-def adjacency(kind: str, graph: Data, dtype: torch.dtype) -> Tensor:
-    """The form of a graph's edges with which PyG's convolution of that kind gives the same numbers soonest.
+def adjacency(kind: str, graph: Graph, dtype: torch.dtype) -> Tensor:
+    """The form of a graph's edges with which PyG's convolution of that kind gives the same numbers soonest; made once.
 
     GCN, GraphSAGE and GIN multiply by a sparse matrix, which spares the `[E, d]` messages; row `i` has the edges
     that end in `i`. GCN's, which is the soft median's too, is normalised here, once for all layers.
@@ -62,7 +61,13 @@ def adjacency(kind: str, graph: Data, dtype: torch.dtype) -> Tensor:
     """
     if kind == "gat":
         return plain(graph.edge_index)
-    if kind in ("gcn", "softmedian"):
+    normalised = kind in ("gcn", "softmedian")
+    key = ("adjacency", normalised, dtype)
+    return graph.derived(key, lambda: _matrix(graph, normalised, dtype), graph.edge_index)
+
+
+def _matrix(graph: Graph, normalised: bool, dtype: torch.dtype) -> Tensor:
+    if normalised:
         edges, weights = gcn_norm(plain(graph.edge_index), num_nodes=graph.num_nodes, dtype=dtype)
         index, order = EdgeIndex(edges, sparse_size=(graph.num_nodes, graph.num_nodes)).sort_by("col")
         weights = weights[order]
@@ -72,44 +77,7 @@ def adjacency(kind: str, graph: Data, dtype: torch.dtype) -> Tensor:
     return index.to_sparse_csc(weights).t()
 
 
-class Last:
-    """What was made of some things, made once as long as the same ones come again."""
-
-    def __init__(self) -> None:
-        self._last: tuple[list[tuple[object, int]], Tensor] | None = None
-
-    def get(self, make: Callable[[], Tensor], *of: object) -> Tensor:
-        """`make()`, or its last result, if that was made of the same things and no tensor of them was changed."""
-        if any(isinstance(one, Tensor) and one.is_inference() for one in of):
-            return make()  # such a tensor does not count its changes
-        now = [(one, one._version if isinstance(one, Tensor) else 0) for one in of]
-        if self._last is None or not _same(self._last[0], now):
-            with torch.inference_mode(False):  # made in an evaluation, it may serve a training step next
-                self._last = now, make()
-        return self._last[1]
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy makes its own: sparse matrices cannot be copied."""
-        return self.__dict__ | {"_last": None}
-
-
-def _same(before: list[tuple[object, int]], now: list[tuple[object, int]]) -> bool:
-    """Whether objects are identical and as often changed as before."""
-    return all(a is b and m == n for (a, m), (b, n) in zip(before, now, strict=True))
-
-
-class LastAdjacency(Last):
-    """`adjacency`, made once as long as the same graph comes again."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self.kind = kind
-
-    def __call__(self, graph: Data, dtype: torch.dtype) -> Tensor:
-        return self.get(lambda: adjacency(self.kind, graph, dtype), graph.edge_index, dtype)
-
-
-def network_input(graph: Data, edge_width: int | None) -> Tensor:
+def network_input(graph: Graph, edge_width: int | None) -> Tensor:
     """What a network without edge features of its own reads, `[N, d_x + d_e]`.
 
     Where edges have features, the mean of those that end in a node stands behind the node's own: all that STEM-GNN
@@ -155,18 +123,18 @@ class Baseline(nn.Module):
         self.network = NETWORKS[config.kind](
             width, **sizes, **special.get(config.kind, {}), dropout=config.dropout
         )
-        self._edges, self._features = LastAdjacency(config.kind), Last()
 
-    def forward(self, graph: Data, instances: Tensor | None) -> Output:
+    def forward(self, graph: Graph | Data, instances: Tensor | None) -> Output:
+        graph = Graph.of(graph)
         if self.training and self.config.edge_dropout:
             graph = drop_edges(graph, self.config.edge_dropout)
         if self.config.kind == "mlp":
             x, edges = node_features(graph), ()
         else:
             x = network_input(graph, self.edge_width)
-            edges = (self._edges(graph, x.dtype),)
+            edges = (adjacency(self.config.kind, graph, x.dtype),)
         if x is graph.x and self.config.kind in MAPS_FIRST and not x.requires_grad:
-            x = self._features.get(lambda: compact(graph.x), graph.x)
+            x = graph.derived("compact", lambda: compact(graph.x), graph.x)
         logits = read_out(
             self.network(self.input_dropout(x), *edges), graph, instances, self.kind, self.config.pool
         )

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from itertools import chain, pairwise
-from typing import Any
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.nn import GATConv, GCNConv
 
-from stemlib.baselines.networks import LastAdjacency, network_input
+from stemlib.baselines.networks import adjacency, network_input
+from stemlib.data.graph import Graph
 from stemlib.data.tasks import Kind, read_out
 from stemlib.model.layers import Dropout
 from stemlib.model.stem import Output
 from stemlib.presets import ProbeConfig, TrainConfig
 
 INITIAL_GAIN = math.sqrt(2)  # of a GAT's weights, for the ReLU that comes after
-KEPT = 2  # graphs whose embeddings are kept: a training graph's and an evaluation's
 READ = ("x", "node_type", "edge_index", "edge_attr", "edge_type")  # of a graph, by the encoder
 
 
@@ -123,38 +122,29 @@ class Probe(nn.Module):
         self.encoder = GraphEncoder(config, in_width + (edge_width or 0)).requires_grad_(False).eval()
         self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(config.hidden, classes)
-        self._edges = LastAdjacency(config.encoder)
-        # What was read, how often anything in it had been changed, and the embeddings.
-        self._kept: list[tuple[list[Tensor | None], int, Tensor]] = []
 
     def train(self, mode: bool = True) -> Probe:
         super().train(mode)
         self.encoder.eval()
         return self
 
-    def encode(self, graph: Data) -> Tensor:
+    def encode(self, graph: Graph) -> Tensor:
         """Embeddings of all nodes, `[N, d]`."""
-        read = [graph.get(name) for name in READ]
-        state = [graph.x, *chain(self.encoder.parameters(), self.encoder.buffers())]
-        lasting = not any(value.is_inference() or value.requires_grad for value in state)
-        changes = sum(value._version for value in state) if lasting else None
-        for before, then, z in self._kept:
-            if then == changes and all(one is other for one, other in zip(before, read, strict=True)):
-                return z
-        x = network_input(graph, self.edge_width)
-        z = self.encoder(x, self._edges(graph, x.dtype))
-        if lasting and not z.is_inference():
-            self._kept = [(read, changes, z), *self._kept[: KEPT - 1]]
-        return z
 
-    def forward(self, graph: Data, instances: Tensor | None) -> Output:
+        def embeddings() -> Tensor:
+            x = network_input(graph, self.edge_width)
+            return self.encoder(x, adjacency(self.config.encoder, graph, x.dtype))
+
+        if graph.x.requires_grad:
+            return embeddings()
+        read = [value for name in READ if (value := getattr(graph, name)) is not None]
+        return graph.derived("embeddings", embeddings, *read, *self.encoder.parameters(), *self.encoder.buffers())
+
+    def forward(self, graph: Graph | Data, instances: Tensor | None) -> Output:
+        graph = Graph.of(graph)
         z = self.config.embedding_norm * self.encode(graph)
         embedding = read_out(z, graph, instances, self.kind, self.config.pool)
         return Output(self.head(self.dropout(embedding)), embedding)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy has nothing kept."""
-        return self.__dict__ | {"_kept": []}
 
     def penalty(self, output: Output, train: TrainConfig) -> Tensor:
         """Regularised by dropout and weight decay alone."""

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
 from torch_geometric.nn import Linear
 from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.utils import dropout_edge, scatter, softmax
 
-from stemlib.data.graph import edge_attributes, plain
+from stemlib.data.graph import Graph, plain
 
 # Weights that add up to half up to rounding count as half, whatever the order in which they were added.
 HALF = 0.5 * (1 - 1e-6)
 
 
-def drop_edges(graph: Data, rate: float) -> Data:
+def drop_edges(graph: Graph, rate: float) -> Graph:
     """The graph without a random share of its edges: one training step's graph in DropEdge (Rong et al., ICLR 2020).
 
     Each directed edge is dropped by itself, with PyTorch's global generator; the paper draws a fixed number of them.
@@ -28,11 +26,7 @@ def drop_edges(graph: Data, rate: float) -> Data:
         graph: `edge_index` `[2, E]`, with what belongs to edges.
         rate: probability of an edge to be missing.
     """
-    out = copy(graph)
-    out.edge_index, kept = dropout_edge(plain(graph.edge_index), rate)
-    for name in edge_attributes(graph):
-        out[name] = graph[name][kept]
-    return out
+    return graph.with_edges(*dropout_edge(plain(graph.edge_index), rate))
 
 
 def weighted_median(x: Tensor, weight: Tensor, pointer: Tensor) -> Tensor:

@@ -13,13 +13,13 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.data import Data
 from torch_geometric.nn import DeepGraphInfomax
 from torch_geometric.nn.models import MLP
 from torch_geometric.utils import add_self_loops, remove_self_loops, scatter, softmax
 
-from stemlib.baselines.networks import LastAdjacency, adjacency, network_input
+from stemlib.baselines.networks import adjacency, network_input
 from stemlib.baselines.probe import GAT, GraphEncoder, convolution
+from stemlib.data.graph import Graph
 from stemlib.model.layers import Dropout
 from stemlib.presets import BGRLConfig, DGIConfig, GraphMAEConfig, PretextConfig, ProbeConfig
 from stemlib.stress.views import view
@@ -45,11 +45,11 @@ class Infomax(DeepGraphInfomax):
     def __init__(self, config: DGIConfig, model: ProbeConfig, width: int, edge_width: int | None) -> None:
         encoder = GraphEncoder(model, width)
         super().__init__(model.hidden, encoder, summary=mean_summary, corruption=shuffled_rows)
-        self.edge_width, self.edges = edge_width, LastAdjacency(model.encoder)
+        self.kind, self.edge_width = model.encoder, edge_width
 
-    def forward(self, graph: Data) -> Tensor:
+    def forward(self, graph: Graph) -> Tensor:
         x = network_input(graph, self.edge_width)
-        return self.loss(*super().forward(x, self.edges(graph, x.dtype)))
+        return self.loss(*super().forward(x, adjacency(self.kind, graph, x.dtype)))
 
 
 def cosine_distance(prediction: Tensor, target: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Bootstrap(nn.Module):
         self.target = deepcopy(self.encoder).requires_grad_(False)
         self.predictor = MLP([model.hidden, config.predictor, model.hidden], act="prelu", norm=None)
 
-    def forward(self, graph: Data) -> Tensor:
+    def forward(self, graph: Graph) -> Tensor:
         config, read = self.config, []
         for dropouts in (
             (config.first_feature_dropout, config.first_edge_dropout),
@@ -141,7 +141,7 @@ class MaskedAutoencoder(nn.Module):
         self, config: GraphMAEConfig, model: ProbeConfig, width: int, edge_width: int | None
     ) -> None:
         super().__init__()
-        self.config, self.edge_width, self.edges = config, edge_width, LastAdjacency(model.encoder)
+        self.config, self.kind, self.edge_width = config, model.encoder, edge_width
         self.encoder = GraphEncoder(model, width, config.dropout, config.attention_dropout)
         self.token = nn.Parameter(torch.zeros(width))
         self.to_decoder = nn.Linear(model.hidden, model.hidden, bias=False)
@@ -151,9 +151,9 @@ class MaskedAutoencoder(nn.Module):
         else:
             self.decoder = convolution(model.encoder, model.hidden, width)
 
-    def forward(self, graph: Data) -> Tensor:
+    def forward(self, graph: Graph) -> Tensor:
         x = network_input(graph, self.edge_width)
-        edges = self.edges(graph, x.dtype)
+        edges = adjacency(self.kind, graph, x.dtype)
         masked, replaced = masked_nodes(x.size(0), self.config.mask_rate, self.config.replace_rate)
         hidden = torch.cat([masked, replaced])
         code = self.masked_code(self.shown(x, masked, replaced), edges, hidden)

@@ -7,17 +7,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
-from stemlib.data.graph import edge_attributes, node_features, plain, sorted_by_target, without_edges
-from stemlib.data.sampling import neighbourhood, spans
+from stemlib.data.graph import Graph, node_features, plain, sorted_by_target
+from stemlib.data.sampling import edge_features, neighbourhood, spans
 from stemlib.data.tasks import Task
 
 
 class Batch(NamedTuple):
     """A graph, what to read out of it, and the labels of that."""
 
-    graph: Data
+    graph: Graph
     instances: Tensor | None
     labels: Tensor
 
@@ -58,13 +57,13 @@ def batches(
             seeds, instances = instances.unique(return_inverse=True)
             graph = neighbourhood(task.graph, seeds, fanouts, generator, hidden)
         else:
-            graph = task.graph if hidden is None else without_edges(task.graph, hidden)
+            graph = task.graph if hidden is None else task.graph.without_edges(hidden)
         yield Batch(graph, instances, task.labels[chunk])
 
 
 def own_edges(task: Task, index: Tensor) -> Tensor | None:
     """Mask `[E]` of the edges that stand for the instances `index`; None where no edge stands for an instance."""
-    pair = task.graph.get("edge_pair")
+    pair = task.graph.edge_pair
     if pair is None:
         return None
     own = torch.zeros(task.instances, dtype=torch.bool).index_fill_(0, index, True)[pair]
@@ -76,7 +75,7 @@ def own_edges(task: Task, index: Tensor) -> Tensor | None:
     return own
 
 
-def union_of_graphs(graph: Data, index: Tensor) -> Data:
+def union_of_graphs(graph: Graph, index: Tensor) -> Graph:
     """The disjoint union of some graphs of a disjoint union, in the order of `index`.
 
     Args:
@@ -92,9 +91,5 @@ def union_of_graphs(graph: Data, index: Tensor) -> Data:
     edges, of_edge = spans(pointer[first], pointer[first + size] - pointer[first])
     offset = first - new_ptr[:-1]
     edge_index = plain(graph.edge_index)[:, edges] - offset[of_edge]
-    out = Data(x=node_features(graph, nodes), edge_index=edge_index, batch=batch, ptr=new_ptr)
-    if graph.get("edge_attr") is not None:
-        out.edge_attr = graph.edge_attr
-        for name in edge_attributes(graph):
-            out[name] = graph[name][edges]
+    out = Graph(node_features(graph, nodes), edge_index, batch=batch, ptr=new_ptr, **edge_features(graph, edges))
     return sorted_by_target(out)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
-from torch_geometric.data import Data
 from torch_geometric.utils import contains_isolated_nodes, contains_self_loops
 
-from stemlib.data.graph import sorted_by_target
-
-if TYPE_CHECKING:
-    from stemlib.data.tasks import Split, Task
+from stemlib.data.graph import Graph, sorted_by_target
+from stemlib.data.tasks import PARTS, Split, Task
 
 
 def problems(task: Task) -> list[str]:
@@ -37,19 +33,19 @@ def remarks(task: Task) -> list[str]:
         notes.append("self-loops: kept as edges")
     keys = graph.edge_index[0] * graph.num_nodes + graph.edge_index[1]
     repeated = keys.numel() - keys.unique().numel()
-    if repeated and graph.get("edge_attr") is None:
+    if repeated and graph.edge_attr is None:
         notes.append(f"{repeated} repeated edges: each counts in the mean")
     return notes + _untrained_classes(task)
 
 
-def _feature_problems(graph: Data) -> list[str]:
-    if graph.get("x") is None or graph.x.dim() != 2 or not graph.x.is_floating_point():
+def _feature_problems(graph: Graph) -> list[str]:
+    if graph.x is None or graph.x.dim() != 2 or not graph.x.is_floating_point():
         return ["node features `x` must be a float tensor [N, d]"]
     problems = []
     if graph.x.size(0) == 0 or graph.x.size(1) == 0:
         problems.append(f"node features `x` are empty: {tuple(graph.x.shape)}")
     for name in ("x", "edge_attr"):
-        value = graph.get(name)
+        value = getattr(graph, name)
         if value is not None and (value.dim() != 2 or not value.is_floating_point()):
             problems.append(f"`{name}` must be a float table, got {value.dtype} {tuple(value.shape)}")
         elif value is not None and not value.isfinite().all():
@@ -58,7 +54,7 @@ def _feature_problems(graph: Data) -> list[str]:
             problems.append(
                 f"{name} has {bad} NaN or infinite values, first in row {row}; impute or drop them"
             )
-    nodes, types = graph.num_nodes, graph.get("node_type")
+    nodes, types = graph.num_nodes, graph.node_type
     if types is None and graph.x.size(0) != nodes:
         problems.append(f"node features `x` have {graph.x.size(0)} rows for {nodes} nodes")
     elif types is not None and types.shape != (nodes,):
@@ -70,8 +66,8 @@ def _feature_problems(graph: Data) -> list[str]:
     return problems
 
 
-def _edge_problems(graph: Data) -> list[str]:
-    edges = graph.get("edge_index")
+def _edge_problems(graph: Graph) -> list[str]:
+    edges = graph.edge_index
     if edges is None or edges.dim() != 2 or edges.size(0) != 2 or edges.dtype != torch.long:
         return ["`edge_index` must be a long tensor [2, E] (source, target); for no edges use shape [2, 0]"]
     problems = []
@@ -80,7 +76,7 @@ def _edge_problems(graph: Data) -> list[str]:
         problems.append(
             f"`edge_index` names nodes {int(edges.min())}..{int(edges.max())}, but there are {nodes}"
         )
-    types, table = graph.get("edge_type"), graph.get("edge_attr")
+    types, table = graph.edge_type, graph.edge_attr
     if types is not None:
         if types.shape != (edges.size(1),):
             problems.append(f"`edge_type` must be [{edges.size(1)}], one per edge, got {tuple(types.shape)}")
@@ -138,8 +134,8 @@ def _pair_problems(task: Task) -> list[str]:
     return []
 
 
-def _union_problems(graph: Data) -> list[str]:
-    batch, ptr = graph.get("batch"), graph.get("ptr")
+def _union_problems(graph: Graph) -> list[str]:
+    batch, ptr = graph.batch, graph.ptr
     if batch is None or ptr is None or ptr.numel() < 2:
         return ["a graph task needs `batch` [N] and `ptr` [G + 1]; torch_geometric.data.Batch makes them"]
     sizes = ptr.diff()
@@ -156,7 +152,7 @@ def _union_problems(graph: Data) -> list[str]:
 def _split_problems(task: Task, split: Split) -> list[str]:
     problems = []
     seen = torch.zeros(task.instances, dtype=torch.long)
-    for part in ("train", "val", "test"):
+    for part in PARTS:
         index = getattr(split, part)
         if index.dim() != 1 or index.dtype != torch.long:
             problems.append(
@@ -195,6 +191,7 @@ def checked(task: Task) -> Task:
     Raises:
         ValueError: all problems, one a line, each with what to do; see `stemlib.data.checks`.
     """
+    task = replace(task, graph=Graph.of(task.graph))
     if found := problems(task):
         raise ValueError("\n  - ".join([f"the data of {task.name!r} cannot be used:", *found]))
     return replace(task, graph=sorted_by_target(task.graph), notes=task.notes + tuple(remarks(task)))

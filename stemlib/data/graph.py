@@ -1,29 +1,146 @@
-"""Graphs as the library reads them."""
+"""The prepared graph: what the library reads of a graph, in an object of its own.
+
+`Graph.of` makes one from a user's `Data`, once; the `Data` is left alone, whatever else it holds. What the library
+works out of a graph (edges sorted by target, neighbourhood means, adjacency matrices) lives here and nowhere else.
+
+Example:
+    >>> path = Graph(torch.ones(3, 2), torch.tensor([[0, 1], [1, 2]]))
+    >>> path.num_nodes, path.num_edges, path.without_edges(torch.tensor([True, False])).num_edges
+    (3, 2, 1)
+"""
 
 from __future__ import annotations
 
-from copy import copy
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
 
+T = TypeVar("T")
+READ = ("x", "edge_index", "edge_attr", "batch", "ptr")  # of a user's `Data`; `edge_type` as `Graph.of` says
 
-def sorted_by_target(graph: Data) -> Data:
-    """A shallow copy of `graph` whose `edge_index` is an `EdgeIndex` sorted by target, caches filled.
 
-    Edge features and types are permuted along, so that the graph stays the same graph.
+@dataclass(eq=False)
+class Graph:
+    """A graph, or a disjoint union of graphs.
+
+    Attributes:
+        x: node features `[N, d]`; with `node_type` a table `[A, d]` of its types, for a million atoms are of some
+            hundred types.
+        edge_index: source and target `[2, E]`; an `EdgeIndex` once sorted, see `sorted_by_target`.
+        edge_attr: edge features `[E, d_e]`; with `edge_type` a table `[T, d_e]` of its types.
+        edge_type: rows of `edge_attr`, `[E]`.
+        node_type: rows of `x`, `[N]`.
+        edge_pair: which instance of a link task an edge stands for, `[E]`.
+        batch: which graph of a union a node is in, `[N]`.
+        ptr: the first node of each graph of a union, and `N`, `[G + 1]`.
+        num_nodes: `N`; None for the rows of `x`, or of `node_type`.
+        nodes: of a part of a graph, the nodes' numbers in it, `[N]`.
+        hops: of a part of a graph, see `stemlib.data.sampling.neighbourhood`.
+        about: what is carried along as it was given, and no network reads.
     """
-    if isinstance(graph.edge_index, EdgeIndex) and graph.edge_index.is_sorted_by_col:
-        return graph
-    size = (graph.num_nodes, graph.num_nodes)
-    index, permutation = EdgeIndex(plain(graph.edge_index), sparse_size=size).sort_by("col")
-    out = copy(graph)
-    out.edge_index = index.fill_cache_()
-    if permutation is not None:
-        for name in edge_attributes(graph):
-            out[name] = graph[name][permutation]
-    return out
+
+    x: Tensor | None = None
+    edge_index: Tensor | None = None
+    edge_attr: Tensor | None = None
+    edge_type: Tensor | None = None
+    node_type: Tensor | None = None
+    edge_pair: Tensor | None = None
+    batch: Tensor | None = None
+    ptr: Tensor | None = None
+    num_nodes: int | None = None
+    nodes: Tensor | None = None
+    hops: tuple[Hop, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    _derived: dict[Hashable, tuple[list[tuple[Tensor, int]], Any]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        if self.num_nodes is None:
+            rows = self.x if self.node_type is None else self.node_type
+            self.num_nodes = 0 if rows is None or rows.dim() == 0 else len(rows)
+
+    @classmethod
+    def of(cls, data: Data | Graph) -> Graph:
+        """The prepared graph of a `Data`; one that is prepared already is given back.
+
+        `x`, `edge_index`, `edge_attr`, `batch` and `ptr` are read as PyG means them; `edge_type` `[E]` only where
+        `edge_attr` has not a row for every edge: it then names rows of that table. All else is carried in `about`.
+        """
+        if isinstance(data, Graph):
+            return data
+        given = data.to_dict()
+        read = {name: given.pop(name) for name in READ if name in given}
+        edges, table = read.get("edge_index"), read.get("edge_attr")
+        by_edge = isinstance(table, Tensor) and isinstance(edges, Tensor) and table.size(0) == edges.size(-1)
+        if "edge_type" in given and table is not None and not by_edge:
+            read["edge_type"] = given.pop("edge_type")
+        given.pop("num_nodes", None)
+        return cls(**read, num_nodes=data.num_nodes, about=given)
+
+    @property
+    def num_edges(self) -> int:
+        return self.edge_index.size(1)
+
+    @property
+    def per_edge(self) -> dict[str, Tensor]:
+        """What is stored edge by edge: `edge_type` where there are types, else `edge_attr`; and `edge_pair`."""
+        names = ("edge_attr" if self.edge_type is None else "edge_type", "edge_pair")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def with_edges(self, edge_index: Tensor, places: Tensor) -> Graph:
+        """The graph with other edges, the `places` (positions `[e]` or a mask `[E]`) of what it stores by edge."""
+        return replace(self, edge_index=edge_index, **{name: value[places] for name, value in self.per_edge.items()})
+
+    def without_edges(self, hidden: Tensor) -> Graph:
+        """The graph without the edges of the mask `hidden` `[E]`; sorted edges stay sorted."""
+        edges = plain(self.edge_index)[:, ~hidden]
+        if is_sorted(self.edge_index):
+            size = self.edge_index.sparse_size()
+            edges = EdgeIndex(edges, sparse_size=size, sort_order="col").fill_cache_()
+        return self.with_edges(edges, ~hidden)
+
+    def to(self, device: torch.device | str) -> Graph:
+        """The graph on a device."""
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.init}
+        moved = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **moved, hops=tuple(hop.to(device) for hop in self.hops))
+
+    def derived(self, key: Hashable, make: Callable[[], T], *of: Tensor) -> T:
+        """`make()`, or what it gave last time if it is made `of` the same tensors, none of them changed since."""
+        if any(one.is_inference() for one in of):
+            return make()  # such a tensor does not count its changes
+        last, now = self._derived.get(key), [(one, one._version) for one in of]
+        if last is None or not all(a is b and m == n for (a, m), (b, n) in zip(last[0], now, strict=True)):
+            with torch.inference_mode(False):  # made in an evaluation, it may serve a training step next
+                last = self._derived[key] = now, make()
+        return last[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy works things out anew: sparse matrices cannot be copied."""
+        return self.__dict__ | {"_derived": {}}
+
+
+@dataclass(eq=False)
+class Hop(Graph):
+    """The edges that one layer reads, from the nodes of its input to the first `num_nodes` of them.
+
+    Attributes:
+        mean: the mean of the input's features, `[num_nodes, d]`, where it is known.
+        products: the first layer's products as a function of its weight, see `stemlib.training.shared_products`.
+    """
+
+    mean: Tensor | None = None
+    products: Callable[[Tensor], Tensor] | None = None
+
+    def with_edges(self, edge_index: Tensor, places: Tensor) -> Hop:
+        """As `Graph.with_edges`; what was known of the old edges is forgotten."""
+        return replace(super().with_edges(edge_index, places), mean=None, products=None)
 
 
 def plain(edge_index: Tensor) -> Tensor:
@@ -31,19 +148,23 @@ def plain(edge_index: Tensor) -> Tensor:
     return edge_index.as_tensor() if isinstance(edge_index, EdgeIndex) else edge_index
 
 
-def edge_attributes(graph: Data) -> list[str]:
-    """Names of what is stored edge by edge: `edge_type` where there are types, else `edge_attr`; and `edge_pair`."""
-    features = "edge_type" if graph.get("edge_type") is not None else "edge_attr"
-    return [name for name in (features, "edge_pair") if graph.get(name) is not None]
+def is_sorted(edge_index: Tensor) -> bool:
+    """Whether edges are known to be sorted by target."""
+    return isinstance(edge_index, EdgeIndex) and edge_index.is_sorted_by_col
 
 
-def node_features(graph: Data, nodes: Tensor | None = None) -> Tensor:
-    """Features of some nodes (default: all), `[n, d]`, of a graph that has them by node or by node type.
+def sorted_by_target(graph: Graph) -> Graph:
+    """The graph with its `edge_index` an `EdgeIndex` sorted by target, caches filled, and what belongs to edges."""
+    if is_sorted(graph.edge_index):
+        return graph
+    size = (graph.num_nodes, graph.num_nodes)
+    index, order = EdgeIndex(plain(graph.edge_index), sparse_size=size).sort_by("col")
+    return graph.with_edges(index.fill_cache_(), slice(None) if order is None else order)
 
-    A graph with `node_type` `[N]` keeps in `x` a table `[A, d]` of its types, as `edge_attr` is one where there is
-    `edge_type`: a million atoms are of some hundred types.
-    """
-    if graph.get("node_type") is None:
+
+def node_features(graph: Graph, nodes: Tensor | None = None) -> Tensor:
+    """Features of some nodes (default: all), `[n, d]`, of a graph that has them by node or by node type."""
+    if graph.node_type is None:
         return graph.x if nodes is None else graph.x[nodes]
     return graph.x[graph.node_type if nodes is None else graph.node_type[nodes]]
 
@@ -51,22 +172,3 @@ def node_features(graph: Data, nodes: Tensor | None = None) -> Tensor:
 def undirected_pairs(edges: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
     """The undirected edges, `lower N + higher` of their ends, `[P]`, and which of them each edge `[2, E]` is, `[E]`."""
     return (edges.min(0).values * nodes + edges.max(0).values).unique(return_inverse=True)
-
-
-def thinned(graph: Data, missing: Tensor) -> Data:
-    """A new graph without the edges of the mask `missing` `[E]`."""
-    out, keep = copy(graph), ~missing
-    out.edge_index = plain(graph.edge_index)[:, keep]
-    for name in edge_attributes(graph):
-        out[name] = graph[name][keep]
-    return out
-
-
-def without_edges(graph: Data, hidden: Tensor) -> Data:
-    """The graph, edges sorted by target, without those of the mask `hidden` `[E]`."""
-    out, kept = copy(graph), ~hidden
-    edges = plain(graph.edge_index)[:, kept]
-    out.edge_index = EdgeIndex(edges, sparse_size=graph.edge_index.sparse_size(), sort_order="col").fill_cache_()
-    for name in edge_attributes(graph):
-        out[name] = graph[name][kept]
-    return out

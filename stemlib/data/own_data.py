@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from stemlib.data.checks import checked, problems
+from stemlib.data.graph import Graph
 from stemlib.data.nodes import mask_splits
 from stemlib.data.tasks import PARTS, Kind, Split, Task
 from stemlib.files import digest
@@ -70,7 +71,9 @@ def from_data(
         labels = labels.double().reshape(len(labels), -1)
     elif labels.dim() == 2 and labels.size(1) == 1 and not labels.is_floating_point():
         labels = labels.squeeze(1)
-    pairs = data.get("edge_label_index") if kind == "link" else None
+    graph, pairs = Graph.of(data.clone()), None
+    if kind == "link":
+        graph.edge_pair, pairs = data.get("edge_pair"), data.get("edge_label_index")
     if splits is None:
         mask_problems = _mask_problems(data, labels.size(0))
         found += mask_problems
@@ -78,7 +81,7 @@ def from_data(
     task = Task(
         name=name,
         kind=kind,
-        graph=data.clone(),
+        graph=graph,
         labels=labels,
         splits=dict(splits),
         pairs=pairs.T.contiguous() if isinstance(pairs, Tensor) and pairs.dim() == 2 else None,

@@ -17,9 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch_geometric import EdgeIndex
-from torch_geometric.data import Data
 
-from stemlib.data.graph import edge_attributes, node_features, plain, sorted_by_target
+from stemlib.data.graph import Graph, Hop, node_features, plain, sorted_by_target
 
 
 class Reached(NamedTuple):
@@ -41,12 +40,12 @@ class Reached(NamedTuple):
 
 
 def neighbourhood(
-    graph: Data,
+    graph: Graph,
     seeds: Tensor,
     fanouts: Sequence[int | None],
     generator: torch.Generator | None = None,
     hidden: Tensor | None = None,
-) -> Data:
+) -> Graph:
     """What a model with one layer per fan-out needs to embed the seeds, and no more.
 
     Args:
@@ -66,34 +65,29 @@ def neighbourhood(
         edges = met.edges_within[hop]
         size = (met.nodes_within[hop + 1], met.nodes_within[hop])
         index = EdgeIndex(met.ends[:, :edges], sparse_size=size, sort_order="col").fill_cache_()
-        hops.append(_with_edge_features(Data(edge_index=index, num_nodes=size[1]), graph, met.edges[:edges]))
-    part = Data(x=node_features(graph, met.nodes), nodes=met.nodes, hops=hops)
-    if graph.get("edge_attr") is not None:
-        part.edge_attr = graph.edge_attr
-    return part
+        hops.append(Hop(edge_index=index, num_nodes=size[1], **edge_features(graph, met.edges[:edges])))
+    return Graph(node_features(graph, met.nodes), edge_attr=graph.edge_attr, nodes=met.nodes, hops=tuple(hops))
 
 
 def sampled_neighbourhood(
-    graph: Data,
+    graph: Graph,
     seeds: Tensor,
     fanouts: Sequence[int | None],
     generator: torch.Generator | None = None,
     hidden: Tensor | None = None,
-) -> Data:
+) -> Graph:
     """The same nodes and edges as `neighbourhood`'s as one ordinary graph, for what reads more than the seeds.
 
     Returns:
         A graph whose first `B` nodes are the seeds in order; `nodes` `[n]` are the numbers of all its nodes in `graph`.
     """
     met = _search(graph, seeds, fanouts, generator, hidden)
-    part = Data(
-        x=node_features(graph, met.nodes), edge_index=met.ends, nodes=met.nodes, num_nodes=len(met.nodes)
-    )
-    return sorted_by_target(_with_edge_features(part, graph, met.edges))
+    x = node_features(graph, met.nodes)
+    return sorted_by_target(Graph(x, met.ends, nodes=met.nodes, **edge_features(graph, met.edges)))
 
 
 def incoming(
-    graph: Data,
+    graph: Graph,
     nodes: Tensor,
     fanout: int | None,
     generator: torch.Generator | None = None,
@@ -133,7 +127,7 @@ def spans(first: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _search(
-    graph: Data,
+    graph: Graph,
     seeds: Tensor,
     fanouts: Sequence[int | None],
     generator: torch.Generator | None,
@@ -161,10 +155,6 @@ def _search(
     )
 
 
-def _with_edge_features(part: Data, graph: Data, edges: Tensor) -> Data:
-    """`part` with the features of its edges, the `edges` `[e]` of `graph`."""
-    if graph.get("edge_attr") is not None:
-        part.edge_attr = graph.edge_attr
-    for name in edge_attributes(graph):
-        part[name] = graph[name][edges]
-    return part
+def edge_features(graph: Graph, edges: Tensor) -> dict[str, Tensor | None]:
+    """The features of some edges, positions `[e]`, as fields of their graph."""
+    return {"edge_attr": graph.edge_attr} | {name: value[edges] for name, value in graph.per_edge.items()}

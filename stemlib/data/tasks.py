@@ -15,10 +15,9 @@ import torch
 from scipy.stats import rankdata
 from sklearn.metrics import r2_score
 from torch import Tensor
-from torch_geometric.data import Data
 from torch_geometric.nn import global_add_pool, global_max_pool, global_mean_pool
 
-from stemlib.data.graph import sorted_by_target
+from stemlib.data.graph import Graph, sorted_by_target
 
 Kind = Literal["node", "link", "graph"]
 PARTS = ("train", "val", "test")
@@ -52,9 +51,7 @@ class Task:
     Attributes:
         name: short name, as in file names.
         kind: node, link or graph.
-        graph: `x` `[N, d]`, `edge_index` `[2, E]` (source, target), optionally `edge_attr` and `edge_type`
-            as in `Encoder.forward`, and for graph tasks `batch` and `ptr`; these may have their node features as a
-            table, see `messages.node_features`.
+        graph: prepared; a graph task's is a disjoint union.
         labels: classes `[M]` (long), or `[M, T]` (float, NaN where missing) for many binary labels or values.
         splits: by name; indices of instances.
         pairs: a link task's pairs of nodes `[M, 2]`.
@@ -67,7 +64,7 @@ class Task:
 
     name: str
     kind: Kind
-    graph: Data
+    graph: Graph
     labels: Tensor
     splits: dict[str, Split]
     pairs: Tensor | None = None
@@ -99,7 +96,7 @@ class Task:
 
     @property
     def edge_width(self) -> int | None:
-        edges = self.graph.get("edge_attr")
+        edges = self.graph.edge_attr
         return None if edges is None else edges.size(1)
 
     def select(self, index: Tensor) -> Tensor:
@@ -115,12 +112,12 @@ class Task:
         """The same task with one more split."""
         return replace(self, splits=self.splits | {split.name: split})
 
-    def with_graph(self, graph: Data) -> Task:
+    def with_graph(self, graph: Graph) -> Task:
         """The same task on another graph of the same nodes: corrupted, say."""
         return replace(self, graph=sorted_by_target(graph))
 
 
-def read_out(z: Tensor, graph: Data, instances: Tensor | None, kind: Kind, pool: str = "mean") -> Tensor:
+def read_out(z: Tensor, graph: Graph, instances: Tensor | None, kind: Kind, pool: str = "mean") -> Tensor:
     """Embeddings of instances `[M, d]` from embeddings of nodes `[N, d]`.
 
     Args:
@@ -229,4 +226,3 @@ def standardised(task: Task, split: Split) -> Task:
     own = (known.isfinite().sum(0) >= FEW_VALUES) & (spread > 0)
     scale = torch.stack([torch.where(own, mean, every.mean()), torch.where(own, spread, every.std(correction=0))])
     return replace(task, labels=((labels - scale[0]) / scale[1]).float(), scale=scale)
-

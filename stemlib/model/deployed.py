@@ -27,12 +27,13 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from stemlib.data.graph import Graph
 from stemlib.model.folded import folded_classifier
 from stemlib.model.layers import RoutedSAGE
 from stemlib.model.stem import StemGNN
 
 Routing = Literal["soft", "top1"]
-Deployed = Callable[[Data, Tensor | None], Tensor]
+Deployed = Callable[[Graph | Data, Tensor | None], Tensor]
 
 
 class TopOneSAGE(nn.Module):
@@ -77,7 +78,7 @@ def deploy(model: StemGNN, routing: Routing = "soft") -> Deployed:
                 model.encoder.layers[index] = TopOneSAGE(layer)
 
     @torch.no_grad()
-    def logits(graph: Data, instances: Tensor | None) -> Tensor:
+    def logits(graph: Graph | Data, instances: Tensor | None) -> Tensor:
         return classify(model.embed(graph, instances))
 
     return logits

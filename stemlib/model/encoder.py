@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from stemlib.data.graph import Graph, Hop, node_features
 from stemlib.model.layers import DenseConv, DenseSAGE, Dropout, RoutedSAGE, mixture
 from stemlib.model.messages import edge_mean, neighbour_mean
 from stemlib.model.sparse_features import first_rows, is_sparse
@@ -131,14 +132,18 @@ class Encoder(nn.Module):
             return torch.softmax(logits, dim=-1)
         return torch.softmax((logits + gumbel_noise(logits)) / self.config.temperature, dim=-1)
 
-    def layer_mean(self, index: int, x: Tensor, graph: Data) -> Tensor:
+    def layer_mean(self, index: int, x: Tensor, graph: Graph) -> Tensor:
         """The neighbourhood mean `[N, d_l]` that routed layer `index` reads, edge features included."""
-        mean = graph.get("mean")  # known beforehand for the first layer's hop, unless dropout changes its input
-        if mean is None or (self.training and self.config.input_dropout):
+        mean = graph.mean if self.knows(graph) else None
+        if mean is None:
             mean = neighbour_mean(x, graph.edge_index)
-        if self.config.routed_edge_features and graph.get("edge_attr") is not None:
+        if self.config.routed_edge_features and graph.edge_attr is not None:
             mean = mean + edge_mean(graph, self.edge_projections[index](graph.edge_attr))
         return mean
+
+    def knows(self, graph: Graph) -> bool:
+        """Whether what is known of a hop's input beforehand holds: not where dropout changes that input."""
+        return isinstance(graph, Hop) and not (self.training and self.config.input_dropout)
 
     def finish_layer(self, index: int, h: Tensor) -> Tensor:
         """Norm, and between layers activation and dropout; acts on the last dimension of `[..., d]`."""
@@ -147,7 +152,7 @@ class Encoder(nn.Module):
         return h if index == self.config.layers - 1 else self.dropout(self.activation(h))
 
     def forward(
-        self, graph: Data, gates: Sequence[Tensor | None] | None = None, *, keep_outputs: bool = False
+        self, graph: Graph | Data, gates: Sequence[Tensor | None] | None = None, *, keep_outputs: bool = False
     ) -> Encoding:
         """Encode every node.
 
@@ -161,13 +166,15 @@ class Encoder(nn.Module):
         Raises:
             ValueError: a wrong number or shape of gates, or features of another width than the model's.
         """
+        graph = Graph.of(graph)
         self._check_widths(graph)
         given = list(gates) if gates is not None else [None] * self.routed_layers
         if len(given) != self.routed_layers:
             raise ValueError(f"expected gates for {self.routed_layers} routed layers, got {len(given)}")
-        encoding = Encoding(graph.x, [], [], [])
-        hops = graph.get("hops") or [graph] * len(self.layers)
-        x = self.input_dropout(graph.x)
+        features = node_features(graph)
+        encoding = Encoding(features, [], [], [])
+        hops = graph.hops or [graph] * len(self.layers)
+        x = self.input_dropout(features)
         if keep_outputs or torch.is_autocast_enabled(x.device.type):
             x = x.to_dense()
         for index, (layer, hop) in enumerate(zip(self.layers, hops, strict=True)):
@@ -186,23 +193,22 @@ class Encoder(nn.Module):
                     outputs = layer.expert_outputs(self.layer_mean(index, x, hop), own)
                     encoding.outputs.append(outputs)
                     x = mixture(encoding.gates[-1], outputs)
-                elif hop.get("known") is not None and not (self.training and self.config.input_dropout):
-                    # See `stemlib.training.shared_products`.
-                    x = layer.mix(hop.known.outputs(layer.weight), own, encoding.gates[-1])
+                elif self.knows(hop) and hop.products is not None:
+                    x = layer.mix(hop.products(layer.weight), own, encoding.gates[-1])
                 elif is_sparse(x):
                     x = layer.mix(layer.projected(x, hop.edge_index), own, encoding.gates[-1])
                 else:
                     x = layer(self.layer_mean(index, x, hop), own, encoding.gates[-1])
             else:
-                edges = hop.get("edge_attr")
+                edges = hop.edge_attr
                 x = layer(x, hop, None if edges is None else self.edge_projections[index](edges))
             # Under autocast products are in bf16; gates, states and the means over them keep their precision.
-            x = self.finish_layer(index, x).to(graph.x.dtype)
+            x = self.finish_layer(index, x).to(features.dtype)
         encoding.z = x
         return encoding
 
-    def _check_widths(self, graph: Data) -> None:
-        edges = graph.get("edge_attr")
+    def _check_widths(self, graph: Graph) -> None:
+        edges = graph.edge_attr
         widths = (graph.x.size(-1), None if edges is None else edges.size(-1))
         if widths[0] != self.in_width or widths[1] not in (None, self.edge_width):
             raise ValueError(

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch_geometric import EdgeIndex
-from torch_geometric.data import Data
 from torch_geometric.nn import GATConv, GCNConv, GINConv
 
+from stemlib.data.graph import Graph
 from stemlib.model.messages import message_mean, neighbour_mean
 from stemlib.model.sparse_features import first_rows, is_sparse
 
@@ -140,7 +140,7 @@ class DenseSAGE(nn.Module):
         self.lin_l = nn.Linear(in_width, out_width)
         self.lin_r = nn.Linear(in_width, out_width, bias=False)
 
-    def forward(self, x: Tensor, graph: Data, edge_table: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, graph: Graph, edge_table: Tensor | None) -> Tensor:
         own = self.lin_r(first_rows(x, graph.num_nodes))
         if is_sparse(x):  # mapped first: see `RoutedSAGE.projected`
             mapped = F.linear(x.relu(), self.lin_l.weight)
@@ -160,5 +160,5 @@ class DenseConv(nn.Module):
         else:
             self.conv = GINConv(nn.Linear(in_width, out_width))
 
-    def forward(self, x: Tensor, graph: Data, edge_table: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, graph: Graph, edge_table: Tensor | None) -> Tensor:
         return self.conv(x, graph.edge_index)

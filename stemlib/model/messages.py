@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch_geometric import EdgeIndex
-from torch_geometric.data import Data
 from torch_geometric.utils import scatter
 
-from stemlib.data.graph import plain
+from stemlib.data.graph import Graph, plain
 
 # PyTorch announces once per process that its sparse products are in beta; the tests hold them to the plain form.
 warnings.filterwarnings("ignore", message="Sparse", category=UserWarning)
@@ -57,7 +56,7 @@ def _sparse_product(pointer: Tensor, column: Tensor, value: Tensor, x: Tensor) -
     return matrix @ x if x.is_cuda else torch.sparse.mm(matrix, x.contiguous(), "sum")
 
 
-def edge_mean(graph: Data, table: Tensor) -> Tensor:
+def edge_mean(graph: Graph, table: Tensor) -> Tensor:
     """Mean of the features of the edges that end in each node, `[N, d]`.
 
     Args:
@@ -65,7 +64,7 @@ def edge_mean(graph: Data, table: Tensor) -> Tensor:
         table: `[T, d]`, or `[E, d]` where the graph has no edge types.
     """
     target = plain(graph.edge_index)[1]
-    if graph.get("edge_type") is None:
+    if graph.edge_type is None:
         return scatter(table, target, dim_size=graph.num_nodes, reduce="mean")
     # Counting types per node first needs no [E, d] tensor: there are far fewer types than edges.
     types = table.size(0)
@@ -74,11 +73,11 @@ def edge_mean(graph: Data, table: Tensor) -> Tensor:
     return share.div_(share.sum(1, keepdim=True).clamp(min=1)) @ table
 
 
-def message_mean(x: Tensor, graph: Data, table: Tensor | None) -> Tensor:
+def message_mean(x: Tensor, graph: Graph, table: Tensor | None) -> Tensor:
     """`mean_{j -> i} relu(x_j + e_ij)`, `[N, d]`; without edge features `mean_{j -> i} relu(x_j)`."""
     if table is None:
         return neighbour_mean(x.relu(), graph.edge_index)
-    features = table if graph.get("edge_type") is None else table[graph.edge_type]
+    features = table if graph.edge_type is None else table[graph.edge_type]
     source, target = plain(graph.edge_index)
     messages = (x[source] + features).relu()
     return scatter(messages, target, dim_size=graph.num_nodes, reduce="mean")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from stemlib.data.graph import Graph
 from stemlib.data.tasks import Kind, read_out
 from stemlib.model.encoder import Encoder, Encoding, routing_regulariser
 from stemlib.model.head import AveragedHead
@@ -68,7 +69,7 @@ class StemGNN(nn.Module):
         width = self.tokens.project_in.out_features if self.tokens else config.hidden
         self.head = AveragedHead(width, classes, config.heads if self.tokens else 1)
 
-    def encode(self, graph: Data, gates: Sequence[Tensor | None] | None = None) -> Encoding:
+    def encode(self, graph: Graph | Data, gates: Sequence[Tensor | None] | None = None) -> Encoding:
         """The encoder's pass over all nodes; see `Encoder.forward`."""
         return self.encoder(graph, gates)
 
@@ -77,7 +78,7 @@ class StemGNN(nn.Module):
         """See `Encoder.reach`."""
         return self.encoder.reach
 
-    def embed(self, graph: Data, instances: Tensor | None) -> Tensor:
+    def embed(self, graph: Graph | Data, instances: Tensor | None) -> Tensor:
         """Embeddings of the instances, before the tokens, `[M, d]`."""
         return read_out(self.encode(graph).z, graph, instances, self.kind, self.config.pool)
 
@@ -88,7 +89,7 @@ class StemGNN(nn.Module):
             return self.head(tokens.codes if tokens else embedding), tokens
 
     def forward(
-        self, graph: Data, instances: Tensor | None, gates: Sequence[Tensor | None] | None = None
+        self, graph: Graph | Data, instances: Tensor | None, gates: Sequence[Tensor | None] | None = None
     ) -> Output:
         encoding = self.encode(graph, gates)
         embedding = read_out(encoding.z, graph, instances, self.kind, self.config.pool)
@@ -126,7 +127,7 @@ class StemGNN(nn.Module):
             self.head.start(((positive + 1) / (negative + 1)).log())
 
     @torch.no_grad()
-    def start_tokens(self, graph: Data, instances: Tensor | None) -> None:
+    def start_tokens(self, graph: Graph | Data, instances: Tensor | None) -> None:
         """Start the codebooks by k-means on the queries of `instances`, unless they have been started."""
         if self.tokens is None or self.tokens.started:
             return

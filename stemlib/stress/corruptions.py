@@ -5,14 +5,12 @@ Both return a new graph and what they really did; the trained model never sees t
 
 from __future__ import annotations
 
-from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
-from stemlib.data.graph import node_features, plain, thinned, undirected_pairs
+from stemlib.data.graph import Graph, node_features, plain, undirected_pairs
 from stemlib.data.tasks import Task
 
 
@@ -27,7 +25,7 @@ class Corruption:
         candidates: out of how many: entries of the nodes under test, or edges with an end among them.
     """
 
-    graph: Data
+    graph: Graph
     rate: float
     hit: int
     candidates: int
@@ -49,7 +47,7 @@ def touched_nodes(task: Task, index: Tensor) -> Tensor:
     return mask
 
 
-def mask_features(graph: Data, nodes: Tensor, rate: float, seed: int) -> Corruption:
+def mask_features(graph: Graph, nodes: Tensor, rate: float, seed: int) -> Corruption:
     """Set each feature of the given nodes to zero with probability `rate`, independently.
 
     Reproduces the reference's draw: one uniform number for every entry of `x`, used on the nodes' rows.
@@ -64,12 +62,11 @@ def mask_features(graph: Data, nodes: Tensor, rate: float, seed: int) -> Corrupt
     generator = torch.Generator().manual_seed(seed)
     x = node_features(graph)
     hit = (torch.rand(x.shape, generator=generator) < rate) & nodes.unsqueeze(1)
-    out = copy(graph)
-    out.x, out.node_type = x.masked_fill(hit, 0.0), None
+    out = replace(graph, x=x.masked_fill(hit, 0.0), node_type=None)
     return Corruption(out, rate, int(hit.sum()), int(nodes.sum()) * x.size(1))
 
 
-def delete_edges(graph: Data, nodes: Tensor, rate: float, seed: int) -> Corruption:
+def delete_edges(graph: Graph, nodes: Tensor, rate: float, seed: int) -> Corruption:
     """Delete each undirected edge with an end among the given nodes with probability `rate`, independently.
 
     All edges between two nodes share one fate, in both directions, and a self-loop is one edge. On an
@@ -88,11 +85,11 @@ def delete_edges(graph: Data, nodes: Tensor, rate: float, seed: int) -> Corrupti
     generator = torch.Generator().manual_seed(seed)
     deleted = torch.zeros_like(candidate)
     deleted[candidate] = torch.rand(int(candidate.sum()), generator=generator) < rate
-    out = thinned(graph, deleted[pair_of_edge])
+    out = graph.without_edges(deleted[pair_of_edge])
     return Corruption(out, rate, int(deleted.sum()), int(candidate.sum()))
 
 
-def _check(graph: Data, nodes: Tensor, rate: float) -> None:
+def _check(graph: Graph, nodes: Tensor, rate: float) -> None:
     if not 0 <= rate <= 1:
         raise ValueError(f"a corruption's rate must lie in [0, 1], got {rate:g}")
     if nodes.dtype != torch.bool or nodes.shape != (graph.num_nodes,):

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch_geometric.data import Data
 from torch_geometric.utils import degree, remove_self_loops, scatter, to_undirected
 
-from stemlib.data.graph import plain
+from stemlib.data.graph import Graph, plain
 from stemlib.data.tasks import Task, read_out
 
 TAIL = 0.15  # share of instances in each outer bucket
@@ -59,17 +58,17 @@ class Buckets:
         return found
 
 
-def node_degree(graph: Data) -> Tensor:
+def node_degree(graph: Graph) -> Tensor:
     """Degree on the undirected graph, `[N]` float; a self-loop counts once."""
     edges = to_undirected(plain(graph.edge_index), num_nodes=graph.num_nodes)
     return degree(edges[0], graph.num_nodes)
 
 
-def feature_homophily(graph: Data) -> Tensor:
+def feature_homophily(graph: Graph) -> Tensor:
     """Mean cosine similarity to the undirected neighbours, self left out, `[N]`; 0 without any."""
     edges, _ = remove_self_loops(to_undirected(plain(graph.edge_index), num_nodes=graph.num_nodes))
     unit = F.normalize(graph.x, dim=-1)
-    if graph.get("node_type") is None:
+    if graph.node_type is None:
         some = edges.split(max(1, VALUES_AT_ONCE // unit.size(1)), dim=1)
         similarity = torch.cat([(unit[ends[0]] * unit[ends[1]]).sum(-1) for ends in some])
     else:  # a table of types: their similarities are few
@@ -77,18 +76,18 @@ def feature_homophily(graph: Data) -> Tensor:
     return scatter(similarity, edges[0], dim_size=graph.num_nodes, reduce="mean")
 
 
-def graph_size(graph: Data) -> Tensor:
+def graph_size(graph: Graph) -> Tensor:
     """Number of nodes of each graph of a union, `[M]` float."""
     return graph.ptr.diff().float()
 
 
-def scaffold_frequency(graph: Data) -> Tensor:
+def scaffold_frequency(graph: Graph) -> Tensor:
     """How many molecules of the data set have a molecule's Bemis-Murcko scaffold, `[M]` float.
 
     Args:
-        graph: molecules, with the numbers of their scaffolds as `scaffold` `[M]`.
+        graph: molecules, with the numbers of their scaffolds `[M]` as `scaffold` in `about`.
     """
-    _, group, size = graph.scaffold.unique(return_inverse=True, return_counts=True)
+    _, group, size = graph.about["scaffold"].unique(return_inverse=True, return_counts=True)
     return size[group].float()
 
 
@@ -98,7 +97,7 @@ GRAPH_COVARIATES = {"size": graph_size, "scaffold": scaffold_frequency}
 
 def covariates(task: Task) -> list[str]:
     """The covariates by which a task can be shifted."""
-    of_graphs = [name for name in GRAPH_COVARIATES if name == "size" or task.graph.get("scaffold") is not None]
+    of_graphs = [name for name in GRAPH_COVARIATES if name == "size" or "scaffold" in task.graph.about]
     return [*NODE_COVARIATES, *(of_graphs if task.kind == "graph" else [])]
 
 

@@ -7,16 +7,15 @@ has edges of one direction only, it loses what points from a higher to a lower n
 
 from __future__ import annotations
 
-from copy import copy
+from dataclasses import replace
 
 import torch
-from torch_geometric.data import Data
 from torch_geometric.utils import mask_feature
 
-from stemlib.data.graph import plain, undirected_pairs, without_edges
+from stemlib.data.graph import Graph, plain, undirected_pairs
 
 
-def view(graph: Data, feature_dropout: float, edge_dropout: float) -> Data:
+def view(graph: Graph, feature_dropout: float, edge_dropout: float) -> Graph:
     """A new graph; the given one is left alone. Draws come from PyTorch's global generator.
 
     Args:
@@ -26,15 +25,13 @@ def view(graph: Data, feature_dropout: float, edge_dropout: float) -> Data:
         edge_dropout: probability of each undirected edge to be missing: both directions, and all edges between
             the same two nodes, share one fate, in every hop.
     """
-    out = copy(graph)
-    out.x, _ = mask_feature(graph.x, feature_dropout, mode="col")
+    graph = replace(graph, x=mask_feature(graph.x, feature_dropout, mode="col")[0])
     if not edge_dropout:
-        return out
-    hops = graph.get("hops") or [graph]
+        return graph
+    hops = graph.hops or (graph,)
     edges = plain(hops[0].edge_index)  # the later hops' edges are the first ones of these
     pairs, pair_of_edge = undirected_pairs(edges, graph.x.size(0))
     hidden = (torch.rand(pairs.numel(), device=edges.device) < edge_dropout)[pair_of_edge]
-    if "hops" in graph:
-        out.hops = [without_edges(hop, hidden[: hop.num_edges]) for hop in hops]
-        return out
-    return without_edges(out, hidden)
+    if graph.hops:
+        return replace(graph, hops=tuple(hop.without_edges(hidden[: hop.num_edges]) for hop in hops))
+    return graph.without_edges(hidden)

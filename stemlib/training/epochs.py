@@ -34,7 +34,7 @@ def every_epoch(
     for batch in whole:
         if fanouts and task.kind != "graph":
             graph = batch.graph
-            if graph.get("edge_attr") is None:
+            if graph.edge_attr is None:
                 graph.x = compact(graph.x)
             if not is_sparse(graph.x):
                 graph.hops[0].mean = neighbour_mean(graph.x, graph.hops[0].edge_index)

@@ -17,10 +17,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
 from stemlib.data.batches import union_of_graphs
-from stemlib.data.graph import plain
+from stemlib.data.graph import Graph, plain
 from stemlib.data.sampling import incoming, neighbourhood, sampled_neighbourhood
 from stemlib.training.pool import Member
 
@@ -38,7 +37,7 @@ class PretrainBatch:
         non_edges: pairs of computed nodes that are no edges, `[2, E']`, `E' <= E`.
     """
 
-    graph: Data
+    graph: Graph
     computed: int
     seeds: Tensor
     edges: Tensor
@@ -165,8 +164,8 @@ def _contained(values: Tensor, table: Tensor) -> Tensor:
     return table[torch.searchsorted(table, values).clamp(max=table.numel() - 1)] == values
 
 
-def _features(graph: Data, edges: Tensor) -> Tensor | None:
+def _features(graph: Graph, edges: Tensor) -> Tensor | None:
     """Features of some edges `[e]`, `[e, d]`; None where the graph has none."""
-    if graph.get("edge_attr") is None:
+    if graph.edge_attr is None:
         return None
-    return graph.edge_attr[edges if graph.get("edge_type") is None else graph.edge_type[edges]]
+    return graph.edge_attr[edges if graph.edge_type is None else graph.edge_type[edges]]

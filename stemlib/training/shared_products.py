@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch_geometric.data import Data
 
+from stemlib.data.graph import Graph
 from stemlib.model.encoder import Encoder
 from stemlib.model.layers import RoutedSAGE
 from stemlib.model.messages import neighbour_mean
@@ -54,7 +54,7 @@ class Known:
     def __init__(self, shared: SharedProducts, rows: Tensor | slice) -> None:
         self.shared, self.rows, self.inputs = shared, rows, shared.inputs[rows]
 
-    def outputs(self, weight: Tensor) -> Tensor:
+    def __call__(self, weight: Tensor) -> Tensor:
         """`[T, K, d_out]`, with the gradient of `weight` `[K, 2 d_in, d_out]`."""
         return _KnownProduct.apply(weight, self.inputs, self.shared()[self.rows])
 
@@ -73,17 +73,17 @@ class _KnownProduct(torch.autograd.Function):
 
 
 def share_first_products(
-    encoder: Encoder, graph: Data, parts: Sequence[Data], optimiser: torch.optim.Optimizer
+    encoder: Encoder, graph: Graph, parts: Sequence[Graph], optimiser: torch.optim.Optimizer
 ) -> None:
     """Let some neighbourhoods of one graph share the first layer's products, where that layer's input is fixed.
 
     Args:
         encoder: whose first layer; nothing is done if it is not routed, reads edge features or drops features.
         graph: the whole graph, edges sorted by target.
-        parts: `stemlib.data.sampling.neighbourhood`s of it with all neighbours; their first hop gets `known`.
+        parts: `stemlib.data.sampling.neighbourhood`s of it with all neighbours; their first hop gets `products`.
         optimiser: of the encoder.
     """
-    if not encoder.is_routed[0] or encoder.config.input_dropout or graph.get("edge_attr") is not None:
+    if not encoder.is_routed[0] or encoder.config.input_dropout or graph.edge_attr is not None:
         return
     computed = [part.nodes[: part.hops[0].num_nodes] for part in parts]
     largest = max(computed, key=len)
@@ -96,4 +96,4 @@ def share_first_products(
     shared = SharedProducts(layer, torch.cat([mean, graph.x[needed]], dim=1), optimiser)
     position = torch.full((graph.num_nodes,), -1).index_copy_(0, needed, torch.arange(needed.numel()))
     for part, nodes in zip(parts, computed, strict=True):
-        part.hops[0].known = Known(shared, slice(len(nodes)) if nodes is largest else position[nodes])
+        part.hops[0].products = Known(shared, slice(len(nodes)) if nodes is largest else position[nodes])

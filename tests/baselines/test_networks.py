@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import pytest
 import torch
 from hypothesis import given
@@ -17,12 +19,11 @@ from samples import (
     renumbered,
     small_baseline,
 )
-from torch_geometric.data import Data
 from torch_geometric.nn.models import GCN
 
 from stemlib.baselines.networks import NETWORKS, Baseline, adjacency
 from stemlib.data.batches import batches
-from stemlib.data.graph import node_features, plain, sorted_by_target
+from stemlib.data.graph import Graph, node_features, plain, sorted_by_target
 from stemlib.data.tasks import Task, read_out
 from stemlib.model.messages import edge_mean
 from stemlib.presets import TrainConfig
@@ -43,9 +44,9 @@ def test_every_network_reads_every_kind_of_task(task: Task, kind: str) -> None:
 @pytest.mark.parametrize("kind", NETWORKS)
 @fewer
 @given(graph=graphs, random=st.randoms(use_true_random=False))
-def test_networks_do_not_depend_on_numbering_or_on_the_fast_path(kind: str, graph: Data, random: object) -> None:
+def test_networks_do_not_depend_on_numbering_or_on_the_fast_path(kind: str, graph: Graph, random: object) -> None:
     torch.manual_seed(1)
-    edge_width = None if graph.get("edge_attr") is None else 3
+    edge_width = None if graph.edge_attr is None else 3
     model = Baseline(small_baseline(kind), 6, classes=3, edge_width=edge_width).double().eval()
     order, edge_order = list(range(graph.num_nodes)), list(range(graph.num_edges))
     random.shuffle(order)
@@ -63,7 +64,7 @@ def test_networks_do_not_depend_on_numbering_or_on_the_fast_path(kind: str, grap
 def test_all_but_the_mlp_read_the_edges(kind: str) -> None:
     task = node_task()
     model = build(small_baseline(kind), task).eval()
-    alone = Data(x=task.graph.x, edge_index=torch.empty(2, 0, dtype=torch.long))
+    alone = Graph(x=task.graph.x, edge_index=torch.empty(2, 0, dtype=torch.long))
     everyone = torch.arange(80)
     same = torch.allclose(model(task.graph, everyone).logits, model(alone, everyone).logits)
     assert same == (kind == "mlp")
@@ -84,7 +85,7 @@ def test_the_network_is_pygs_own() -> None:
 @pytest.mark.parametrize("kind", ["gcn", "sage", "gin"])
 @few
 @given(graph=graphs)
-def test_a_sparse_product_gives_the_numbers_and_gradients_of_messages(kind: str, graph: Data) -> None:
+def test_a_sparse_product_gives_the_numbers_and_gradients_of_messages(kind: str, graph: Graph) -> None:
     torch.manual_seed(1)
     special = {"normalize": False} if kind == "gcn" else {}
     ours = NETWORKS[kind](6, 8, num_layers=2, out_channels=3, **special).double().eval()
@@ -104,15 +105,15 @@ def test_the_adjacency_follows_the_graph() -> None:
     """It is made once per graph: another graph, or precision, must not meet the one that was kept."""
     task = node_task()
     graph, everyone = task.graph, torch.arange(80)
-    flipped = Data(x=graph.x, edge_index=plain(graph.edge_index).flip(0))
+    flipped = Graph(x=graph.x, edge_index=plain(graph.edge_index).flip(0))
     model = build(small_baseline("gcn"), task).eval()
     fresh = build(small_baseline("gcn"), task).eval()
     fresh.load_state_dict(model.state_dict())
     first = model(graph, everyone).logits
-    assert model._edges(graph, torch.float) is model._edges(graph, torch.float)
+    assert adjacency("gcn", graph, torch.float) is adjacency("gcn", graph, torch.float)
     assert torch.equal(model(flipped, everyone).logits, fresh(flipped, everyone).logits)
     assert torch.equal(model(graph, everyone).logits, first)
-    wide = graph.clone()
+    wide = copy(graph)
     wide.x = graph.x.double()
     torch.testing.assert_close(model.double()(wide, everyone).logits.float(), first)
 
@@ -132,7 +133,7 @@ def test_an_evaluation_first_leaves_nothing_that_training_cannot_use(kind: str) 
 def test_edge_features_stand_behind_the_nodes_own(kind: str, stored: str) -> None:
     graph = random_graph(edge_features=stored)
     model = Baseline(small_baseline(kind), 6, classes=2, edge_width=3).double().eval()
-    twice = graph.clone()
+    twice = copy(graph)
     twice.edge_attr = 2 * graph.edge_attr
     everyone = torch.arange(12)
     logits = model(graph, everyone).logits
@@ -142,7 +143,7 @@ def test_edge_features_stand_behind_the_nodes_own(kind: str, stored: str) -> Non
     assert not torch.allclose(logits, model(twice, everyone).logits)
     bare = Baseline(small_baseline(kind), 9, classes=2).double().eval()
     bare.load_state_dict(model.state_dict())
-    beside = Data(x=torch.cat([graph.x, edge_mean(graph, graph.edge_attr)], 1), edge_index=graph.edge_index)
+    beside = Graph(x=torch.cat([graph.x, edge_mean(graph, graph.edge_attr)], 1), edge_index=graph.edge_index)
     assert torch.equal(logits, bare(beside, everyone).logits)
 
 
@@ -150,7 +151,7 @@ def test_edge_features_stand_behind_the_nodes_own(kind: str, stored: str) -> Non
 def test_a_table_of_node_types_is_spelled_out(kind: str) -> None:
     graph = random_graph()
     graph.num_nodes, graph.node_type = 12, torch.arange(12) % 5
-    spelled = Data(x=node_features(graph), edge_index=graph.edge_index)
+    spelled = Graph(x=node_features(graph), edge_index=graph.edge_index)
     model = Baseline(small_baseline(kind), 6, classes=2).double().eval()
     everyone = torch.arange(12)
     assert torch.equal(model(graph, everyone).logits, model(spelled, everyone).logits)

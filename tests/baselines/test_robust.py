@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import EXACT, few, graphs, node_task, random_graph, small_baseline
 from torch import Tensor
-from torch_geometric.data import Data
 
 from stemlib.baselines.networks import adjacency
 from stemlib.baselines.robust import drop_edges, soft_median, weighted_median
-from stemlib.data.graph import plain, sorted_by_target
+from stemlib.data.graph import Graph, plain, sorted_by_target
 from study.families import build
 
 
@@ -27,8 +26,8 @@ def test_dropped_edges_take_what_belongs_to_them_along(stored: str) -> None:
     assert all((*edge, *told) in whole for edge, told in _told(thin, name))
 
 
-def _told(graph: Data, name: str) -> list[tuple[list[int], list[float]]]:
-    return list(zip(plain(graph.edge_index).T.tolist(), graph[name].view(graph.num_edges, -1).tolist(), strict=True))
+def _told(graph: Graph, name: str) -> list[tuple[list[int], list[float]]]:
+    return list(zip(plain(graph.edge_index).T.tolist(), getattr(graph, name).view(graph.num_edges, -1).tolist(), strict=True))
 
 
 def test_edges_are_dropped_in_training_only() -> None:
@@ -69,7 +68,7 @@ def test_the_weighted_median_is_the_one_by_hand(groups: int, more: int, seed: in
 
 @few
 @given(graph=graphs)
-def test_a_hot_soft_median_is_gcns_sum(graph: Data) -> None:
+def test_a_hot_soft_median_is_gcns_sum(graph: Graph) -> None:
     matrix = adjacency("softmedian", graph, torch.double)
     torch.testing.assert_close(soft_median(graph.x, matrix, 1e12), matrix @ graph.x, **EXACT)
 
@@ -77,7 +76,7 @@ def test_a_hot_soft_median_is_gcns_sum(graph: Data) -> None:
 def star(values: list[float]) -> tuple[Tensor, Tensor]:
     """A hub with leaves of these values, states in two dimensions; the hub has that of the first leaf."""
     leaves = torch.arange(1, len(values) + 1)
-    graph = Data(
+    graph = Graph(
         x=torch.tensor([values[0], *values], dtype=torch.double).unsqueeze(1).repeat(1, 2),
         edge_index=torch.stack([leaves, torch.zeros_like(leaves)]),
     )
@@ -106,7 +105,7 @@ def test_gradients_are_those_of_finite_differences_and_finite_where_nodes_are_al
     matrix = adjacency("softmedian", graph, torch.double)
     x = graph.x.clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda z: soft_median(z, matrix, 0.5), (x,))
-    alone = Data(x=torch.randn(3, 6), edge_index=torch.empty(2, 0, dtype=torch.long))
+    alone = Graph(x=torch.randn(3, 6), edge_index=torch.empty(2, 0, dtype=torch.long))
     x = alone.x.clone().requires_grad_()
     out = soft_median(x, adjacency("softmedian", alone, torch.float), 0.2)
     torch.testing.assert_close(out, alone.x)

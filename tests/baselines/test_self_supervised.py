@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from samples import EXACT, node_task, random_graph
 from torch import nn
 from torch_geometric.nn import GATConv
 
+from stemlib.baselines.networks import adjacency
 from stemlib.baselines.self_supervised import (
     Bootstrap,
     MaskedAutoencoder,
@@ -38,7 +40,7 @@ def test_every_objective_reads_every_kind_of_task(
     task: Task, config: PretextConfig, encoder: ProbeConfig
 ) -> None:
     what = objective(config, encoder, task.graph.x.size(1), task.edge_width).train()
-    labelled = task.graph.clone()
+    labelled = copy(task.graph)
     labelled.y = task.labels
     torch.manual_seed(3)
     loss = what(task.graph)
@@ -143,7 +145,7 @@ def test_masked_nodes_show_the_token_and_replaced_ones_another_nodes_features() 
 def test_the_decoder_does_not_see_masked_nodes_codes() -> None:
     task = node_task()
     mae = autoencoder()
-    edges = mae.edges(task.graph, torch.float)
+    edges = adjacency(mae.kind, task.graph, torch.float)
     hidden = torch.arange(0, 80, 2)
     code = mae.masked_code(task.graph.x, edges, hidden)
     assert (code[hidden] == 0).all()
@@ -176,7 +178,7 @@ def test_only_masked_nodes_count() -> None:
     (only,), _ = masked_nodes(80, 0.0, 0.0)
     shown = task.graph.x.clone()
     shown[only] = mae.token.detach()
-    edges = mae.edges(task.graph, torch.float)
+    edges = adjacency(mae.kind, task.graph, torch.float)
     told = mae.decoder(mae.masked_code(shown, edges, only.view(1)), edges)[only]
     expected = 1 - nn.functional.cosine_similarity(told, task.graph.x[only], dim=0)
     torch.testing.assert_close(loss, expected)

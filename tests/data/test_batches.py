@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +13,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.data import Batch, Data
 
 from stemlib.data.batches import batches, union_of_graphs
-from stemlib.data.graph import node_features, plain, sorted_by_target
+from stemlib.data.graph import Graph, node_features, plain, sorted_by_target
 from stemlib.data.tasks import Task
 from study.families import build
 
@@ -37,21 +39,20 @@ def drawn_graphs(seed: int, count: int, features: str) -> list[Data]:
     return drawn
 
 
-def union(drawn: list[Data]) -> Data:
+def union(drawn: list[Data]) -> Graph:
     """PyG's own disjoint union, tables of types kept once."""
     tables = [name for name, kind in (("edge_attr", "edge_type"), ("x", "node_type")) if kind in drawn[0]]
     whole = Batch.from_data_list(drawn, exclude_keys=tables)
-    for name in tables:
-        whole[name] = drawn[0][name]
-    return whole
+    types = {name: whole[name] for name in ("edge_type", "node_type") if name in whole}
+    return replace(Graph.of(whole), **types, **{name: drawn[0][name] for name in tables})
 
 
-def content(graph: Data) -> tuple[object, ...]:
+def content(graph: Graph) -> tuple[object, ...]:
     """A union spelled out: its nodes, its edges in no order with their features, its graphs' borders."""
     rows = plain(graph.edge_index).T.double()
-    if "edge_type" in graph:
+    if graph.edge_type is not None:
         rows = torch.cat([rows, graph.edge_attr[graph.edge_type]], 1)
-    elif "edge_attr" in graph:
+    elif graph.edge_attr is not None:
         rows = torch.cat([rows, graph.edge_attr], 1)
     return node_features(graph).tolist(), sorted(rows.tolist()), graph.batch.tolist(), graph.ptr.tolist()
 

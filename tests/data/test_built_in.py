@@ -138,11 +138,11 @@ def test_mixed_graph_varies_degree_and_homophily() -> None:
     task = mixed_graph(3000, seed=0)
     graph = task.graph
     assert task.outputs == 4
-    assert torch.equal(plain(graph.edge_index)[1].bincount(minlength=3000), graph.in_degree)
-    assert (int(graph.in_degree.min()), int(graph.in_degree.max())) == (2, 40)
-    heterophilous = graph.homophily < 0.5
+    assert torch.equal(plain(graph.edge_index)[1].bincount(minlength=3000), graph.about["in_degree"])
+    assert (int(graph.about["in_degree"].min()), int(graph.about["in_degree"].max())) == (2, 40)
+    heterophilous = graph.about["homophily"] < 0.5
     assert 0.17 < heterophilous.double().mean() < 0.23
-    assert not ((graph.homophily > 0.4) & (graph.homophily < 0.75)).any()
+    assert not ((graph.about["homophily"] > 0.4) & (graph.about["homophily"] < 0.75)).any()
     again = mixed_graph(3000, seed=0)
     assert torch.equal(plain(again.graph.edge_index), plain(graph.edge_index))
     assert again.checksum == task.checksum != mixed_graph(3000, seed=1).checksum

@@ -23,11 +23,10 @@ from samples import (
     small_baseline,
     small_model,
 )
-from torch_geometric.data import Data
 
 from stemlib.data import public as benchmarks
 from stemlib.data.checks import checked
-from stemlib.data.graph import plain
+from stemlib.data.graph import Graph, plain
 from stemlib.data.splits import stratified_split
 from stemlib.data.tasks import Split, Task
 from stemlib.model.stem import StemGNN
@@ -46,10 +45,8 @@ def with_graph(**values: object) -> Change:
     """Some of the graph's values replaced, or removed by None."""
 
     def changed(task: Task) -> Task:
-        content = task.graph.to_dict() | {"edge_index": plain(task.graph.edge_index)} | values
-        return replace(
-            task, graph=Data(**{name: value for name, value in content.items() if value is not None})
-        )
+        unsorted = {"edge_index": plain(task.graph.edge_index)}
+        return replace(task, graph=replace(task.graph, **(unsorted | values)))
 
     return changed
 
@@ -58,7 +55,7 @@ def with_cell(name: str, row: int, value: float) -> Change:
     """One value of a table of the graph replaced."""
 
     def changed(task: Task) -> Task:
-        table = task.graph[name].clone()
+        table = getattr(task.graph, name).clone()
         table[row, 1] = value
         return with_graph(**{name: table})(task)
 
@@ -155,7 +152,7 @@ def test_data_that_cannot_be_used_are_refused(make: Callable[[], Task], change: 
 
 
 def odd_task(edges: torch.Tensor) -> Task:
-    graph = Data(x=torch.randn(9, 3), edge_index=edges)
+    graph = Graph(x=torch.randn(9, 3), edge_index=edges)
     return checked(
         Task("odd", "node", graph, torch.arange(9) % 2, {"s": Split("s", *torch.arange(9).split(3))})
     )
@@ -188,7 +185,7 @@ def test_odd_graphs_train_baselines(kind: str, runs: Path) -> None:
 @pytest.mark.parametrize("codebook", ["none", "reference", "ema", "learnable"])
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_graph_of_one_node_without_edges_is_read(backbone: str, codebook: str) -> None:
-    graph = Data(x=torch.ones(1, 3), edge_index=NO_EDGES)
+    graph = Graph(x=torch.ones(1, 3), edge_index=NO_EDGES)
     for routed in ("none", "all"):
         config = small_model(backbone=backbone, routed=routed, codebook=codebook, norm="layer")
         model = StemGNN(config, in_width=3, classes=2)
@@ -199,7 +196,7 @@ def test_a_graph_of_one_node_without_edges_is_read(backbone: str, codebook: str)
 
 
 def test_a_graph_of_one_node_cannot_be_split() -> None:
-    graph = Data(x=torch.ones(1, 3), edge_index=NO_EDGES)
+    graph = Graph(x=torch.ones(1, 3), edge_index=NO_EDGES)
     with pytest.raises(ValueError, match="class 0 has 1 instances"):
         stratified_split(whole(0), whole(0), seed=0)
     with pytest.raises(ValueError, match="its val part is empty"):
@@ -255,4 +252,4 @@ def test_a_model_and_a_graph_that_do_not_fit_are_refused() -> None:
     task = node_task()
     model = build(small_model(), task)
     with pytest.raises(ValueError, match=r"node features of width 3 .*; the graph has 5 and None"):
-        model(Data(x=torch.ones(4, 5), edge_index=NO_EDGES), whole(0))
+        model(Graph(x=torch.ones(4, 5), edge_index=NO_EDGES), whole(0))

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from copy import copy
+
 import pytest
 import torch
 from samples import TASKS, node_task, random_graph, small_model
 from torch import Tensor
-from torch_geometric.data import Data
 
 from stemlib.data.batches import batches
-from stemlib.data.graph import sorted_by_target
+from stemlib.data.graph import Graph, sorted_by_target
 from stemlib.data.sampling import incoming, sampled_neighbourhood
 from stemlib.data.tasks import Task
 from stemlib.model.losses import task_loss
@@ -22,14 +23,14 @@ def rng(seed: int = 0) -> torch.Generator:
 
 
 def in_double(task: Task) -> Task:
-    graph = task.graph.clone()
+    graph = copy(task.graph)
     for name in ("x", "edge_attr"):
-        if graph.get(name) is not None:
-            graph[name] = graph[name].double()
+        if getattr(graph, name) is not None:
+            setattr(graph, name, getattr(graph, name).double())
     return task.with_graph(graph)
 
 
-def gradient(model: torch.nn.Module, graph: Data, instances: Tensor, labels: Tensor) -> Tensor:
+def gradient(model: torch.nn.Module, graph: Graph, instances: Tensor, labels: Tensor) -> Tensor:
     """Of the mean loss, all parameters in one vector."""
     model.zero_grad()
     task_loss(model(graph, instances).logits, labels).backward()
@@ -73,7 +74,7 @@ def test_a_fan_out_bounds_the_edges_of_every_node() -> None:
 
 def test_every_neighbour_is_drawn_equally_often() -> None:
     """Five neighbours, two drawn: each in two draws of five; 4 standard errors of 2000 draws."""
-    graph = sorted_by_target(Data(x=torch.ones(6, 1), edge_index=torch.tensor([[1, 2, 3, 4, 5], [0] * 5])))
+    graph = sorted_by_target(Graph(x=torch.ones(6, 1), edge_index=torch.tensor([[1, 2, 3, 4, 5], [0] * 5])))
     generator = rng()
     drawn = torch.cat([incoming(graph, torch.tensor([0]), 2, generator) for _ in range(2000)])
     share = torch.bincount(drawn, minlength=5) / 2000
@@ -126,7 +127,7 @@ def test_a_batch_is_no_larger_than_its_fan_outs_allow() -> None:
 
 
 def test_isolated_nodes_and_graphs_without_edges_are_fine() -> None:
-    graph = sorted_by_target(Data(x=torch.randn(4, 3), edge_index=torch.zeros(2, 0, dtype=torch.long)))
+    graph = sorted_by_target(Graph(x=torch.randn(4, 3), edge_index=torch.zeros(2, 0, dtype=torch.long)))
     part = sampled_neighbourhood(graph, torch.tensor([2]), (5, None), rng())
     assert (part.num_nodes, part.num_edges) == (1, 0)
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from samples import few, graph_task, link_task, node_task, random_graph
 from sklearn.metrics import roc_auc_score
 from torch_geometric import EdgeIndex
-from torch_geometric.data import Data
 
 from stemlib.data.checks import checked
+from stemlib.data.graph import Graph
 from stemlib.data.tasks import Split, Task, read_out, score
 
 NAN = float("nan")
@@ -22,7 +22,7 @@ NAN = float("nan")
 
 def test_read_out_of_nodes_links_and_graphs_by_hand() -> None:
     z = torch.tensor([[1.0, 0.0], [3.0, 2.0], [5.0, -4.0]])
-    graph = Data(x=z, batch=torch.tensor([0, 0, 1]), ptr=torch.tensor([0, 2, 3]))
+    graph = Graph(x=z, batch=torch.tensor([0, 0, 1]), ptr=torch.tensor([0, 2, 3]))
     assert read_out(z, graph, torch.tensor([2, 0]), "node").tolist() == [[5, -4], [1, 0]]
     assert read_out(z, graph, torch.tensor([[0, 1], [2, 2]]), "link").tolist() == [[2, 1], [5, -4]]
     for pool, first in (("mean", [2, 1]), ("sum", [4, 2]), ("max", [3, 2])):
@@ -60,7 +60,7 @@ def test_split_hash_sees_instances_and_their_part_but_no_name() -> None:
 
 def test_another_graph_is_sorted_and_leaves_the_task_alone() -> None:
     task = node_task()
-    graph = Data(x=task.graph.x, edge_index=torch.tensor([[0, 1, 2], [5, 3, 4]]))
+    graph = Graph(x=task.graph.x, edge_index=torch.tensor([[0, 1, 2], [5, 3, 4]]))
     other = task.with_graph(graph)
     assert isinstance(other.graph.edge_index, EdgeIndex)
     assert other.graph.edge_index[1].tolist() == [3, 4, 5]
@@ -102,7 +102,7 @@ def test_a_score_that_would_mean_nothing_is_refused() -> None:
 
 
 def bare(edges: list[list[int]]) -> Task:
-    graph = Data(x=torch.randn(6, 2), edge_index=torch.tensor(edges, dtype=torch.long).reshape(2, -1))
+    graph = Graph(x=torch.randn(6, 2), edge_index=torch.tensor(edges, dtype=torch.long).reshape(2, -1))
     parts = torch.arange(6).split([2, 2, 2])
     return Task("bare", "node", graph, torch.tensor([0, 1, 0, 1, 0, 1]), {"s": Split("s", *parts)})
 

@@ -25,7 +25,7 @@ SETTINGS = [
 
 def trained(task: Task, **settings: object) -> StemGNN:
     """Weights in float64 as training might leave them: gates that differ, running means that are not 0."""
-    edges = task.graph.get("edge_attr")
+    edges = task.graph.edge_attr
     width = None if edges is None else edges.size(1)
     model = StemGNN(small_model(**settings), task.graph.x.size(1), task.outputs, task.kind, width).double()
     with torch.no_grad():
@@ -39,7 +39,7 @@ def trained(task: Task, **settings: object) -> StemGNN:
 def batch_of(task: Task, fanouts: tuple[None, ...] = ()):
     (batch,) = batches(task, torch.arange(task.instances), fanouts=fanouts)
     batch.graph.x = batch.graph.x.double()
-    if batch.graph.get("edge_attr") is not None:
+    if batch.graph.edge_attr is not None:
         batch.graph.edge_attr = batch.graph.edge_attr.double()
     return batch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 
 import pytest
 import torch
@@ -10,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import ENCODERS, EXACT, fewer, graphs, random_graph, renumbered, small_model
 from torch import nn
-from torch_geometric.data import Data
 
-from stemlib.data.graph import sorted_by_target
+from stemlib.data.graph import Graph, sorted_by_target
 from stemlib.model.encoder import Encoder, gumbel_noise, path_gates, routing_regulariser
 from stemlib.model.layers import mixture
 
@@ -178,7 +178,7 @@ def test_which_layers_are_routed(routed: str, backbone: str) -> None:
 @fewer
 @given(graph=graphs, random=st.randoms(use_true_random=False))
 def test_encoders_do_not_depend_on_numbering_or_on_the_fast_path(
-    routed: str, backbone: str, graph: Data, random: object
+    routed: str, backbone: str, graph: Graph, random: object
 ) -> None:
     model = encoder(routed=routed, backbone=backbone)
     order, edge_order = list(range(graph.num_nodes)), list(range(graph.num_edges))
@@ -192,7 +192,7 @@ def test_encoders_do_not_depend_on_numbering_or_on_the_fast_path(
         torch.testing.assert_close(model(sorted_by_target(other)).z, z[order], **EXACT)
 
 
-def gradients(model: Encoder, graph: Data) -> dict[str, torch.Tensor]:
+def gradients(model: Encoder, graph: Graph) -> dict[str, torch.Tensor]:
     model.zero_grad()
     model(graph).z.square().sum().backward()
     return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
@@ -214,7 +214,7 @@ def test_gradients_are_the_same_on_the_fast_path(routed: str, backbone: str, fea
 def test_edge_types_are_the_same_as_their_rows(routed: str, backbone: str, edge_width: int) -> None:
     model = encoder(routed=routed, backbone=backbone, edge_width=edge_width)
     typed = random_graph(edge_features="types", edge_width=edge_width)
-    rows = Data(x=typed.x, edge_index=typed.edge_index, edge_attr=typed.edge_attr[typed.edge_type])
+    rows = Graph(x=typed.x, edge_index=typed.edge_index, edge_attr=typed.edge_attr[typed.edge_type])
     torch.testing.assert_close(model(typed).z, model(rows).z, **EXACT)
 
 
@@ -224,7 +224,7 @@ def test_edge_features_matter_where_they_should(routed: str, backbone: str, swit
     """In routed layers but for the reference's switch, and in dense GraphSAGE layers; PyG's layers read none."""
     model = encoder(routed=routed, backbone=backbone, routed_edge_features=switch)
     graph = random_graph(edge_features="rows")
-    other = graph.clone()
+    other = copy(graph)
     other.edge_attr = graph.edge_attr + torch.randn_like(graph.edge_attr)
     reads = (routed != "none" and switch) or (routed != "all" and backbone == "sage")
     assert torch.equal(model(graph).z, model(other).z) is not reads

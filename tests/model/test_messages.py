@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from samples import EXACT, few, graphs, random_graph, renumbered
 from torch import Tensor
 from torch_geometric import EdgeIndex
-from torch_geometric.data import Data
 
-from stemlib.data.graph import node_features, plain, sorted_by_target
+from stemlib.data.graph import Graph, node_features, plain, sorted_by_target
 from stemlib.model.messages import edge_mean, message_mean, neighbour_mean
 
 
@@ -21,9 +20,9 @@ def by_definition(messages: Tensor, target: Tensor, nodes: int) -> Tensor:
     return torch.stack([row.mean(0) if len(row) else messages.new_zeros(messages.size(1)) for row in rows])
 
 
-def spelled_out(graph: Data) -> Tensor:
+def spelled_out(graph: Graph) -> Tensor:
     """Edge features one row per edge."""
-    return graph.edge_attr if graph.get("edge_type") is None else graph.edge_attr[graph.edge_type]
+    return graph.edge_attr if graph.edge_type is None else graph.edge_attr[graph.edge_type]
 
 
 def test_a_path_of_three_nodes_by_hand() -> None:
@@ -35,7 +34,7 @@ def test_a_path_of_three_nodes_by_hand() -> None:
 
 @few
 @given(graphs)
-def test_means_are_what_they_are_defined_as(graph: Data) -> None:
+def test_means_are_what_they_are_defined_as(graph: Graph) -> None:
     source, target = graph.edge_index
     torch.testing.assert_close(
         neighbour_mean(graph.x, graph.edge_index), by_definition(graph.x[source], target, len(graph.x))
@@ -43,14 +42,14 @@ def test_means_are_what_they_are_defined_as(graph: Data) -> None:
     torch.testing.assert_close(
         message_mean(graph.x, graph, None), by_definition(graph.x[source].relu(), target, len(graph.x))
     )
-    if graph.get("edge_attr") is None:
+    if graph.edge_attr is None:
         return
     rows = spelled_out(graph)
     torch.testing.assert_close(
         edge_mean(graph, graph.edge_attr), by_definition(rows, target, len(graph.x)), **EXACT
     )
     table = torch.randn(len(graph.edge_attr), graph.x.size(1), dtype=torch.double)
-    features = table if graph.get("edge_type") is None else table[graph.edge_type]
+    features = table if graph.edge_type is None else table[graph.edge_type]
     torch.testing.assert_close(
         message_mean(graph.x, graph, table),
         by_definition((graph.x[source] + features).relu(), target, len(graph.x)),
@@ -60,14 +59,14 @@ def test_means_are_what_they_are_defined_as(graph: Data) -> None:
 
 @few
 @given(graphs, st.integers(0, 2**31))
-def test_the_sparse_path_equals_the_plain_path_in_value_and_gradient(graph: Data, seed: int) -> None:
+def test_the_sparse_path_equals_the_plain_path_in_value_and_gradient(graph: Graph, seed: int) -> None:
     fast = sorted_by_target(graph)
     weight = torch.randn(graph.x.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
     results = []
     for form in (graph, fast):
         x = graph.x.clone().requires_grad_()
         table = None
-        if graph.get("edge_attr") is not None:
+        if graph.edge_attr is not None:
             table = form.edge_attr.repeat(1, 2).requires_grad_()
         out = (neighbour_mean(x, form.edge_index) + message_mean(x, form, table)) * weight
         if table is not None:
@@ -80,21 +79,21 @@ def test_the_sparse_path_equals_the_plain_path_in_value_and_gradient(graph: Data
 
 @few
 @given(graphs)
-def test_sorting_keeps_the_graph_the_same_graph(graph: Data) -> None:
-    def edges(form: Data) -> list[tuple[float, ...]]:
+def test_sorting_keeps_the_graph_the_same_graph(graph: Graph) -> None:
+    def edges(form: Graph) -> list[tuple[float, ...]]:
         rows = plain(form.edge_index).T.double()
-        if form.get("edge_attr") is not None:
+        if form.edge_attr is not None:
             rows = torch.cat([rows, spelled_out(form)], 1)
         return sorted(map(tuple, rows.tolist()))
 
-    before = {name: value.clone() for name, value in graph.to_dict().items()}
+    before = {name: value.clone() for name, value in vars(graph).items() if isinstance(value, torch.Tensor)}
     fast = sorted_by_target(graph)
     assert (plain(fast.edge_index)[1].diff() >= 0).all()
     assert edges(fast) == edges(graph)
     assert sorted_by_target(fast) is fast
     for name, value in before.items():  # the graph that was given is left alone
-        assert torch.equal(graph[name], value)
-        assert not isinstance(graph[name], EdgeIndex)
+        assert torch.equal(getattr(graph, name), value)
+        assert not isinstance(getattr(graph, name), EdgeIndex)
 
 
 def test_an_edge_index_in_another_order_is_sorted_too() -> None:
@@ -103,7 +102,7 @@ def test_an_edge_index_in_another_order_is_sorted_too() -> None:
     expected = edge_mean(graph, graph.edge_attr)
     by_source, order = EdgeIndex(graph.edge_index, sparse_size=size).sort_by("row")
     for index, rows in ((by_source, graph.edge_attr[order]), (EdgeIndex(graph.edge_index), graph.edge_attr)):
-        fast = sorted_by_target(Data(x=graph.x, edge_index=index, edge_attr=rows))
+        fast = sorted_by_target(Graph(x=graph.x, edge_index=index, edge_attr=rows))
         torch.testing.assert_close(
             neighbour_mean(graph.x, fast.edge_index), neighbour_mean(graph.x, plain(index))
         )
@@ -112,7 +111,7 @@ def test_an_edge_index_in_another_order_is_sorted_too() -> None:
 
 @few
 @given(graphs, st.randoms(use_true_random=False))
-def test_means_do_not_depend_on_how_nodes_and_edges_are_numbered(graph: Data, random: object) -> None:
+def test_means_do_not_depend_on_how_nodes_and_edges_are_numbered(graph: Graph, random: object) -> None:
     order, edge_order = list(range(graph.num_nodes)), list(range(graph.num_edges))
     random.shuffle(order)
     random.shuffle(edge_order)
@@ -120,7 +119,7 @@ def test_means_do_not_depend_on_how_nodes_and_edges_are_numbered(graph: Data, ra
     torch.testing.assert_close(
         neighbour_mean(other.x, other.edge_index), neighbour_mean(graph.x, graph.edge_index)[order], **EXACT
     )
-    if graph.get("edge_attr") is not None:
+    if graph.edge_attr is not None:
         torch.testing.assert_close(
             edge_mean(other, other.edge_attr), edge_mean(graph, graph.edge_attr)[order], **EXACT
         )
@@ -136,7 +135,7 @@ def test_without_edges_every_mean_is_zero(fast: bool) -> None:
 
 
 def test_node_features_may_be_a_table_of_types() -> None:
-    graph = Data(x=torch.tensor([[1.0], [2.0], [3.0]]))
+    graph = Graph(x=torch.tensor([[1.0], [2.0], [3.0]]))
     assert node_features(graph) is graph.x
     assert node_features(graph, torch.tensor([2, 0])).tolist() == [[3], [1]]
     graph.node_type = torch.tensor([1, 1, 0, 2])

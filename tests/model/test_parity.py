@@ -121,7 +121,7 @@ def test_training_pass_and_gradients(
     per_head = model.head.logits_per_head(output.tokens.codes)
     torch.testing.assert_close(per_head, recorded["train/head/logits_per_head"], **CLOSE)
 
-    task = task_loss(output.logits, graph.y)
+    task = task_loss(output.logits, graph.about["y"])
     routing = experts.routing_regulariser(output.encoding.gates, output.encoding.gate_logits)
     token_loss = 10 * model.tokens.commitment(output.tokens) + model.tokens.orthogonality()
     torch.testing.assert_close(task, recorded["train/loss/task"], **CLOSE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 
 import pytest
@@ -88,7 +89,7 @@ def test_what_stays_the_same_is_made_once_and_what_is_drawn_is_drawn_anew() -> N
 def with_triples(task: Task, count: int = 40) -> Task:
     """A link task whose graph has two edges for each of its first `count` pairs, as a knowledge graph's."""
     pairs = task.pairs[:count]
-    graph = task.graph.clone()
+    graph = copy(task.graph)
     graph.edge_index = torch.cat([pairs.T, pairs.flip(1).T], 1)
     graph.edge_type = torch.arange(2).repeat_interleave(count)
     graph.edge_pair = torch.arange(count).repeat(2)

@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import ENCODERS, EXACT, TASKS, fewer, graphs, node_task, random_graph, renumbered, small_model
 from torch.nn import functional as F
-from torch_geometric.data import Data
 
 from stemlib.data.batches import batches
-from stemlib.data.graph import sorted_by_target
+from stemlib.data.graph import Graph, sorted_by_target
 from stemlib.data.tasks import Task, read_out
 from stemlib.model.encoder import path_gates, routing_regulariser
 from stemlib.model.losses import task_loss
@@ -23,7 +22,7 @@ CODEBOOKS = ("none", "reference", "ema", "learnable")
 OFF = TrainConfig(lipschitz=0.0)  # every regulariser
 
 
-def whole_batch(task: Task) -> tuple[Data, torch.Tensor | None]:
+def whole_batch(task: Task) -> tuple[Graph, torch.Tensor | None]:
     graph, instances, _ = next(batches(task, torch.arange(task.instances)))
     return graph, instances
 
@@ -75,7 +74,7 @@ def test_only_the_instances_asked_for_are_read_out() -> None:
 @fewer
 @given(graph=graphs, random=st.randoms(use_true_random=False))
 def test_the_model_does_not_depend_on_numbering_or_on_the_fast_path(
-    routed: str, backbone: str, graph: Data, random: object
+    routed: str, backbone: str, graph: Graph, random: object
 ) -> None:
     torch.manual_seed(2)
     config = small_model(routed=routed, backbone=backbone)

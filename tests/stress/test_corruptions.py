@@ -9,20 +9,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import few, graph_task, graphs, link_task, node_task, random_graph
-from torch_geometric.data import Data
 from torch_geometric.utils import to_undirected
 
-from stemlib.data.graph import edge_attributes, plain, sorted_by_target
+from stemlib.data.graph import Graph, plain, sorted_by_target
 from stemlib.data.tasks import Task
 from stemlib.stress.corruptions import Corruption, delete_edges, mask_features, touched_nodes
 
-Corrupt = Callable[[Data, torch.Tensor, float, int], Corruption]
+Corrupt = Callable[[Graph, torch.Tensor, float, int], Corruption]
 both = pytest.mark.parametrize("corrupt", [mask_features, delete_edges])
 rates = st.floats(0, 1)
 seeds = st.integers(0, 2**31)
 
 
-def some_nodes(graph: Data, seed: int) -> torch.Tensor:
+def some_nodes(graph: Graph, seed: int) -> torch.Tensor:
     mask = torch.rand(graph.num_nodes, generator=torch.Generator().manual_seed(seed)) < 0.5
     mask[0] = True
     return mask
@@ -30,7 +29,7 @@ def some_nodes(graph: Data, seed: int) -> torch.Tensor:
 
 @few
 @given(graphs, rates, seeds)
-def test_masking_hits_features_of_the_nodes_under_test_alone(graph: Data, rate: float, seed: int) -> None:
+def test_masking_hits_features_of_the_nodes_under_test_alone(graph: Graph, rate: float, seed: int) -> None:
     nodes, before = some_nodes(graph, seed), graph.x.clone()
     damage = mask_features(graph, nodes, rate, seed)
     changed = damage.graph.x != graph.x
@@ -45,13 +44,13 @@ def test_masking_hits_features_of_the_nodes_under_test_alone(graph: Data, rate: 
 @few
 @given(graphs, rates, seeds)
 def test_deletion_hits_undirected_edges_at_the_nodes_under_test_alone(
-    graph: Data, rate: float, seed: int
+    graph: Graph, rate: float, seed: int
 ) -> None:
     nodes = some_nodes(graph, seed)
     before = graph.edge_index.clone()
     damage = delete_edges(graph, nodes, rate, seed)
 
-    def undirected(data: Data) -> set[tuple[int, ...]]:
+    def undirected(data: Graph) -> set[tuple[int, ...]]:
         return {tuple(sorted(edge)) for edge in data.edge_index.T.tolist()}
 
     candidates = {edge for edge in undirected(graph) if nodes[list(edge)].any()}
@@ -64,9 +63,9 @@ def test_deletion_hits_undirected_edges_at_the_nodes_under_test_alone(
     # Every edge between two nodes shares one fate, and what is stored edge by edge goes with its edge.
     keep = [tuple(sorted(edge)) not in gone for edge in graph.edge_index.T.tolist()]
     assert torch.equal(damage.graph.edge_index, graph.edge_index[:, keep])
-    for name in edge_attributes(graph):
-        assert torch.equal(damage.graph[name], graph[name][keep])
-    if graph.get("edge_type") is not None:
+    for name in graph.per_edge:
+        assert torch.equal(getattr(damage.graph, name), getattr(graph, name)[keep])
+    if graph.edge_type is not None:
         assert damage.graph.edge_attr is graph.edge_attr
 
 
@@ -93,7 +92,7 @@ def test_the_realised_rate_is_near_the_rate_and_the_seed_decides(corrupt: Corrup
     assert abs(damage.realised - 0.3) < 4 * (0.21 / damage.candidates) ** 0.5
     again, other = (corrupt(graph, nodes, 0.3, seed).graph for seed in (0, 1))
     for name in ("x", "edge_index"):
-        assert torch.equal(again[name], damage.graph[name])
+        assert torch.equal(getattr(again, name), getattr(damage.graph, name))
     assert not (torch.equal(other.x, again.x) and torch.equal(other.edge_index, again.edge_index))
 
 
@@ -117,11 +116,11 @@ def test_a_sorted_graph_is_damaged_the_same_way(corrupt: Corrupt) -> None:
 
 def test_a_self_loop_is_one_edge_and_a_graph_may_have_none() -> None:
     nodes = torch.tensor([True, False])
-    loop = Data(x=torch.ones(2, 1), edge_index=torch.tensor([[0, 1], [0, 1]]))
+    loop = Graph(x=torch.ones(2, 1), edge_index=torch.tensor([[0, 1], [0, 1]]))
     damage = delete_edges(loop, nodes, 1.0, 0)
     assert (damage.hit, damage.candidates) == (1, 1)
     assert damage.graph.edge_index.tolist() == [[1], [1]]
-    empty = Data(x=torch.ones(2, 1), edge_index=torch.empty(2, 0, dtype=torch.long))
+    empty = Graph(x=torch.ones(2, 1), edge_index=torch.empty(2, 0, dtype=torch.long))
     assert (delete_edges(empty, nodes, 1.0, 0).candidates, delete_edges(empty, nodes, 1.0, 0).realised) == (
         0,
         0.0,

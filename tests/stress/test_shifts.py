@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from copy import copy
 
 import pytest
 import torch
@@ -11,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import few, graph_task, graphs, link_task, node_task
 from torch.nn import functional as F
-from torch_geometric.data import Data
 
-from stemlib.data.graph import sorted_by_target
+from stemlib.data.graph import Graph, sorted_by_target
 from stemlib.data.tasks import Task
 from stemlib.stress import shifts
 from stemlib.stress.shifts import (
@@ -35,7 +35,7 @@ numbers = st.lists(st.integers(-5, 5), min_size=10, max_size=60).map(
 def test_covariates_by_hand() -> None:
     """0 - 1 in both directions, 1 -> 2 in one, a self-loop at 2, node 3 alone."""
     x = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0], [1.0, 1.0]])
-    graph = Data(x=x, edge_index=torch.tensor([[0, 1, 1, 2], [1, 0, 2, 2]]))
+    graph = Graph(x=x, edge_index=torch.tensor([[0, 1, 1, 2], [1, 0, 2, 2]]))
     assert node_degree(graph).tolist() == [1, 2, 2, 0]
     torch.testing.assert_close(feature_homophily(graph), torch.tensor([0, 0.5**1.5, 0.5**0.5, 0]))
 
@@ -51,7 +51,7 @@ def test_homophily_does_not_depend_on_how_many_edges_are_taken_at_once(
 
 @few
 @given(graphs)
-def test_covariates_are_what_they_are_defined_as(graph: Data) -> None:
+def test_covariates_are_what_they_are_defined_as(graph: Graph) -> None:
     neighbours = {node: set() for node in range(graph.num_nodes)}
     for source, target in graph.edge_index.T.tolist():
         neighbours[source].add(target)
@@ -89,8 +89,8 @@ def test_graphs_have_sizes_and_molecules_have_scaffolds() -> None:
     task = graph_task()
     assert covariates(task) == ["degree", "homophily", "size"]
     assert instance_covariate(task, "size").tolist() == task.graph.batch.bincount().tolist()
-    molecules = task.graph.clone()
-    molecules.scaffold = torch.arange(task.instances).clamp(max=29)  # the last three share one
+    molecules = copy(task.graph)
+    molecules.about = {"scaffold": torch.arange(task.instances).clamp(max=29)}  # the last three share one
     task = task.with_graph(molecules)
     assert covariates(task) == ["degree", "homophily", "size", "scaffold"]
     assert instance_covariate(task, "scaffold").tolist() == [1.0] * 29 + [3.0] * 3

@@ -5,21 +5,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import few, random_graph
-from torch_geometric.data import Data
 
-from stemlib.data.graph import plain, sorted_by_target
+from stemlib.data.graph import Graph, plain, sorted_by_target
 from stemlib.data.sampling import neighbourhood
 from stemlib.stress.views import view
 
 
-def typed(nodes: int = 12, edges: int = 60, seed: int = 0) -> Data:
+def typed(nodes: int = 12, edges: int = 60, seed: int = 0) -> Graph:
     """A graph whose edge types name their edges."""
     graph = random_graph(nodes, edges, seed=seed)
     graph.edge_attr, graph.edge_type = torch.randn(edges, 3), torch.arange(edges)
     return sorted_by_target(graph)
 
 
-def facts(graph: Data) -> dict[int, tuple[int, int]]:
+def facts(graph: Graph) -> dict[int, tuple[int, int]]:
     """Ends by type."""
     return dict(zip(graph.edge_type.tolist(), map(tuple, plain(graph.edge_index).T.tolist()), strict=True))
 
@@ -65,7 +64,7 @@ def test_nothing_is_hidden_at_rate_zero() -> None:
 
 def test_a_directed_graph_gains_no_edge() -> None:
     """Higher to lower numbers only: PyG's undirected dropout would lose all of these."""
-    graph = sorted_by_target(Data(x=torch.ones(9, 2), edge_index=torch.tensor([[8] * 8, list(range(8))])))
+    graph = sorted_by_target(Graph(x=torch.ones(9, 2), edge_index=torch.tensor([[8] * 8, list(range(8))])))
     seen = view(graph, 0.0, 0.5)
     assert 0 < seen.num_edges < 8
     assert (seen.edge_index[0] == 8).all()
@@ -86,5 +85,5 @@ def test_an_edge_has_one_fate_in_all_hops() -> None:
 
 
 def test_a_graph_without_edges_is_fine() -> None:
-    graph = sorted_by_target(Data(x=torch.ones(3, 2), edge_index=torch.empty(2, 0, dtype=torch.long)))
+    graph = sorted_by_target(Graph(x=torch.ones(3, 2), edge_index=torch.empty(2, 0, dtype=torch.long)))
     assert view(graph, 0.5, 0.5).num_edges == 0

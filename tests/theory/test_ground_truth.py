@@ -9,6 +9,7 @@ costs `log(1 + e^-2)` and a wrong one 2 more.
 from __future__ import annotations
 
 import math
+from copy import copy
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def graph_of_two_environments(wrong_context: float = 0.0) -> Task:
 
 
 def with_features(task: Task, x: Tensor) -> Task:
-    graph = task.graph.clone()
+    graph = copy(task.graph)
     graph.x = x
     return task.with_graph(graph)
 

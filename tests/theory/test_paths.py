@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -30,16 +32,16 @@ def everything(task: Task) -> Tensor:
 
 def without_returns(task: Task) -> Task:
     """The task without self-loops, and without edges between the ends of a link."""
-    graph = task.graph.clone()
+    graph = copy(task.graph)
     source, target = plain(graph.edge_index)
     keep = source != target
     if task.pairs is not None:
         keys = torch.cat([task.pairs, task.pairs.flip(1)]) @ torch.tensor([graph.num_nodes, 1])
         keep &= ~torch.isin(source * graph.num_nodes + target, keys)
     graph.edge_index = torch.stack([source, target])[:, keep]
-    if graph.get("edge_attr") is not None:
-        name = "edge_type" if graph.get("edge_type") is not None else "edge_attr"
-        graph[name] = graph[name][keep]
+    if graph.edge_attr is not None:
+        name = "edge_type" if graph.edge_type is not None else "edge_attr"
+        setattr(graph, name, getattr(graph, name)[keep])
     return task.with_graph(sorted_by_target(graph))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from typing import get_args
 
 import pytest
@@ -210,7 +211,7 @@ def test_no_perturbation_of_the_features_breaks_a_certificate(dtype: torch.dtype
     clean, certified, kept = condition(task), 0, 0
     for step, attack in [(10**power, attack) for power in (-5, -4, -3, -2, -1, 0) for attack in (0, 1, 2, 3)]:
         direction = torch.randn_like(task.graph.x) if attack % 2 else steepest(model, task, seed=attack)
-        graph = task.graph.clone()
+        graph = copy(task.graph)
         graph.x = graph.x + step * direction / direction.norm(dim=1, keepdim=True).clamp(min=1e-12)
         found = sensitivity(model, clean, condition(task.with_graph(graph), "moved"), "logits")
         assert (found.tokens.certified <= found.tokens.kept).all()
@@ -223,7 +224,7 @@ def test_no_perturbation_of_the_features_breaks_a_certificate(dtype: torch.dtype
 
 def steepest(model: StemGNN, task: Task, seed: int) -> Tensor:
     """Direction of the features `[N, d]` that moves the instances' queries along a random direction."""
-    graph = task.graph.clone()
+    graph = copy(task.graph)
     graph.x = graph.x.clone().requires_grad_()
     output = model(graph, torch.arange(task.instances))
     torch.manual_seed(seed)
