@@ -1,10 +1,17 @@
-"""The STEM-GNN study: a routed, tokenised graph network and the two decompositions that explain it.
+"""STEM-GNN and the two decompositions that explain it: a routed, tokenised graph network, its theory, its rivals.
 
-The way of the data through the package::
+The way of the data through the library, each room reading only what stands before it::
 
-    graphs, tasks, benchmarks (datasets/), splits -> shifts, corruptions, conditions
-        -> experts -> tokens -> head -> model (beside it: baselines/) -> pretrain (pretraining/), finetune
-        -> theory/ -> experiments/ -> statistics, records, figures -> study, grid (runner/)
+    paths, settings, presets, files, weights      ground: folders, every setting, whole files, safe weights
+    data/        tasks on prepared graphs: public data sets, the built-in graph, a user's own; splits, features, batches
+    stress/      who is evaluated (shifts), what is damaged (corruptions), and both as conditions
+    model/       experts, routers, tokens, head: `StemGNN`, and its deployed form
+    theory/      floors; coverage and selection; sensitivity and amplification; certificates (docs/theory.md)
+    baselines/   what STEM-GNN is compared with
+    training/    evaluation, fine-tuning, pretraining
+
+Three types carry everything: a *task* (what is to be learnt, on what, scored how), *gates* (who computed it), and a
+*record* (what came out, from what; `study.records`).
 """
 
 __version__ = "0.1.0"

@@ -1,1 +1,1 @@
-"""..."""
+"""Evaluation, fine-tuning, and pretraining."""
