@@ -20,8 +20,9 @@ few = settings(max_examples=25, deadline=None)
 fewer = settings(max_examples=8, deadline=None)  # for what is held for many kinds of model
 EXACT = {"rtol": 1e-9, "atol": 1e-12}  # of identities in float64
 
-BACKBONES = ("sage", "gcn", "gat", "gin")
-ENCODERS = [("all", "sage"), *[(routed, kind) for routed in ("last", "none") for kind in BACKBONES]]
+# PyG's convolutions are dense layers of the reference's code only, which the parity tests hold: two of them stand for all.
+BACKBONES = ("sage", "gat")
+ENCODERS = [("all", "sage"), ("last", "sage"), ("none", "sage"), ("last", "gat"), ("none", "gcn")]
 BASELINES = ("mlp", "gcn", "sage", "gat", "gin")
 
 
