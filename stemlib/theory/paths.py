@@ -24,9 +24,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
 from stemlib.data.batches import Batch, batches
+from stemlib.data.graph import Graph
 from stemlib.data.tasks import Task, read_out
 from stemlib.model.encoder import Encoder, Encoding
 from stemlib.model.folded import Classify, folded_classifier
@@ -193,7 +193,7 @@ def _path_ends(
 
 
 def _path_end_losses(
-    model: StemGNN, classify: Classify, z: Tensor, graph: Data, instances: Tensor | None, labels: Tensor
+    model: StemGNN, classify: Classify, z: Tensor, graph: Graph, instances: Tensor | None, labels: Tensor
 ) -> Tensor:
     """`[losses, M, K]` from the nodes' embeddings on `K` paths `[N, K, d]`."""
     experts = z.size(1)

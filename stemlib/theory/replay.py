@@ -17,9 +17,9 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
 from stemlib.data.batches import Batch, batches
+from stemlib.data.graph import Graph
 from stemlib.data.tasks import read_out
 from stemlib.model.encoder import Encoder, Gates
 from stemlib.model.folded import folded_tokens
@@ -129,7 +129,7 @@ def _replay(model: StemGNN, clean: Batch, perturbed: Batch) -> Replays:
     )
 
 
-def expert_outputs(encoder: Encoder, graph: Data, outputs: Tensor, gates: Gates) -> Iterator[Tensor]:
+def expert_outputs(encoder: Encoder, graph: Graph, outputs: Tensor, gates: Gates) -> Iterator[Tensor]:
     """Every routed layer's expert outputs `[N, K, d]`, with the layers before it on the given gates.
 
     Args:
@@ -146,7 +146,7 @@ def expert_outputs(encoder: Encoder, graph: Data, outputs: Tensor, gates: Gates)
         yield outputs
 
 
-def completed(encoder: Encoder, graph: Data, level: int, outputs: Tensor, gates: Gates) -> Tensor:
+def completed(encoder: Encoder, graph: Graph, level: int, outputs: Tensor, gates: Gates) -> Tensor:
     """Node embeddings `[N, d]` from the expert outputs of routed layer `level` on, on the given gates."""
     routed = _routed(encoder)[level:]
     z = encoder.finish_layer(routed[0], mixture(gates[level], outputs))

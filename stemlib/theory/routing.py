@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
 
+from stemlib.data.graph import Graph
 from stemlib.data.tasks import Kind, Task, read_out, require_classes
 from stemlib.model.encoder import Gates
 from stemlib.model.stem import StemGNN
@@ -44,7 +44,7 @@ def first_routed_layer(model: nn.Module) -> int:
     return model.encoder.is_routed.index(True)
 
 
-def per_instance(values: Gates, graph: Data, instances: Tensor | None, kind: Kind) -> Tensor:
+def per_instance(values: Gates, graph: Graph, instances: Tensor | None, kind: Kind) -> Tensor:
     """What nodes carry in every layer, read for instances: `[N, c]` per layer to `[M, L, c]`.
 
     A node's own; the mean of a link's two ends; the mean over a graph's nodes, whatever its pool.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 
 import pytest
 import torch
-from torch_geometric.data import Data
 
+from stemlib.data.graph import Graph
 from stemlib.theory.floor import HomophilyModel
 from stemlib.theory.floor_measured import empirical_risk, risks_in_both
 from stemlib.theory.floor_nonlinear import FrequencyModel, RouterContext
@@ -26,7 +27,7 @@ CONTEXT = RouterContext(m=2.0, t=1.0)
 FREQUENCY = FrequencyModel(sigma=0.5)
 
 
-def both(nodes: int, seed: int) -> list[Data]:
+def both(nodes: int, seed: int) -> list[Graph]:
     return [condition_graph(MODEL, CONTEXT, nodes, seed + k, mirrored=k == 1) for k in (0, 1)]
 
 
@@ -34,7 +35,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def graph_risk(prediction: torch.Tensor, graph: Data) -> float:
+def graph_risk(prediction: torch.Tensor, graph: Graph) -> float:
     return (graph.y - prediction).detach().square().mean().item()
 
 
@@ -152,7 +153,7 @@ def test_routed_network_breaks_the_floor_with_opposite_experts(routed: NodeRegre
 
 def test_rules_are_what_the_experts_compute(routed: NodeRegressor) -> None:
     graph = condition_graph(MODEL, CONTEXT, 20, seed=9, mirrored=False)
-    moved = graph.clone()
+    moved = copy(graph)
     moved.x = graph.x.clone()
     moved.x[3, 0] += 1  # a node that is no neighbour of itself
     gates = [torch.tensor([[0.0, 1.0]]).expand(20, 2)]
