@@ -16,8 +16,10 @@ from stemlib.data.splits import stratified_split
 from stemlib.data.tasks import Split, Task
 from stemlib.presets import BaselineConfig, ModelConfig
 
-few = settings(max_examples=25, deadline=None)
-fewer = settings(max_examples=8, deadline=None)  # for what is held for many kinds of model
+settings.register_profile("unhurried", deadline=None)  # no test depends on how busy the machine is
+settings.load_profile("unhurried")
+few = settings(max_examples=25)
+fewer = settings(max_examples=8)  # for what is held for many kinds of model
 EXACT = {"rtol": 1e-9, "atol": 1e-12}  # of identities in float64
 
 # PyG's convolutions are dense layers of the reference's code only, which the parity tests hold: two of them stand for all.

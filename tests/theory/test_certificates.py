@@ -20,7 +20,7 @@ from stemlib.theory.certificates import DecisionCertificate, TokenCertificate
 TRIES = 10_000
 PRECISIONS = [torch.float32, torch.float64]
 INSIDE = 1 - 1e-6  # of the radius
-some = settings(max_examples=20, deadline=None)
+some = settings(max_examples=20)
 
 
 def token_interface(codes: int = 16, width: int = 12, seed: int = 0, unit: bool = True) -> TokenInterface:

@@ -24,7 +24,7 @@ from stemlib.training.evaluation import predict
 from study.decompositions import static_losses
 from study.families import build
 
-some = settings(max_examples=15, deadline=None)
+some = settings(max_examples=15)
 THREE_PATHS = torch.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0], [3.0, 3.0, 1.0], [0.5, 0.0, 0.5]]).double()
 
 

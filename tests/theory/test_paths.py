@@ -23,7 +23,7 @@ from stemlib.theory.paths import all_paths, path_losses
 from stemlib.theory.routing import evaluating
 from study.families import build
 
-some = settings(max_examples=12, deadline=None)
+some = settings(max_examples=12)
 
 
 def everything(task: Task) -> Tensor:

@@ -35,7 +35,7 @@ from stemlib.theory.sensitivity import sensitivity
 from study.families import build
 
 READOUTS = get_args(Readout)
-some = settings(max_examples=15, deadline=None)
+some = settings(max_examples=15)
 readouts = st.sampled_from(READOUTS)
 
 
@@ -154,7 +154,7 @@ def test_gates_are_compared_as_routed(kind: str, architecture: dict, seed: int) 
         torch.testing.assert_close(found.flipped[:, layer], flips.squeeze(1), **EXACT)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 6), st.floats(0.01, 30), seeds)
 def test_variation_is_bounded_by_the_oscillation(experts: int, size: float, seed: int) -> None:
     torch.manual_seed(seed)
