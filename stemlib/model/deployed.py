@@ -8,13 +8,6 @@ experts' products, and that expert's output counts in full:
 
 Layer by layer the states `x` are then hard-routed ones, so that a deeper layer's argmax need not be the one that soft
 routing would have met. It is the network of `model.encode(graph, gates)` with the one-hot gates of these argmaxes.
-
-Example:
-    >>> from stemlib.presets import ModelConfig
-    >>> graph = Data(x=torch.randn(4, 8), edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]))
-    >>> model = StemGNN(ModelConfig(hidden=16), in_width=8, classes=2)
-    >>> deploy(model, "top1")(graph, torch.arange(4)).shape
-    torch.Size([4, 2])
 """
 
 from __future__ import annotations
@@ -62,6 +55,13 @@ def deploy(model: StemGNN, routing: Routing = "soft") -> Deployed:
 
     Raises:
         ValueError: an unknown routing, or `top1` for a model that routes nothing.
+
+    Example:
+        >>> from stemlib.presets import ModelConfig
+        >>> graph = Data(x=torch.randn(4, 8), edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]))
+        >>> model = StemGNN(ModelConfig(hidden=16), in_width=8, classes=2)
+        >>> deploy(model, "top1")(graph, torch.arange(4)).shape
+        torch.Size([4, 2])
     """
     if routing not in get_args(Routing):
         raise ValueError(f"routing must be one of {', '.join(get_args(Routing))}, got {routing!r}")

@@ -154,7 +154,7 @@ class Encoder(nn.Module):
     def forward(
         self, graph: Graph | Data, gates: Sequence[Tensor | None] | None = None, *, keep_outputs: bool = False
     ) -> Encoding:
-        """Encode every node.
+        """Encode every node; the paper's encoder, a mixture of GraphSAGE-mean experts in every routed layer.
 
         Args:
             graph: `x` `[N, d]`, `edge_index` `[2, E]` (source, target), optionally `edge_attr` `[E, d_e]`
@@ -165,6 +165,15 @@ class Encoder(nn.Module):
 
         Raises:
             ValueError: a wrong number or shape of gates, or features of another width than the model's.
+
+        Example:
+            >>> graph = Data(x=torch.randn(4, 8), edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]))
+            >>> encoder = Encoder(ModelConfig(hidden=16, layers=2, experts=3), in_width=8).eval()
+            >>> encoder(graph).z.shape
+            torch.Size([4, 16])
+            >>> forced = encoder(graph, path_gates([0, 2], nodes=4, experts=3))  # expert 0, then expert 2
+            >>> forced.gates[1][0].tolist()
+            [0.0, 0.0, 1.0]
         """
         graph = Graph.of(graph)
         self._check_widths(graph)

@@ -41,6 +41,7 @@ class RoutedSAGE(nn.Module):
 
     @property
     def experts(self) -> int:
+        """Number of experts `K`."""
         return self.weight.size(0)
 
     def expert_outputs(self, mean: Tensor, x: Tensor) -> Tensor:
@@ -49,7 +50,21 @@ class RoutedSAGE(nn.Module):
         return outputs + x.unsqueeze(1) if self.residual else outputs
 
     def forward(self, mean: Tensor, x: Tensor, gates: Tensor) -> Tensor:
-        """The experts' outputs mixed by `gates` `[N, K]` (rows on the simplex), `[N, d_out]`."""
+        """`sum_k g_ik ([mean_i ; x_i] W_k)`, and `x_i` where widths match: the experts' outputs mixed, `[N, d_out]`.
+
+        The paper's experts; `expert_outputs` has them apart.
+
+        Args:
+            mean: over each node's in-neighbours, `[N, d_in]`.
+            x: own states `[N, d_in]`.
+            gates: `[N, K]`, rows on the simplex.
+
+        Example:
+            >>> layer = RoutedSAGE(in_width=8, out_width=16, experts=3)
+            >>> mean, x, gates = torch.randn(5, 8), torch.randn(5, 8), torch.randn(5, 3).softmax(dim=-1)
+            >>> layer(mean, x, gates).shape, layer.expert_outputs(mean, x).shape
+            (torch.Size([5, 16]), torch.Size([5, 3, 16]))
+        """
         rows = max(x.size(0), 1) if torch.is_grad_enabled() or x.is_cuda else ROWS
         parts = zip(mean.split(rows), x.split(rows), gates.split(rows), strict=True)
         mixed = torch.cat([mixture(g, self._products(m, own)) for m, own, g in parts])

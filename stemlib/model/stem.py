@@ -46,11 +46,6 @@ class StemGNN(nn.Module):
 
     Raises:
         ValueError: a setting that makes no sense, named.
-
-    Example:
-        >>> graph = Data(x=torch.randn(4, 8), edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]))
-        >>> StemGNN(ModelConfig(hidden=16), in_width=8, classes=2)(graph, torch.arange(4)).logits.shape
-        torch.Size([4, 2])
     """
 
     def __init__(
@@ -70,7 +65,26 @@ class StemGNN(nn.Module):
         self.head = AveragedHead(width, classes, config.heads if self.tokens else 1)
 
     def encode(self, graph: Graph | Data, gates: Sequence[Tensor | None] | None = None) -> Encoding:
-        """The encoder's pass over all nodes; see `Encoder.forward`."""
+        """The encoder's pass over all nodes, with the gates that the router gives or with given ones.
+
+        All of the theory rests on this: gates are returned by every pass, and replayed or forced in any other.
+
+        Args:
+            graph: see `Encoder.forward`.
+            gates: one entry per routed layer, `[N, K]`, or None for 'as routed'.
+
+        Raises:
+            ValueError: a wrong number or shape of gates, or features of another width than the model's.
+
+        Example:
+            >>> graph = Data(x=torch.randn(4, 8), edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]))
+            >>> model = StemGNN(ModelConfig(hidden=16, layers=2, experts=3), in_width=8, classes=2).eval()
+            >>> clean = model.encode(graph)
+            >>> clean.z.shape, [gates.shape for gates in clean.gates]
+            (torch.Size([4, 16]), [torch.Size([4, 3]), torch.Size([4, 3])])
+            >>> torch.equal(model.encode(graph, clean.gates).z, clean.z)
+            True
+        """
         return self.encoder(graph, gates)
 
     @property
@@ -91,6 +105,23 @@ class StemGNN(nn.Module):
     def forward(
         self, graph: Graph | Data, instances: Tensor | None, gates: Sequence[Tensor | None] | None = None
     ) -> Output:
+        """Encode all nodes, read the instances out, quantise and classify them: the paper's model, part by part.
+
+        Args:
+            graph: see `Encoder.forward`; a graph task's also has `batch` and `ptr`.
+            instances: nodes `[M]`, pairs of nodes `[M, 2]`, or None for the graphs of a graph task.
+            gates: see `encode`.
+
+        Raises:
+            ValueError: see `encode`.
+
+        Example:
+            >>> graph = Data(x=torch.randn(4, 8), edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]))
+            >>> model = StemGNN(ModelConfig(hidden=16, heads=4), in_width=8, classes=2).eval()
+            >>> output = model(graph, torch.tensor([1, 3]))
+            >>> output.logits.shape, output.embedding.shape, output.tokens.indices.shape
+            (torch.Size([2, 2]), torch.Size([2, 16]), torch.Size([2, 4]))
+        """
         encoding = self.encode(graph, gates)
         embedding = read_out(encoding.z, graph, instances, self.kind, self.config.pool)
         logits, tokens = self.classify(embedding)

@@ -1,6 +1,6 @@
-"""The loss of every instance on every path: the table that statement 2 is made of.
+"""The loss of every instance on every path: the table that part 2 of docs/theory.md is made of.
 
-A path `p = (k_1, ..., k_L)` names one expert per routed layer. It is forced in one of two scopes.
+A path `p = (k_1, ..., k_L)` names one expert per routed layer. It is forced in one of two scopes (Statement 2.5).
 
 `node`: an instance's own state follows the path, and the messages it receives are those of the network as
 routed. For one or two routed layers (dense layers before them allowed) that is what forcing the gates of the
@@ -89,7 +89,7 @@ def path_losses(model: StemGNN, task: Task, index: Tensor, scope: Scope | None =
         scope: None for `graph` in graph tasks, else `node`.
 
     Raises:
-        ValueError: no routed layers, a scope that the task does not have, or labels that are values.
+        ValueError: no routed layers, a scope that the task does not have, or a regression.
     """
     first = first_routed_layer(model)
     scope = scope or ("graph" if task.kind == "graph" else "node")

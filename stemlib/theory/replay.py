@@ -1,12 +1,12 @@
 """Gates recorded and replayed: what a perturbation does with routing frozen, and what released gates add.
 
-With `f(x; pi)` the network on input `x` with gates `pi`, any read-out changes by exactly
+With `f(x; pi)` the network on input `x` with gates `pi`, any read-out changes by exactly (Statement 3.1)
 
     f(x'; pi') - f(x; pi) = base + amplification
       sequential:  base = f(x'; pi) - f(x; pi),   amplification = f(x'; pi') - f(x'; pi)
       symmetric:   each averaged over both orders (input first, gates first)
 
-and amplification is the sum of what releasing the gates of routed layer 1, then 2, ..., adds.
+and amplification is the sum of what releasing the gates of routed layer 1, then 2, ..., adds (Statement 3.3).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Replays(NamedTuple):
 
 
 def replays(model: StemGNN, clean: Condition, perturbed: Condition, readout: Readout) -> Iterator[Replays]:
-    """All passes that statement 3 needs, batch by batch (graph tasks have several); the caller sets `evaluating`.
+    """All passes that `sensitivity` needs, batch by batch (graph tasks have several); the caller sets `evaluating`.
 
     Raises:
         ValueError: as `stemlib.theory.sensitivity.sensitivity`.

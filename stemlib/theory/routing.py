@@ -56,7 +56,7 @@ def labelled(task: Task, index: Tensor) -> Tensor:
     """Those of a task's instances `index` that have a label.
 
     Raises:
-        ValueError: none has, or labels are values.
+        ValueError: none has, or the task is a regression.
     """
     require_classes(task, "cross-entropy, like the 0/1 loss,")
     labels = task.labels
