@@ -1,4 +1,4 @@
-"""Statement 1 on drawn graphs and in trained networks: what is drawn, what is bounded, what is learned."""
+"""Part 1 of docs/theory.md on drawn graphs and in trained networks: what is drawn, what is bounded, what is learned."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_one_hop_by_hand() -> None:
     assert t.dtype == torch.float64
 
 
-def test_matched_pairs_are_the_model_of_statement_1b() -> None:
+def test_matched_pairs_are_model_1b() -> None:
     for condition in (0, 1):
         u, v, y = matched_pairs(FREQUENCY, 100_000, generator(), condition)
         covariance = torch.cov(torch.stack([u, v]))
@@ -126,7 +126,7 @@ def test_a_cap_that_is_not_above_zero_is_refused(cap: float) -> None:
         CappedNetwork(cap)
 
 
-def test_capped_networks_respect_the_floor_of_statement_1b() -> None:
+def test_capped_networks_respect_the_floor_of_model_1b() -> None:
     lessons = [FREQUENCY.sample(5000, generator(k), k) for k in (0, 1)]
     pairs = [matched_pairs(FREQUENCY, 100_000, generator(5 + k), k) for k in (0, 1)]
     network = train_worst_case(CappedNetwork(cap=0.3, width=4), lessons)

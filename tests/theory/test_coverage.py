@@ -1,4 +1,4 @@
-"""Statement 2 as identities, on random networks of every kind."""
+"""Part 2 of docs/theory.md as identities, on random networks of every kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Theory statement 1a: closed forms against their definitions, numerical minimisation and sampling."""
+"""Model 1a of docs/theory.md: closed forms against their definitions, numerical minimisation and sampling."""
 
 from __future__ import annotations
 

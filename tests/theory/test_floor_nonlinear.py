@@ -1,4 +1,4 @@
-"""Theory statement 1b: the floor against random capped predictors, the routed form against sampling."""
+"""Model 1b of docs/theory.md: the floor against random capped predictors, the routed form against sampling."""
 
 from __future__ import annotations
 

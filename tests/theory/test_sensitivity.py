@@ -1,4 +1,4 @@
-"""Statement 3 as identities and bounds, on random networks of every kind, against whole forward passes."""
+"""Part 3 of docs/theory.md as identities and bounds, on random networks of every kind, against whole passes."""
 
 from __future__ import annotations
 
