@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 
 import pandas as pd
 
-from stemlib.data.public import BENCHMARKS
+from stemlib.data.public import DATA_SETS
 from study.batch.grid import collect
 from study.methods import METHODS
 from study.protocols import split_overlap
@@ -44,7 +44,7 @@ OUTSIDERS = {"the strongest without its parts": [name for name in METHODS if nam
 
 def of_classes(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows whose `task` learns classes: R2 has no lower end, so that one bad fit to values would be the mean."""
-    return rows[~rows.task.isin([name for name, entry in BENCHMARKS.items() if entry.values])]
+    return rows[~rows.task.isin([name for name, entry in DATA_SETS.items() if entry.regression])]
 
 
 def beside_the_grid(pretrained: pd.DataFrame, stress: pd.DataFrame) -> pd.DataFrame:

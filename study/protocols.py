@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from stemlib.data.built_in import BUILT_IN, mixed_graph
-from stemlib.data.public import BENCHMARKS, load
+from stemlib.data.public import DATA_SETS, load
 from stemlib.data.tasks import Task
 from stemlib.presets import ModelConfig, Preset, change
 from study.methods import Method
@@ -42,7 +42,7 @@ class Protocol:
     """How a data set is learnt.
 
     Attributes:
-        name: of the data set, as `benchmarks.load` takes it.
+        name: of the data set, as `stemlib.data.public.load` takes it.
         runs: (split, seed) of every run, the first of which also chooses among the candidates.
         width: of the features, or the preset's if that is not `limited`; None for the native ones.
         candidates: of training settings.
@@ -191,7 +191,7 @@ def split_overlap(task: str, labels: int = 0) -> float:
         0.5 where seeds draw a split of 50/25/25 % anew, as on node tasks. 0 where all have the data set's own split, as
         for links and graphs, or draw few labels from many, which hardly meet but on graphs of a few hundred nodes.
     """
-    anew = task not in BENCHMARKS or BENCHMARKS[task].kind == "node"
+    anew = task not in DATA_SETS or DATA_SETS[task].kind == "node"
     return 0.5 * (anew and not labels)
 
 

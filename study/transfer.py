@@ -27,7 +27,7 @@ import pandas as pd
 
 from stemlib.data.built_in import BUILT_IN
 from stemlib.data.features import unit_features
-from stemlib.data.public import BENCHMARKS
+from stemlib.data.public import DATA_SETS
 from stemlib.data.tasks import Task
 from stemlib.presets import KEPT, PRESETS, Preset
 from stemlib.stress.shifts import instance_covariate, tail_buckets
@@ -129,13 +129,13 @@ def gains(scores: pd.DataFrame, method: str, baseline: str = SCRATCH) -> pd.Data
 
 
 def kept_comparisons() -> pd.DataFrame:
-    """The rows of `compared` that are kept for the released checkpoint, in the order of `BENCHMARKS`.
+    """The rows of `compared` that are kept for the released checkpoint, in the order of `DATA_SETS`.
 
     Raises:
         FileNotFoundError: none are.
     """
     rows = read_all_results(EXPERIMENT)
-    order = [*BENCHMARKS, BUILT_IN]
+    order = [*DATA_SETS, BUILT_IN]
     return rows.sort_values("task", key=lambda tasks: tasks.map(order.index), kind="stable", ignore_index=True)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from stemlib.paths import cache_folder, data_folder
 from study import paths
 
 
@@ -24,19 +25,21 @@ def test_root_can_be_named(tmp_path: Path) -> None:
     assert out.split() == [str(tmp_path), str(tmp_path / "runs")]
 
 
-def test_data_folder_is_the_named_one_or_the_repositorys(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_folder_is_the_named_one_or_in_the_user_s_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STEMLIB_DATA", raising=False)
-    assert paths.data_folder() == paths.DATA
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where Linux has it
+    assert cache_folder().name == "stemlib"
+    assert data_folder() == cache_folder() / "raw"
+    assert sys.platform != "linux" or data_folder() == tmp_path / "stemlib/raw"
     monkeypatch.setenv("STEMLIB_DATA", str(tmp_path))
-    assert paths.data_folder() == tmp_path
-    monkeypatch.setenv("STEMLIB_DATA", "tests")  # counts from the root, not from where the kernel started
+    assert data_folder() == tmp_path
+    (tmp_path / "own").mkdir()
+    monkeypatch.setenv("STEMLIB_DATA", "own")  # counts from the current folder
     monkeypatch.chdir(tmp_path)
-    assert paths.data_folder() == paths.ROOT / "tests"
+    assert data_folder() == tmp_path / "own"
 
 
 def test_a_missing_data_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEMLIB_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match=r"STEMLIB_DATA=.*nowhere.*unset it"):
-        paths.data_folder()
+        data_folder()

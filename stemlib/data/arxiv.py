@@ -19,53 +19,48 @@ from torch import Tensor
 from torch_geometric.data import Data, download_url, extract_zip
 from torch_geometric.utils import to_undirected
 
-from stemlib.data.checks import checked
 from stemlib.data.features import FORMAT, reduced
 from stemlib.data.raw_files import UNREADABLE, RawFiles, require
-from stemlib.data.registry import Benchmark
-from stemlib.data.tasks import Split, Task
-from stemlib.files import digest
+from stemlib.data.registry import DataSet
+from stemlib.data.tasks import Kind, Split, Task
 
 ARCHIVE = "http://snap.stanford.edu/ogb/data/nodeproppred/arxiv.zip"
 CLASSES = 40
-SHARED = (
-    "raw/node-label.csv.gz",
-    "raw/node_year.csv.gz",
-    "split/time/train.csv.gz",
-    "split/time/valid.csv.gz",
-    "split/time/test.csv.gz",
-)
+SHARED = ["raw/node-label.csv.gz", "raw/node_year.csv.gz"] + [
+    f"split/time/{part}.csv.gz" for part in ("train", "valid", "test")
+]
+OFFICIAL = ["raw/edge.csv.gz", "raw/node-feat.csv.gz"]
+PREDICTED = ["adj_full.npz", "llm_topk_predictions.csv.gz"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arxiv(Benchmark):
+class Arxiv(DataSet):
     """ogbn-arxiv.
 
     Attributes:
         predictions: whether features are the language model's predictions.
     """
 
+    kind: Kind = "node"
     predictions: bool = False
 
     def raw(self) -> tuple[Data, Split, RawFiles]:
         """Graph (undirected, with `year` `[N]`), its split `time`, and the files."""
-        own = ("adj_full.npz", "llm_topk_predictions.csv.gz")
-        names = SHARED + (own if self.predictions else ("raw/edge.csv.gz", "raw/node-feat.csv.gz"))
+        names = SHARED + (PREDICTED if self.predictions else OFFICIAL)
         fetch = None if self.predictions else self._fetch
         files = require([f"{self.folder}/{name}" for name in names], self.source, fetch)
-        path = {name: files.paths[f"{self.folder}/{name}"] for name in names}
+        *shared, edge_file, feature_file = files.paths.values()
         try:
-            labels, years, *parts = (_column(path[name]) for name in SHARED)
+            labels, years, *parts = (_table(path)[:, 0] for path in shared)
             if self.predictions:
-                edges = np.stack(scipy.sparse.load_npz(path[own[0]]).nonzero())
-                x = ranked_classes(path[own[1]], labels.numel())
+                edges = torch.tensor(np.stack(scipy.sparse.load_npz(edge_file).nonzero()), dtype=torch.long)
+                x = ranked_classes(feature_file, labels.numel())
             else:
-                edges = pd.read_csv(path["raw/edge.csv.gz"], header=None).to_numpy().T
-                features = pd.read_csv(path["raw/node-feat.csv.gz"], header=None, dtype=np.float32)
-                x = torch.tensor(features.to_numpy())
+                edges = _table(edge_file).T
+                x = _table(feature_file, np.float32)
         except UNREADABLE as error:
             raise ValueError(f"{self.folder} cannot be read as ogbn-arxiv: {error}") from error
-        edge_index = to_undirected(torch.tensor(edges, dtype=torch.long), num_nodes=labels.numel())
+        edge_index = to_undirected(edges, num_nodes=labels.numel())
         graph = Data(x=x, edge_index=edge_index, y=labels, year=years)
         return graph, Split("time", *(part.sort().values for part in parts)), files
 
@@ -73,18 +68,14 @@ class Arxiv(Benchmark):
         graph, split, files = self.raw()
         native = graph.x.size(1)
         graph.x = reduced(graph.x, width, self.name)
-        return checked(
-            Task(
-                name=self.name,
-                kind="node",
-                graph=graph,
-                labels=graph.y,
-                splits={"time": split},
-                description=f"A node is a computer-science paper, an edge a citation (taken in both directions), the "
-                f"label its arXiv category. {self.description} Features: {native} columns. Source: {self.source}",
-                checksum=digest([files.checksum, width, FORMAT]),
-                notes=files.notes,
-            )
+        return self._task(
+            graph,
+            graph.y,
+            {"time": split},
+            "A node is a computer-science paper, an edge a citation (taken in both directions), the label its arXiv "
+            f"category. {self.description} Features: {native} columns.",
+            [files.checksum, width, FORMAT],
+            notes=files.notes,
         )
 
     def _fetch(self, folder: Path) -> None:
@@ -103,32 +94,5 @@ def ranked_classes(path: Path, nodes: int) -> Tensor:
     return x
 
 
-def _column(path: Path) -> Tensor:
-    return torch.tensor(pd.read_csv(path, header=None)[0].to_numpy())
-
-
-COUNTS = {"nodes": 169343, "edges": 2315598, "classes": 40, "train": 90941, "val": 29799, "test": 48603}
-
-ARXIV: list[Benchmark] = [
-    Arxiv(
-        name="ogbn-arxiv",
-        kind="node",
-        source=f"{ARCHIVE}, unpacked",
-        licence="ODC-BY",
-        description="A feature vector is the mean of word vectors of title and abstract.",
-        folder="ogbn_arxiv",
-        statistics=COUNTS | {"features": 128},
-    ),
-    Arxiv(
-        name="ogbn-arxiv-predictions",
-        kind="node",
-        source="edges: https://github.com/DEEP-PolyU/NetBenchmark; labels, years, split: OGB's, "
-        "https://github.com/rpholvichith/GNN_paper2025; predictions: https://github.com/XiaoxinHe/TAPE",
-        licence="edges Apache-2.0, predictions MIT, labels ODC-BY (OGB's)",
-        description="NOT the official features: up to five classes that a language model named from title and "
-        "abstract (no label used), the k-th with weight 1/k; the first alone is right for 73.5 % of the papers.",
-        folder="other/ogbn_arxiv",
-        statistics=COUNTS | {"features": 40},
-        predictions=True,
-    ),
-]
+def _table(path: Path, dtype: type = np.int64) -> Tensor:
+    return torch.tensor(pd.read_csv(path, header=None, dtype=dtype).to_numpy())

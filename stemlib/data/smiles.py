@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import rdkit
 import torch
 import torch_geometric
@@ -62,12 +63,8 @@ def molecules(smiles: Sequence[str], name: str = "molecules") -> Molecules:
     Raises:
         ValueError: no string can be parsed.
     """
-    made_of = {
-        "smiles": digest(list(smiles)),
-        "format": FORMAT,
-        "rdkit": rdkit.__version__,
-        "pyg": torch_geometric.__version__,
-    }
+    versions = {"format": FORMAT, "rdkit": rdkit.__version__, "pyg": torch_geometric.__version__}
+    made_of = {"smiles": digest(list(smiles))} | versions
     stored = cached(f"{name}-molecules", made_of, lambda: _union(smiles))
     atoms, bonds = stored["atoms"].diff(), stored["bonds"]
     count = atoms.numel()
@@ -93,58 +90,47 @@ def molecules(smiles: Sequence[str], name: str = "molecules") -> Molecules:
 def _union(smiles: Sequence[str]) -> dict[str, Tensor]:
     """What is stored: types as small numbers, ends of bonds counted within each molecule."""
     chunks = [list(smiles[i : i + CHUNK]) for i in range(0, len(smiles), CHUNK)]
-    if len(chunks) > FEW:
-        parsed = Parallel(n_jobs=-1)(delayed(_parse)(chunk) for chunk in chunks)
-    else:
-        parsed = [_parse(chunk) for chunk in chunks]
-    ok = np.concatenate([part["ok"] for part in parsed]) if parsed else np.zeros(0, bool)
+    parsed = Parallel(n_jobs=-1 if len(chunks) > FEW else 1)(delayed(_parse)(chunk) for chunk in chunks)
+    scaffolds = [scaffold for _, part in parsed for scaffold in part]
+    ok = np.array([scaffold is not None for scaffold in scaffolds], dtype=bool)
     if not ok.any():
         raise ValueError(f"none of the {len(smiles)} SMILES strings can be parsed")
-    joined = {key: np.concatenate([part[key] for part in parsed]) for key in parsed[0] if key != "scaffolds"}
+    joined = {key: np.concatenate([part[key] for part, _ in parsed], axis=-1) for key in parsed[0][0]}
     atom_keys, node_type = np.unique(joined["atom_keys"], return_inverse=True)
     bond_keys, edge_type = np.unique(joined["bond_keys"], return_inverse=True)
-    numbers: dict[str, int] = {}
-    scaffold = [numbers.setdefault(text, len(numbers)) for part in parsed for text in part["scaffolds"]]
     arrays = {
-        "edge_index": joined["ends"].T,
+        "edge_index": joined["edge_index"],
         "node_type": node_type.astype(np.int32),
         "edge_type": edge_type.astype(np.int32),
-        "atoms": np.concatenate([[0], joined["atoms"].cumsum()]),
-        "bonds": joined["bonds"],
+        "atoms": np.concatenate([[0], joined["atoms"][ok].cumsum()]),
+        "bonds": joined["bonds"][ok],
         "atom_keys": atom_keys,
         "bond_keys": bond_keys,
         "rows": ok.nonzero()[0],
         "failed": (~ok).nonzero()[0],
-        "scaffold": np.array(scaffold),
+        "scaffold": pd.factorize(np.array(scaffolds, dtype=object)[ok])[0],  # numbered by first appearance
     }
-    return {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.items()}
+    return {key: torch.from_numpy(value) for key, value in arrays.items()}
 
 
-def _parse(smiles: list[str]) -> dict[str, np.ndarray | list[str]]:
-    """One chunk: packed atom and bond types, ends of bonds, sizes, scaffolds, and which strings are graphs."""
-    graphs, scaffolds, ok = [], [], []
+def _parse(smiles: list[str]) -> tuple[dict[str, np.ndarray], list[str | None]]:
+    """One chunk: packed atom and bond types, ends of bonds, sizes; and scaffolds, None for what is no molecule."""
+    graphs, scaffolds = [], []
     for text in smiles:
         try:
             graph = from_smiles(text)
         except ValueError:  # an atom or a bond that PyG's description has no value for
-            graph = Data(num_nodes=0)
-        ok.append(graph.num_nodes > 0)
-        if ok[-1]:
-            graphs.append(graph)
-            scaffolds.append(MurckoScaffoldSmiles(mol=Chem.MolFromSmiles(text), includeChirality=False))
-    empty = torch.zeros(0, dtype=torch.long)
-    atoms = torch.cat([graph.x for graph in graphs] or [empty.view(0, 9)])
-    bonds = torch.cat([graph.edge_attr for graph in graphs] or [empty.view(0, 3)])
-    ends = torch.cat([graph.edge_index for graph in graphs] or [empty.view(2, 0)], dim=1)
-    return {
-        "atom_keys": _packed(atoms),
-        "bond_keys": _packed(bonds),
-        "ends": ends.T.int().numpy(),
-        "atoms": np.array([graph.num_nodes for graph in graphs], dtype=np.int64),
-        "bonds": np.array([graph.num_edges for graph in graphs], dtype=np.int64),
-        "scaffolds": scaffolds,
-        "ok": np.array(ok, dtype=bool),
+            graph = from_smiles("")
+        graphs.append(graph)
+        scaffolds.append(MurckoScaffoldSmiles(text) if graph.num_nodes else None)
+    arrays = {
+        "atom_keys": _packed(torch.cat([graph.x for graph in graphs])),
+        "bond_keys": _packed(torch.cat([graph.edge_attr for graph in graphs])),
+        "edge_index": torch.cat([graph.edge_index for graph in graphs], dim=1).int().numpy(),
+        "atoms": np.array([graph.num_nodes for graph in graphs]),
+        "bonds": np.array([graph.num_edges for graph in graphs]),
     }
+    return arrays, scaffolds
 
 
 def _packed(values: Tensor) -> np.ndarray:
@@ -168,22 +154,16 @@ def scaffold_split(scaffold: Tensor, name: str = "scaffold") -> Split:
         name: of the split.
     """
     total = scaffold.numel()
-    train_room, val_room = (int(total * ratio) for ratio in RATIOS)
+    room = [*(int(total * ratio) for ratio in RATIOS), total]
     _, group, size = scaffold.unique(return_inverse=True, return_counts=True)
-    first = torch.full_like(size, total).scatter_reduce(0, group, torch.arange(total), "amin")
     members = group.argsort(stable=True).split(size.tolist())
     parts: tuple[list[Tensor], ...] = ([], [], [])
-    for index in np.lexsort((-first.numpy(), -size.numpy())):
-        count = int(size[index])
-        if count <= train_room:
-            part, train_room = parts[0], train_room - count
-        elif count <= val_room:
-            part, val_room = parts[1], val_room - count
-        else:
-            part = parts[2]
-        part.append(members[index])
+    for group in sorted(members, key=lambda member: (len(member), int(member[0])), reverse=True):
+        part = next(part for part in range(3) if len(group) <= room[part])
+        room[part] -= len(group)
+        parts[part].append(group)
     none = torch.zeros(0, dtype=torch.long)
-    return Split(name, *(torch.cat(part).sort().values if part else none for part in parts))
+    return Split(name, *(torch.cat([none, *part]).sort().values for part in parts))
 
 
 def atom_text(values: Sequence[int]) -> str:
@@ -203,15 +183,13 @@ def atom_text(values: Sequence[int]) -> str:
         parts.append(f"radical electrons {radical}")
     if chirality != "CHI_UNSPECIFIED":
         parts.append(f"chirality {chirality.removeprefix('CHI_').lower()}")
-    return ", ".join(
-        [*parts, "aromatic" if aromatic else "aliphatic", "in ring" if ring else "outside rings"]
-    )
+    return ", ".join([*parts, "aromatic" if aromatic else "aliphatic", "in ring" if ring else "outside rings"])
 
 
 def bond_text(values: Sequence[int]) -> str:
     """A bond type in words, from PyG's three values."""
     kind, stereo, conjugated = (choices[value] for choices, value in zip(e_map.values(), values, strict=True))
     parts = [f"{kind.lower()} bond", "conjugated" if conjugated else "isolated"]
-    return ", ".join(
-        parts if stereo == "STEREONONE" else [*parts, f"stereo {stereo.removeprefix('STEREO').lower()}"]
-    )
+    if stereo != "STEREONONE":
+        parts.append(f"stereo {stereo.removeprefix('STEREO').lower()}")
+    return ", ".join(parts)

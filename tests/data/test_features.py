@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from stemlib import files as cache
 from stemlib.data.features import encode_texts, reduced
 
 TEXTS = [
@@ -21,7 +20,7 @@ TEXTS = [
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("stemlib.files.cache_folder", lambda: tmp_path)
 
 
 def test_svd_keeps_inner_products_where_the_rank_allows() -> None:

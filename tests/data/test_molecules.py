@@ -9,24 +9,24 @@ import pytest
 import raw_samples
 import torch
 from joblib import Parallel
-from staged import staged
+from staged import of_kind, staged
 from torch_geometric import datasets
 from torch_geometric.utils import from_smiles
 
-from stemlib import files as cache
 from stemlib.data import raw_files
 from stemlib.data.batches import batches, union_of_graphs
 from stemlib.data.graph import sorted_by_target
-from stemlib.data.molecules import MoleculeBenchmark
-from stemlib.data.public import benchmark, load, names
+from stemlib.data.molecules import MoleculeDataSet
+from stemlib.data.public import data_set, load
 from stemlib.data.smiles import atom_text, bond_text, molecules, scaffold_split
+from stemlib.paths import cache_folder
 
-MOLECULES = [name for name in names("graph") if isinstance(benchmark(name), MoleculeBenchmark)]
+MOLECULES = [name for name in of_kind("graph") if isinstance(data_set(name), MoleculeDataSet)]
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("stemlib.files.cache_folder", lambda: tmp_path / "cache")
     return tmp_path
 
 
@@ -157,7 +157,7 @@ def test_both_classes_are_in_every_part(name: str) -> None:
 @pytest.mark.parametrize("name", MOLECULES)
 def test_published_tables(name: str) -> None:
     staged(name)
-    entry = benchmark(name)
+    entry = data_set(name)
     smiles, labels, files = entry.raw()
     assert len(smiles) == entry.statistics["rows"]
     assert labels.shape == (len(smiles), entry.statistics["tasks"])
@@ -167,12 +167,12 @@ def test_published_tables(name: str) -> None:
         assert all(counts[key] == entry.statistics.get(key, counts[key]) for key in counts)
 
 
-@pytest.mark.parametrize("name", [name for name in MOLECULES if "molecules" in benchmark(name).statistics])
+@pytest.mark.parametrize("name", [name for name in MOLECULES if "molecules" in data_set(name).statistics])
 def test_published_molecules(name: str) -> None:
     staged(name)
-    if name != "bace" and not list(cache.FOLDER.glob(f"{name}-molecules-*")):
+    if name != "bace" and not list(cache_folder().glob(f"{name}-molecules-*")):
         pytest.skip(f"{name} has not been parsed yet: load it once")
-    task, known = load(name, width=32), benchmark(name).statistics
+    task, known = load(name, width=32), data_set(name).statistics
     counts = {"molecules": task.instances, "tasks": task.outputs}
     counts |= {"labels": int(task.labels.isfinite().sum()), "positives": int((task.labels == 1).sum())}
     assert all(counts[key] == known.get(key, counts[key]) for key in counts)
@@ -216,7 +216,7 @@ def test_the_first_molecules_are_those_of_moleculenet(tmp_path: Path) -> None:
     raw.mkdir(parents=True)
     (raw / "bace.csv").write_text("\n".join(lines) + "\n")
     pyg = datasets.MoleculeNet(str(tmp_path), "BACE")
-    smiles, labels, _ = benchmark("bace").raw()
+    smiles, labels, _ = data_set("bace").raw()
     parsed = molecules(smiles[:39], "test")
     assert torch.equal(parsed.atoms[parsed.graph.node_type], torch.cat([graph.x for graph in pyg]))
     assert torch.equal(parsed.bonds[parsed.graph.edge_type], torch.cat([graph.edge_attr for graph in pyg]))

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import raw_samples
 import torch
-from staged import published_splits, staged
-from torch_geometric.data import Data
+from staged import of_kind, published_splits, staged
 
 from stemlib.data import raw_files
 from stemlib.data.arxiv import Arxiv
+from stemlib.data.graph import Graph
 from stemlib.data.nodes import mask_splits, planetoid_splits
-from stemlib.data.public import benchmark, load, names
+from stemlib.data.public import data_set, load
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_masks_become_splits() -> None:
     masks = torch.eye(3, dtype=torch.bool)
-    graph = Data(train_mask=masks[0], val_mask=masks[1], test_mask=masks[2])
+    graph = Graph(train_mask=masks[0], val_mask=masks[1], test_mask=masks[2])
     split = mask_splits(graph, "public")["public"]
     assert [part.tolist() for part in (split.train, split.val, split.test)] == [[0], [1], [2]]
 
@@ -31,7 +31,7 @@ def test_masks_become_splits() -> None:
 def test_one_test_mask_holds_for_many_training_masks() -> None:
     """As in WikiCS."""
     train = torch.tensor([[1, 0], [0, 1], [0, 0]], dtype=torch.bool)
-    graph = Data(train_mask=train, val_mask=train.flip(1), test_mask=torch.tensor([False, False, True]))
+    graph = Graph(train_mask=train, val_mask=train.flip(1), test_mask=torch.tensor([False, False, True]))
     splits = mask_splits(graph)
     assert list(splits) == ["fixed-0", "fixed-1"]
     assert [split.train.tolist() for split in splits.values()] == [[0], [1]]
@@ -40,7 +40,7 @@ def test_one_test_mask_holds_for_many_training_masks() -> None:
 
 def test_planetoid_splits() -> None:
     y = torch.arange(2000) % 4
-    graph = Data(y=y, num_nodes=2000)
+    graph = Graph(y=y, num_nodes=2000)
     for part, nodes in (("train", range(80)), ("val", range(80, 580)), ("test", range(1000, 2000))):
         graph[f"{part}_mask"] = torch.isin(torch.arange(2000), torch.tensor(nodes))
     splits = planetoid_splits(graph)
@@ -88,10 +88,10 @@ def test_predictions_are_ranked_and_the_description_says_what_they_are(tiny: Pat
     assert torch.equal(official.graph.edge_index, task.graph.edge_index)
 
 
-@pytest.mark.parametrize("name", names("node"))
+@pytest.mark.parametrize("name", of_kind("node"))
 def test_published_counts_and_splits(name: str) -> None:
     staged(name)
-    entry = benchmark(name)
+    entry = data_set(name)
     graph, *other = entry.raw()
     splits = {"time": other[0]} if isinstance(entry, Arxiv) else entry.splits(graph)
     counts = {"nodes": graph.num_nodes, "edges": graph.num_edges}
@@ -104,7 +104,7 @@ def test_published_counts_and_splits(name: str) -> None:
 @pytest.mark.parametrize(("name", "train"), [("cora", 140), ("citeseer", 120), ("pubmed", 60)])
 def test_planetoid_s_splits_are_the_published_ones(name: str, train: int) -> None:
     staged(name)
-    graph, _ = benchmark(name).raw()
+    graph, _ = data_set(name).raw()
     public, rest = (planetoid_splits(graph)[split] for split in ("public", "public-rest"))
     assert [len(part) for part in (public.train, public.val, public.test)] == [train, 500, 1000]
     assert len(rest.test) == graph.num_nodes - train - 500
@@ -113,7 +113,7 @@ def test_planetoid_s_splits_are_the_published_ones(name: str, train: int) -> Non
 
 def test_pubmed_s_features_are_complete() -> None:
     staged("pubmed")
-    graph, files = benchmark("pubmed").raw()
+    graph, files = data_set("pubmed").raw()
     assert int(graph.x.count_nonzero()) == 988031
     assert torch.bincount(graph.y).tolist() == [4103, 7739, 7875]
     assert not files.unverified

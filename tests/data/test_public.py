@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import raw_samples
 import torch
-from staged import published_splits, staged
+from staged import of_kind, published_splits, staged
 
-from stemlib import files as cache
 from stemlib.data import raw_files
-from stemlib.data.public import BENCHMARKS, available, benchmark, load, names, split_table
+from stemlib.data.public import DATA_SETS, available, data_set, load, split_table
 from stemlib.data.tasks import score, standardised
+from stemlib.paths import cache_folder
 from stemlib.presets import ModelConfig, TrainConfig
 from stemlib.training.evaluation import evaluate, predict
 from stemlib.training.finetune import fit
@@ -30,20 +30,19 @@ TINY = {
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(raw_files, "listed_sums", dict)
-    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("stemlib.files.cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setenv("STEMLIB_DATA", str(tmp_path))
     return tmp_path
 
 
 def test_the_paper_s_data_sets_are_there() -> None:
-    assert {"cora", "pubmed", "wikics", "ogbn-arxiv"} <= set(names("node"))
-    assert {"wn18rr", "fb15k237"} == set(names("link"))
-    assert {"hiv", "pcba", "chembl"} <= set(names("graph"))
-    assert names() == list(BENCHMARKS)
+    assert {"cora", "pubmed", "wikics", "ogbn-arxiv"} <= set(of_kind("node"))
+    assert {"wn18rr", "fb15k237"} == set(of_kind("link"))
+    assert {"hiv", "pcba", "chembl"} <= set(of_kind("graph"))
 
 
 def test_every_entry_says_what_it_is() -> None:
-    for name, entry in BENCHMARKS.items():
+    for name, entry in DATA_SETS.items():
         assert entry.name == name
         assert entry.source.startswith(("http", "edges: http", "ChEMBL"))
         assert entry.licence
@@ -103,15 +102,14 @@ def test_a_split_table_has_sizes_and_hashes(folder: Path) -> None:
     assert table[["train", "val", "test"]].to_numpy().tolist() == [[4, 4, 4], [4, 4, 4]]
 
 
-@pytest.mark.parametrize("name", [*names("link"), *names("graph")])
+@pytest.mark.parametrize("name", [*of_kind("link"), *of_kind("graph")])
 def test_splits_have_the_published_hashes(name: str) -> None:
     staged(name)
     published = published_splits(name)
     if not published:
         pytest.skip(f"{name} has no published split")
-    if benchmark(name).kind == "graph" and not list(cache.FOLDER.glob(f"{name}-molecules-*")):
+    links = data_set(name).kind == "link"
+    if not links and not list(cache_folder().glob(f"{name}-molecules-*")):
         pytest.skip(f"{name} has not been parsed yet: load it once")
-    splits = (
-        {"given": benchmark(name).raw()[0].split} if benchmark(name).kind == "link" else load(name).splits
-    )
+    splits = {"given": data_set(name).raw()[0].split} if links else load(name).splits
     assert {key: split.hash for key, split in splits.items()} == published

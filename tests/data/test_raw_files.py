@@ -13,7 +13,8 @@ from staged import staged
 from torch_geometric import datasets
 
 from stemlib.data import raw_files
-from stemlib.data.public import benchmark, load, names
+from stemlib.data.public import DATA_SETS, data_set, load
+from stemlib.paths import data_folder
 
 
 @pytest.fixture
@@ -27,9 +28,9 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """STEMLIB_DATA unset, and an empty `data/`."""
+    """STEMLIB_DATA unset, and an empty cache."""
     monkeypatch.delenv("STEMLIB_DATA", raising=False)
-    monkeypatch.setattr(raw_files, "DATA", tmp_path)
+    monkeypatch.setattr("stemlib.paths.cache_folder", lambda: tmp_path)
     return tmp_path / "raw"
 
 
@@ -55,10 +56,10 @@ def test_every_pickle_is_listed() -> None:
         assert all(f"Planetoid/{name}/raw/ind.{name.lower()}.{part}" in listed for part in parts)
 
 
-@pytest.mark.parametrize("name", [name for name in names() if not name.startswith("ogbn")])  # these lie among others
+@pytest.mark.parametrize("name", [name for name in DATA_SETS if not name.startswith("ogbn")])  # these lie among others
 def test_every_staged_raw_file_has_its_checksum_on_file(name: str) -> None:
     folder = staged(name)
-    files = [str(path.relative_to(raw_files.data_folder())) for path in folder.rglob("*") if path.is_file()]
+    files = [str(path.relative_to(data_folder())) for path in folder.rglob("*") if path.is_file()]
     assert files
     assert set(files) <= raw_files.listed_sums().keys()
 
@@ -142,7 +143,7 @@ def test_cut_and_altered_files_are_refused(
 ) -> None:
     raw_samples.WRITERS[name](data)
     list_sums(monkeypatch, data)
-    folder = data / benchmark(name).folder
+    folder = data / data_set(name).folder
     file = next(path for path in sorted(folder.rglob("*")) if path.is_file())
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -157,11 +158,11 @@ def test_an_unlisted_file_that_cannot_be_read_is_refused_by_name(
 ) -> None:
     monkeypatch.setattr(raw_files, "listed_sums", dict)
     raw_samples.WRITERS[name](data)
-    folder = data / benchmark(name).folder
+    folder = data / data_set(name).folder
     for path in folder.rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(ValueError, match=f"{benchmark(name).folder}.* cannot be read"):
+    with pytest.raises(ValueError, match=f"{data_set(name).folder}.* cannot be read"):
         load(name)
 
 

@@ -8,9 +8,8 @@ import raw_samples
 import torch
 from staged import staged
 
-from stemlib import files as cache
 from stemlib.data import raw_files
-from stemlib.data.public import benchmark, load
+from stemlib.data.public import data_set, load
 from stemlib.data.tasks import Task
 from stemlib.data.triples import message_graph
 
@@ -19,7 +18,7 @@ from stemlib.data.triples import message_graph
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A knowledge graph of seven triples in WN18RR's files."""
     monkeypatch.setattr(raw_files, "listed_sums", dict)
-    monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("stemlib.files.cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setenv("STEMLIB_DATA", str(tmp_path))
     raw_samples.wordnet(tmp_path)
 
@@ -98,10 +97,10 @@ def test_an_entity_without_a_text_is_named(tiny: None, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["wn18rr", "fb15k237"])
 def test_published_counts(name: str) -> None:
     staged(name)
-    triples, files = benchmark(name).raw()
+    triples, files = data_set(name).raw()
     counts = {"entities": len(triples.entities), "relations": len(triples.relations)}
     counts |= dict(zip(("train", "val", "test"), triples.sizes, strict=True))
-    assert counts == benchmark(name).statistics
+    assert counts == data_set(name).statistics
     assert not files.unverified
     assert len(set(triples.entities)) == len(triples.entities)
     assert int(triples.pairs.max()) == len(triples.entities) - 1
@@ -111,7 +110,7 @@ def test_published_counts(name: str) -> None:
 def test_identifiers_belong_to_the_numbers(name: str) -> None:
     """The triples spelt out are the lines of the raw files."""
     staged(name)
-    triples, files = benchmark(name).raw()
+    triples, files = data_set(name).raw()
     spelt = {
         (triples.entities[head], triples.relations[relation], triples.entities[tail])
         for (head, tail), relation in zip(triples.pairs.tolist(), triples.relation.tolist(), strict=True)
@@ -123,7 +122,7 @@ def test_identifiers_belong_to_the_numbers(name: str) -> None:
 
 def test_no_question_of_fb15k237_stands_on_a_message_edge() -> None:
     staged("fb15k237")
-    triples, _ = benchmark("fb15k237").raw()
+    triples, _ = data_set("fb15k237").raw()
     count = len(triples.entities)
     index = message_graph(triples, "train").edge_index
     messages = index[0] * count + index[1]

@@ -9,7 +9,7 @@ import pytest
 from run_samples import TINY
 from samples import node_task
 
-from stemlib.data.public import BENCHMARKS, names
+from stemlib.data.public import DATA_SETS
 from stemlib.data.tasks import Task
 from stemlib.presets import PRESETS, Preset
 from stemlib.stress.conditions import shift_protocol
@@ -21,14 +21,14 @@ from study.records import read_results
 
 
 def test_every_labelled_data_set_has_a_protocol_on_splits_that_it_has() -> None:
-    assert set(PROTOCOLS) == {name for name in names() if name not in ("chembl", "chembl-10k")}
+    assert set(PROTOCOLS) == {name for name in DATA_SETS if name not in ("chembl", "chembl-10k")}
     published = read_results("splits").groupby("task").split.agg(set)
     for name, protocol in PROTOCOLS.items():
         assert protocol.name == name
         if name in published:  # what is not staged has no published splits
             assert {split for split, _ in protocol.runs} <= published[name]
         assert len(set(protocol.runs)) == len(protocol.runs) >= 3
-        assert (protocol.width is None) == (BENCHMARKS[name].kind == "node" and "coauthor" not in name)
+        assert (protocol.width is None) == (DATA_SETS[name].kind == "node" and "coauthor" not in name)
     for name in ("cora", "pubmed"):
         assert [run for run in PROTOCOLS[name].runs if run[0] != "public"] == [
             (f"draw-{seed}", seed) for seed in range(10)

@@ -12,7 +12,7 @@ from samples import TASKS, node_task
 
 from stemlib.data import features
 from stemlib.data.features import unit_features
-from stemlib.data.public import benchmark
+from stemlib.data.public import data_set
 from stemlib.data.tasks import Task
 from stemlib.paths import data_folder
 from stemlib.training.pool import BUILT_IN, OTHER_WEIGHTS, WEIGHTS, Member, Pool, at_hand, load_pool
@@ -79,10 +79,10 @@ def test_the_default_pool_is_what_is_at_hand_and_no_graph_comes_twice(
     monkeypatch.setenv("STEMLIB_DATA", str(tmp_path))
     assert at_hand() == [BUILT_IN]
     for name in ("cora", "ogbn-arxiv-predictions", "chembl"):
-        (tmp_path / benchmark(name).folder).mkdir(parents=True)
+        (tmp_path / data_set(name).folder).mkdir(parents=True)
     assert at_hand() == ["cora", "ogbn-arxiv-predictions", "chembl-10k", BUILT_IN]
     assert at_hand(whole=True) == ["cora", "ogbn-arxiv-predictions", "chembl", BUILT_IN]
-    (tmp_path / benchmark("ogbn-arxiv").folder).mkdir(parents=True)
+    (tmp_path / data_set("ogbn-arxiv").folder).mkdir(parents=True)
     assert at_hand() == ["cora", "ogbn-arxiv", "chembl-10k", BUILT_IN]
     (tmp_path / "MoleculeNet/esol/raw").mkdir(parents=True)
     assert "esol" not in at_hand()  # held out
