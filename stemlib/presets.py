@@ -205,9 +205,11 @@ class Preset(Settings):
     pretrain_log_every: int = 200
 
     def train(self, **settings: Any) -> TrainConfig:
+        """The budget's fine-tuning, with some settings of `TrainConfig` changed."""
         return TrainConfig(**{"epochs": self.epochs, "patience": self.patience, **settings})
 
     def pretrain(self, **settings: Any) -> PretrainConfig:
+        """The budget's pretraining, with some settings of `PretrainConfig` changed."""
         names = ("steps", "lr", "edge", "feature_dropout", "log_every")
         own = {name: getattr(self, f"pretrain_{name}") for name in names}
         return PretrainConfig(**own | settings)

@@ -94,6 +94,7 @@ class Mowst(nn.Module):
         self.gate = MLP([2, config.gate_hidden, 1], norm=None)
 
     def forward(self, graph: Graph | Data, instances: Tensor | None) -> Output:
+        """Logits of the instances, the weak and the strong expert's mixed by the gate; see `mixed_logits`."""
         weak, strong = (expert(graph, instances).logits for expert in (self.weak, self.strong))
         gate = self.gate(dispersion(weak.detach(), self.binary))
         logits = mixed_logits(weak, strong, gate, self.binary)

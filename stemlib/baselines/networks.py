@@ -27,6 +27,7 @@ class MappedFirst(SAGEConv):
     """PyG's layer; sparse features are mapped before they are averaged, to the same numbers."""
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        """States of the targets `[T, d_out]`."""
         if not is_sparse(x):
             return super().forward(x, edge_index)
         mapped = F.linear(x, self.lin_l.weight)
@@ -37,6 +38,7 @@ class SAGE(GraphSAGE):
     """PyG's GraphSAGE with `MappedFirst` layers."""
 
     def init_conv(self, in_channels: int, out_channels: int, **kwargs: Any) -> nn.Module:
+        """One layer, as PyG asks for it."""
         return MappedFirst(in_channels, out_channels, **kwargs)
 
 
@@ -125,6 +127,7 @@ class Baseline(nn.Module):
         )
 
     def forward(self, graph: Graph | Data, instances: Tensor | None) -> Output:
+        """Logits and embeddings of nodes `[M]`, pairs of nodes `[M, 2]`, or all graphs (None)."""
         graph = Graph.of(graph)
         if self.training and self.config.edge_dropout:
             graph = drop_edges(graph, self.config.edge_dropout)

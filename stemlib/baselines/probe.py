@@ -29,6 +29,7 @@ class GAT(GATConv):
     """
 
     def reset_parameters(self) -> None:
+        """Draw the weights anew, at their first scale."""
         super().reset_parameters()
         for weight in (self.lin.weight, self.att_src, self.att_dst):
             nn.init.xavier_normal_(weight, INITIAL_GAIN)
@@ -80,6 +81,7 @@ class GraphEncoder(nn.Module):
         self.register_buffer("scale", torch.ones(()))
 
     def forward(self, x: Tensor, edges: Tensor) -> Tensor:
+        """Embeddings `[N, hidden]` of features `[N, d]`, standardised once `standardise` was called."""
         for convolve, norm, activate in zip(self.convolutions, self.norms, self.activations, strict=True):
             x = activate(norm(convolve(self.dropout(x), edges)))
         return (x - self.centre) / self.scale
@@ -124,6 +126,7 @@ class Probe(nn.Module):
         self.head = nn.Linear(config.hidden, classes)
 
     def train(self, mode: bool = True) -> Probe:
+        """Training mode for the head alone: the encoder stays in evaluation."""
         super().train(mode)
         self.encoder.eval()
         return self
@@ -141,6 +144,7 @@ class Probe(nn.Module):
         return graph.derived("embeddings", embeddings, *read, *self.encoder.parameters(), *self.encoder.buffers())
 
     def forward(self, graph: Graph | Data, instances: Tensor | None) -> Output:
+        """Logits and embeddings of nodes `[M]`, pairs of nodes `[M, 2]`, or all graphs (None)."""
         graph = Graph.of(graph)
         z = self.config.embedding_norm * self.encode(graph)
         embedding = read_out(z, graph, instances, self.kind, self.config.pool)

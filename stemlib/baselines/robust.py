@@ -86,6 +86,7 @@ class SoftMedianConv(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_width))
 
     def forward(self, x: Tensor, matrix: Tensor) -> Tensor:
+        """Soft medians of the neighbours' mapped states, `[N, out_width]`."""
         return soft_median(self.lin(x), matrix, self.temperature) + self.bias
 
 
@@ -100,4 +101,5 @@ class SoftMedianGCN(BasicGNN):
     supports_norm_batch: Final[bool] = False
 
     def init_conv(self, in_channels: int, out_channels: int, **kwargs: Any) -> nn.Module:
+        """One layer, as PyG asks for it."""
         return SoftMedianConv(in_channels, out_channels, **kwargs)

@@ -48,6 +48,7 @@ class Infomax(DeepGraphInfomax):
         self.kind, self.edge_width = model.encoder, edge_width
 
     def forward(self, graph: Graph) -> Tensor:
+        """The loss, a scalar."""
         x = network_input(graph, self.edge_width)
         return self.loss(*super().forward(x, adjacency(self.kind, graph, x.dtype)))
 
@@ -77,6 +78,7 @@ class Bootstrap(nn.Module):
         self.predictor = MLP([model.hidden, config.predictor, model.hidden], act="prelu", norm=None)
 
     def forward(self, graph: Graph) -> Tensor:
+        """The loss of two drawn views, a scalar."""
         config, read = self.config, []
         for dropouts in (
             (config.first_feature_dropout, config.first_edge_dropout),
@@ -120,6 +122,7 @@ class SingleHeadGAT(GAT):
     """The layer for one head and a wide output: neighbours' narrow inputs are averaged, and only then mapped."""
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        """States `[N, d_out]`; the same numbers as `GAT`'s."""
         source, target = add_self_loops(remove_self_loops(edge_index)[0], num_nodes=x.size(0))[0]
         weight = self.lin.weight  # [d_out, d_in]
         of_source, of_target = (x @ (weight.T @ vector.flatten()) for vector in (self.att_src, self.att_dst))
@@ -152,6 +155,7 @@ class MaskedAutoencoder(nn.Module):
             self.decoder = convolution(model.encoder, model.hidden, width)
 
     def forward(self, graph: Graph) -> Tensor:
+        """The loss of one drawn mask, a scalar."""
         x = network_input(graph, self.edge_width)
         edges = adjacency(self.kind, graph, x.dtype)
         masked, replaced = masked_nodes(x.size(0), self.config.mask_rate, self.config.replace_rate)

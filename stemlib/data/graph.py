@@ -85,6 +85,7 @@ class Graph:
 
     @property
     def num_edges(self) -> int:
+        """Number of directed edges `E`."""
         return self.edge_index.size(1)
 
     @property

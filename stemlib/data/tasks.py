@@ -76,6 +76,7 @@ class Task:
 
     @property
     def instances(self) -> int:
+        """Number of instances `M`."""
         return self.labels.size(0)
 
     @property
@@ -85,6 +86,7 @@ class Task:
 
     @property
     def metric(self) -> Literal["accuracy", "roc_auc", "r2"]:
+        """What `score` measures."""
         if self.labels.dim() == 1:
             return "accuracy"
         return "r2" if self.values else "roc_auc"
@@ -96,6 +98,7 @@ class Task:
 
     @property
     def edge_width(self) -> int | None:
+        """Width of edge features; None where the graph has none."""
         edges = self.graph.edge_attr
         return None if edges is None else edges.size(1)
 
@@ -104,6 +107,11 @@ class Task:
         return index if self.kind == "node" else self.pairs[index]
 
     def split(self, name: str) -> Split:
+        """The split of that name.
+
+        Raises:
+            ValueError: the task has none of that name.
+        """
         if name not in self.splits:
             raise ValueError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits)}")
         return self.splits[name]

@@ -136,6 +136,7 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """`x` with some values dropped and the others scaled up in training, `x` itself in evaluation."""
         if not self.training or self.p == 0:
             return x
         if is_sparse(x):
@@ -156,6 +157,7 @@ class DenseSAGE(nn.Module):
         self.lin_r = nn.Linear(in_width, out_width, bias=False)
 
     def forward(self, x: Tensor, graph: Graph, edge_table: Tensor | None) -> Tensor:
+        """States `[T, d_out]` of the targets from those of the sources `[S, d_in]`."""
         own = self.lin_r(first_rows(x, graph.num_nodes))
         if is_sparse(x):  # mapped first: see `RoutedSAGE.projected`
             mapped = F.linear(x.relu(), self.lin_l.weight)
@@ -176,4 +178,5 @@ class DenseConv(nn.Module):
             self.conv = GINConv(nn.Linear(in_width, out_width))
 
     def forward(self, x: Tensor, graph: Graph, edge_table: Tensor | None) -> Tensor:
+        """States `[N, d_out]` from `[N, d_in]`; the edge features are not read."""
         return self.conv(x, graph.edge_index)

@@ -40,6 +40,7 @@ class Buckets:
 
     @property
     def counts(self) -> dict[str, int]:
+        """Number of instances in each bucket."""
         return {name: index.numel() for name, index in self.members.items()}
 
     @property

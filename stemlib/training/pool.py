@@ -62,6 +62,7 @@ class Member:
 
     @property
     def nodes(self) -> int:
+        """Number of nodes `n_d`."""
         return self.task.graph.num_nodes
 
     @cached_property
@@ -98,6 +99,7 @@ class Pool:
 
     @property
     def names(self) -> list[str]:
+        """The data sets' names, in order."""
         return [member.task.name for member in self.members]
 
     @property

@@ -45,6 +45,7 @@ class PretrainBatch:
     non_edges: Tensor
 
     def to(self, device: torch.device | str) -> PretrainBatch:
+        """The batch on a device."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return PretrainBatch(
             **{name: value.to(device) if hasattr(value, "to") else value for name, value in values.items()}

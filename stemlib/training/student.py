@@ -63,6 +63,7 @@ class Student(nn.Module):
         self.teacher.load_state_dict(network.encoder.state_dict())
 
     def train(self, mode: bool = True) -> Student:
+        """Training mode for the student alone: the teacher stays in evaluation."""
         super().train(mode)
         self.teacher.eval()
         return self
