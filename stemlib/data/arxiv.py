@@ -26,9 +26,8 @@ from stemlib.data.tasks import Kind, Split, Task
 
 ARCHIVE = "http://snap.stanford.edu/ogb/data/nodeproppred/arxiv.zip"
 CLASSES = 40
-SHARED = ["raw/node-label.csv.gz", "raw/node_year.csv.gz"] + [
-    f"split/time/{part}.csv.gz" for part in ("train", "valid", "test")
-]
+SHARED = ["raw/node-label.csv.gz", "raw/node_year.csv.gz"]
+PARTS = [f"split/time/{part}.csv.gz" for part in ("train", "valid", "test")]
 OFFICIAL = ["raw/edge.csv.gz", "raw/node-feat.csv.gz"]
 PREDICTED = ["adj_full.npz", "llm_topk_predictions.csv.gz"]
 
@@ -46,7 +45,7 @@ class Arxiv(DataSet):
 
     def raw(self) -> tuple[Data, Split, RawFiles]:
         """Graph (undirected, with `year` `[N]`), its split `time`, and the files."""
-        names = SHARED + (PREDICTED if self.predictions else OFFICIAL)
+        names = SHARED + PARTS + (PREDICTED if self.predictions else OFFICIAL)
         fetch = None if self.predictions else self._fetch
         files = require([f"{self.folder}/{name}" for name in names], self.source, fetch)
         *shared, edge_file, feature_file = files.paths.values()
@@ -65,6 +64,7 @@ class Arxiv(DataSet):
         return graph, Split("time", *(part.sort().values for part in parts)), files
 
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
+        """See `DataSet.load`."""
         graph, split, files = self.raw()
         native = graph.x.size(1)
         graph.x = reduced(graph.x, width, self.name)

@@ -29,6 +29,7 @@ class MoleculeTable(datasets.MoleculeNet):
     """A MoleculeNet file as a table: strings and labels `[M, T]` (NaN where missing), no graphs yet."""
 
     def process(self) -> None:
+        """Read the table into `smiles` and `y`; PyG calls this once."""
         _, _, _, smiles, labels = self.names[self.name]
         frame = pd.read_csv(self.raw_paths[0], low_memory=False)
         columns = frame.iloc[:, labels if isinstance(labels, slice) else [labels]]
@@ -49,6 +50,7 @@ class MoleculeDataSet(DataSet):
         return table.smiles, table.y, files
 
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
+        """See `DataSet.load`."""
         smiles, labels, files = self.raw()
         parsed = molecules(smiles, self.name)
         return self._task(
@@ -84,13 +86,10 @@ def featured(parsed: Molecules, smiles: list[str], width: int | None, encoder: s
 
 def unparsed(parsed: Molecules, smiles: list[str]) -> tuple[str, ...]:
     """A note that counts and names the molecules left out."""
-    if not parsed.failed.numel():
-        return ()
-    named = "; ".join(f"row {row}: {smiles[row]}" for row in parsed.failed.tolist())
-    return (
-        f"{parsed.failed.numel()} of {len(smiles)} molecules are left out, for RDKit {rdkit.__version__} cannot "
-        f"parse them: {named}",
-    )
+    failed = parsed.failed.tolist()
+    count = f"{len(failed)} of {len(smiles)} molecules are left out, for RDKit {rdkit.__version__} cannot parse them"
+    named = "; ".join(f"row {row}: {smiles[row]}" for row in failed)
+    return (f"{count}: {named}",) if failed else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +102,13 @@ class ChEMBLActivities(MoleculeDataSet):
         return require([f"{self.folder}/{name}" for name in ("chembl_5thresh.csv.gz", *parts)], self.source)
 
     def raw(self) -> tuple[list[str], Tensor, RawFiles]:
+        """The strings, their values `[M, T]` (NaN where missing), and the files."""
         files = self.files()
         table = pd.read_csv(next(iter(files.paths.values())))
         return table["smiles"].tolist(), torch.tensor(table.drop(columns="smiles").to_numpy(dtype="float32")), files
 
     def splits(self, parsed: Molecules, smiles: list[str]) -> dict[str, Split]:
+        """The release's own parts by year, as `time`, and the others of a `MoleculeDataSet`."""
         _, *paths = self.files().paths.values()
         parts = [pd.read_csv(path, usecols=["smiles"]).assign(part=number) for number, path in enumerate(paths)]
         # One molecule stands in two parts of the release: the first, which is training's, keeps it.
@@ -129,6 +130,7 @@ class ChEMBL(DataSet):
     count: int | None = None
 
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
+        """See `DataSet.load`."""
         files = require([f"{self.folder}/chembl_smiles.tsv.gz"], self.source)
         (path,) = files.paths.values()
         frame = pd.read_csv(path, sep="\t", usecols=["smiles"])

@@ -25,16 +25,13 @@ from stemlib.data.triples import KnowledgeGraph
 from stemlib.paths import data_folder
 
 WIDTH = 768  # the reference's
-READERS = {
-    reader.__name__: reader
-    for reader in (NodeDataSet, Arxiv, KnowledgeGraph, MoleculeDataSet, ChEMBLActivities, ChEMBL)
-}
+CLASSES = (NodeDataSet, Arxiv, KnowledgeGraph, MoleculeDataSet, ChEMBLActivities, ChEMBL)
 
 
 def _catalogue() -> dict[str, DataSet]:
-    found = {}
+    readers, found = {reader.__name__: reader for reader in CLASSES}, {}
     for group in yaml.safe_load(Path(__file__).with_name("catalogue.yaml").read_text()):
-        reader, entries = READERS[group.pop("reader")], group.pop("data_sets")
+        reader, entries = readers[group.pop("reader")], group.pop("data_sets")
         found |= {name: reader(name=name, **group, **entry) for name, entry in entries.items()}
     return found
 
@@ -55,7 +52,7 @@ def data_set(name: str) -> DataSet:
     """
     if name not in DATA_SETS:
         close = difflib.get_close_matches(name.lower(), DATA_SETS, n=3)
-        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else "."
         raise ValueError(f"unknown data set {name!r}{hint} There are: {', '.join(DATA_SETS)}")
     return DATA_SETS[name]
 
@@ -87,10 +84,6 @@ def load(
 
 def split_table(task: Task) -> pd.DataFrame:
     """One row for each split of a task: sizes and hash, for two people to compare."""
-    rows = [
-        {"task": task.name, "split": name}
-        | {part: getattr(split, part).numel() for part in PARTS}
-        | {"hash": split.hash}
-        for name, split in task.splits.items()
-    ]
+    sizes = {name: {part: len(getattr(split, part)) for part in PARTS} for name, split in task.splits.items()}
+    rows = [{"task": task.name, "split": name, **sizes[name], "hash": task.splits[name].hash} for name in sizes]
     return pd.DataFrame(rows)

@@ -47,10 +47,12 @@ class RawFiles:
 
     @property
     def checksum(self) -> str:
+        """sha256 of all the files' sums."""
         return digest(self.sums)
 
     @property
     def notes(self) -> tuple[str, ...]:
+        """Which files could not be checked; nothing where all could."""
         if not self.unverified:
             return ()
         return (f"not verified, for no checksum is on file: {', '.join(self.unverified)}",)
@@ -60,7 +62,7 @@ class RawFiles:
 def listed_sums() -> dict[str, str]:
     """`SHA256SUMS` beside this file as a dictionary, file name to sha256."""
     lines = Path(__file__).with_name("SHA256SUMS").read_text().splitlines()
-    return {name: value for value, name in (line.split(maxsplit=1) for line in lines)}
+    return dict(reversed(line.split(maxsplit=1)) for line in lines)
 
 
 def verified(paths: dict[str, Path]) -> RawFiles:

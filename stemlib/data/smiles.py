@@ -66,25 +66,17 @@ def molecules(smiles: Sequence[str], name: str = "molecules") -> Molecules:
     versions = {"format": FORMAT, "rdkit": rdkit.__version__, "pyg": torch_geometric.__version__}
     made_of = {"smiles": digest(list(smiles))} | versions
     stored = cached(f"{name}-molecules", made_of, lambda: _union(smiles))
-    atoms, bonds = stored["atoms"].diff(), stored["bonds"]
-    count = atoms.numel()
-    shift = stored["atoms"][:-1].repeat_interleave(bonds)
+    ptr = stored["atoms"]
     graph = Data(
-        edge_index=stored["edge_index"].long() + shift,
+        edge_index=stored["edge_index"].long() + ptr[:-1].repeat_interleave(stored["bonds"]),
         node_type=stored["node_type"].long(),
         edge_type=stored["edge_type"].long(),
-        batch=torch.arange(count).repeat_interleave(atoms),
-        ptr=stored["atoms"],
-        num_nodes=int(stored["atoms"][-1]),
+        batch=torch.arange(len(ptr) - 1).repeat_interleave(ptr.diff()),
+        ptr=ptr,
+        num_nodes=int(ptr[-1]),
     )
-    return Molecules(
-        graph,
-        _unpacked(stored["atom_keys"], 9),
-        _unpacked(stored["bond_keys"], 3),
-        stored["rows"],
-        stored["failed"],
-        stored["scaffold"],
-    )
+    atoms, bonds = _unpacked(stored["atom_keys"], 9), _unpacked(stored["bond_keys"], 3)
+    return Molecules(graph, atoms, bonds, stored["rows"], stored["failed"], stored["scaffold"])
 
 
 def _union(smiles: Sequence[str]) -> dict[str, Tensor]:
@@ -157,13 +149,12 @@ def scaffold_split(scaffold: Tensor, name: str = "scaffold") -> Split:
     room = [*(int(total * ratio) for ratio in RATIOS), total]
     _, group, size = scaffold.unique(return_inverse=True, return_counts=True)
     members = group.argsort(stable=True).split(size.tolist())
-    parts: tuple[list[Tensor], ...] = ([], [], [])
-    for group in sorted(members, key=lambda member: (len(member), int(member[0])), reverse=True):
-        part = next(part for part in range(3) if len(group) <= room[part])
-        room[part] -= len(group)
-        parts[part].append(group)
-    none = torch.zeros(0, dtype=torch.long)
-    return Split(name, *(torch.cat([none, *part]).sort().values for part in parts))
+    parts = [[torch.zeros(0, dtype=torch.long)] for _ in room]
+    for rows in sorted(members, key=lambda rows: (len(rows), int(rows[0])), reverse=True):
+        place = next(place for place, left in enumerate(room) if len(rows) <= left)
+        room[place] -= len(rows)
+        parts[place].append(rows)
+    return Split(name, *(torch.cat(part).sort().values for part in parts))
 
 
 def atom_text(values: Sequence[int]) -> str:

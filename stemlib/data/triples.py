@@ -76,6 +76,7 @@ class KnowledgeGraph(DataSet):
         return READERS[self.dataset](graph, files), files
 
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
+        """See `DataSet.load`."""
         triples, files = self.raw()
         texts, text_files, notes = self._read_texts()
         identifiers = triples.entities + triples.relations
@@ -103,7 +104,8 @@ class KnowledgeGraph(DataSet):
 
     def _read_texts(self) -> tuple[dict[str, str], RawFiles, tuple[str, ...]]:
         """Texts of entities and relations by identifier, their files, and what is missing."""
-        wanted = [_packed_or_plain(f"{self.texts}/{part}2text.txt") for part in ("entity", "relation")]
+        plain = [f"{self.texts}/{part}2text.txt" for part in ("entity", "relation")]
+        wanted = [f"{name}.gz" if (data_folder() / f"{name}.gz").is_file() else name for name in plain]
         url = f"{TEXTS}/{Path(self.texts).name}"
         described = f"{self.texts}/{self.descriptions}"
         optional = [described] if self.descriptions and (data_folder() / described).is_file() else []
@@ -187,7 +189,3 @@ def _freebase_triples(graph: Data, files: RawFiles) -> Triples:
 
 
 READERS = {"WordNet18RR": _wordnet_triples, "RelLinkPredDataset": _freebase_triples}
-
-
-def _packed_or_plain(name: str) -> str:
-    return f"{name}.gz" if (data_folder() / f"{name}.gz").is_file() else name

@@ -6,10 +6,10 @@ import pytest
 import raw_samples
 import torch
 from staged import of_kind, published_splits, staged
+from torch_geometric.data import Data
 
 from stemlib.data import raw_files
 from stemlib.data.arxiv import Arxiv
-from stemlib.data.graph import Graph
 from stemlib.data.nodes import mask_splits, planetoid_splits
 from stemlib.data.public import data_set, load
 
@@ -23,7 +23,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_masks_become_splits() -> None:
     masks = torch.eye(3, dtype=torch.bool)
-    graph = Graph(train_mask=masks[0], val_mask=masks[1], test_mask=masks[2])
+    graph = Data(train_mask=masks[0], val_mask=masks[1], test_mask=masks[2])
     split = mask_splits(graph, "public")["public"]
     assert [part.tolist() for part in (split.train, split.val, split.test)] == [[0], [1], [2]]
 
@@ -31,7 +31,7 @@ def test_masks_become_splits() -> None:
 def test_one_test_mask_holds_for_many_training_masks() -> None:
     """As in WikiCS."""
     train = torch.tensor([[1, 0], [0, 1], [0, 0]], dtype=torch.bool)
-    graph = Graph(train_mask=train, val_mask=train.flip(1), test_mask=torch.tensor([False, False, True]))
+    graph = Data(train_mask=train, val_mask=train.flip(1), test_mask=torch.tensor([False, False, True]))
     splits = mask_splits(graph)
     assert list(splits) == ["fixed-0", "fixed-1"]
     assert [split.train.tolist() for split in splits.values()] == [[0], [1]]
@@ -40,7 +40,7 @@ def test_one_test_mask_holds_for_many_training_masks() -> None:
 
 def test_planetoid_splits() -> None:
     y = torch.arange(2000) % 4
-    graph = Graph(y=y, num_nodes=2000)
+    graph = Data(y=y, num_nodes=2000)
     for part, nodes in (("train", range(80)), ("val", range(80, 580)), ("test", range(1000, 2000))):
         graph[f"{part}_mask"] = torch.isin(torch.arange(2000), torch.tensor(nodes))
     splits = planetoid_splits(graph)
