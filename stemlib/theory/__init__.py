@@ -1,1 +1,1 @@
-"""The paper's three statements: the static floor, coverage and selection, sensitivity and amplification."""
+"""The three parts of docs/theory.md: the static floor, coverage and selection, sensitivity and amplification."""
