@@ -22,7 +22,7 @@ few = settings(max_examples=25)
 fewer = settings(max_examples=8)  # for what is held for many kinds of model
 EXACT = {"rtol": 1e-9, "atol": 1e-12}  # of identities in float64
 
-# PyG's convolutions are dense layers of the reference's code only, which the parity tests hold: two of them stand for all.
+# PyG's convolutions are dense layers of the reference's code only, which parity tests hold: two stand for all.
 BACKBONES = ("sage", "gat")
 ENCODERS = [("all", "sage"), ("last", "sage"), ("none", "sage"), ("last", "gat"), ("none", "gcn")]
 BASELINES = ("mlp", "gcn", "sage", "gat", "gin")

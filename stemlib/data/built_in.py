@@ -15,6 +15,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from stemlib.data.checks import checked
+from stemlib.data.graph import Graph
 from stemlib.data.splits import stratified_split
 from stemlib.data.tasks import Task
 
@@ -116,7 +117,7 @@ def built_in(nodes: int = 2000, *, seed: int = 0, name: str = BUILT_IN, **settin
         Task(
             name=name,
             kind="node",
-            graph=graph,
+            graph=Graph.of(graph),
             labels=graph.y,
             splits={"random": split},
             description="contextual stochastic block model; a node is a point of a Gaussian mixture, an edge "

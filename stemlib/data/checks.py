@@ -191,7 +191,6 @@ def checked(task: Task) -> Task:
     Raises:
         ValueError: all problems, one a line, each with what to do; see `stemlib.data.checks`.
     """
-    task = replace(task, graph=Graph.of(task.graph))
     if found := problems(task):
         raise ValueError("\n  - ".join([f"the data of {task.name!r} cannot be used:", *found]))
     return replace(task, graph=sorted_by_target(task.graph), notes=task.notes + tuple(remarks(task)))

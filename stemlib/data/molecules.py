@@ -7,7 +7,7 @@ comparable in kind, not molecule by molecule.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import rdkit
@@ -17,6 +17,7 @@ from torch_geometric import datasets
 from torch_geometric.data import Data
 
 from stemlib.data.features import FORMAT, encode_texts
+from stemlib.data.graph import Graph
 from stemlib.data.raw_files import RawFiles, open_dataset, require
 from stemlib.data.registry import DataSet
 from stemlib.data.smiles import Molecules, atom_text, bond_text, molecules, scaffold_split
@@ -68,20 +69,17 @@ class MoleculeDataSet(DataSet):
         return {"scaffold": scaffold_split(parsed.scaffold)}
 
 
-def featured(parsed: Molecules, smiles: list[str], width: int | None, encoder: str, name: str) -> Data:
+def featured(parsed: Molecules, smiles: list[str], width: int | None, encoder: str, name: str) -> Graph:
     """The union of molecules with feature tables: `x` `[A, d]` by `node_type`, `edge_attr` `[B, d]` by `edge_type`.
 
-    The strings of the molecules stay with it as `smiles`, the numbers of their scaffolds `[M]` as `scaffold`.
+    About it: the molecules' strings as `smiles`, the numbers of their scaffolds `[M]`, the types in words.
     """
     atoms = [atom_text(row) for row in parsed.atoms.tolist()]
     bonds = [bond_text(row) for row in parsed.bonds.tolist()]
     vectors = encode_texts(atoms + bonds, width, encoder, name)
-    graph = parsed.graph
-    graph.x, graph.edge_attr = vectors[: len(atoms)], vectors[len(atoms) :]
-    graph.node_text, graph.edge_text = atoms, bonds
-    graph.smiles = [smiles[row] for row in parsed.rows.tolist()]
-    graph.scaffold = parsed.scaffold
-    return graph
+    about = {"node_text": atoms, "edge_text": bonds, "scaffold": parsed.scaffold}
+    about["smiles"] = [smiles[row] for row in parsed.rows.tolist()]
+    return replace(parsed.graph, x=vectors[: len(atoms)], edge_attr=vectors[len(atoms) :], about=about)
 
 
 def unparsed(parsed: Molecules, smiles: list[str]) -> tuple[str, ...]:

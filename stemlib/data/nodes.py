@@ -97,6 +97,7 @@ class NodeDataSet(DataSet):
         return SPLITS[self.split_by](graph)
 
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
+        """See `DataSet.load`."""
         graph, files = self.raw()
         native = graph.x.size(1)
         x = reduced(F.normalize(graph.x) if self.words else graph.x.float(), width, self.name)

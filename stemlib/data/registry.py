@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from stemlib.data.checks import checked
+from stemlib.data.graph import Graph
 from stemlib.data.tasks import Kind, Split, Task
 from stemlib.files import digest
 
@@ -43,14 +44,20 @@ class DataSet:
         raise NotImplementedError
 
     def _task(
-        self, graph: Data, labels: Tensor, splits: dict[str, Split], description: str, made_of: list[Any], **fields: Any
+        self,
+        graph: Data | Graph,
+        labels: Tensor,
+        splits: dict[str, Split],
+        description: str,
+        made_of: list[Any],
+        **fields: Any,
     ) -> Task:
         """The checked task: `made_of` is everything that determines it, `fields` are further ones of `Task`."""
         return checked(
             Task(
                 name=self.name,
                 kind=self.kind,
-                graph=graph,
+                graph=Graph.of(graph),
                 labels=labels,
                 splits=splits,
                 description=f"{description} Source: {self.source}",

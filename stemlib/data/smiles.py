@@ -18,10 +18,10 @@ from joblib import Parallel, delayed
 from rdkit import Chem
 from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
 from torch import Tensor
-from torch_geometric.data import Data
 from torch_geometric.utils import from_smiles
 from torch_geometric.utils.smiles import e_map, x_map
 
+from stemlib.data.graph import Graph
 from stemlib.data.tasks import Split
 from stemlib.files import cached, digest
 
@@ -45,7 +45,7 @@ class Molecules:
         scaffold: the same number for molecules with the same Bemis-Murcko scaffold, `[G]`.
     """
 
-    graph: Data
+    graph: Graph
     atoms: Tensor
     bonds: Tensor
     rows: Tensor
@@ -67,7 +67,7 @@ def molecules(smiles: Sequence[str], name: str = "molecules") -> Molecules:
     made_of = {"smiles": digest(list(smiles))} | versions
     stored = cached(f"{name}-molecules", made_of, lambda: _union(smiles))
     ptr = stored["atoms"]
-    graph = Data(
+    graph = Graph(
         edge_index=stored["edge_index"].long() + ptr[:-1].repeat_interleave(stored["bonds"]),
         node_type=stored["node_type"].long(),
         edge_type=stored["edge_type"].long(),

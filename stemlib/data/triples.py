@@ -9,7 +9,7 @@ relation type of its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +19,7 @@ from torch_geometric import datasets
 from torch_geometric.data import Data, download_url
 
 from stemlib.data.features import FORMAT, encode_texts
+from stemlib.data.graph import Graph
 from stemlib.data.raw_files import RawFiles, open_dataset, require
 from stemlib.data.registry import DataSet
 from stemlib.data.tasks import PARTS, Kind, Split, Task
@@ -88,11 +89,10 @@ class KnowledgeGraph(DataSet):
         # One call, for entities and relations to share a space. The second half is the inverse relations.
         inverse = [f"inverse of {text}" for text in forward]
         vectors = encode_texts(words + forward + inverse, width, encoder, self.name)
-        graph = message_graph(triples, message_edges)
-        graph.x, graph.edge_attr = vectors[: len(words)], vectors[len(words) :]
-        graph.node_text, graph.relation_text = words, forward
+        features = {"x": vectors[: len(words)], "edge_attr": vectors[len(words) :]}
+        about = {"node_text": words, "relation_text": forward}
         return self._task(
-            graph,
+            replace(message_graph(triples, message_edges), **features, about=about),
             triples.relation,
             {"given": triples.split},
             f"{self.description} Messages run along {message_edges} triples and their inverses. Features: texts of "
@@ -126,7 +126,7 @@ class KnowledgeGraph(DataSet):
         return texts, files, (absent,) if self.descriptions and not optional else ()
 
 
-def message_graph(triples: Triples, message_edges: str) -> Data:
+def message_graph(triples: Triples, message_edges: str) -> Graph:
     """The edges that messages run along, without features.
 
     Args:
@@ -140,14 +140,12 @@ def message_graph(triples: Triples, message_edges: str) -> Data:
     """
     count = triples.sizes[0] if message_edges == "train" else len(triples.relation)
     edges, relation = triples.pairs[:count].T, triples.relation[:count]
-    graph = Data(
+    return Graph(
         edge_index=torch.cat([edges, edges.flip(0)], dim=1),
         edge_type=torch.cat([relation, relation + len(triples.relations)]),
+        edge_pair=torch.arange(count).repeat(2) if message_edges == "train" else None,
         num_nodes=len(triples.entities),
     )
-    if message_edges == "train":
-        graph.edge_pair = torch.arange(count).repeat(2)
-    return graph
 
 
 def _ambiguity(triples: Triples) -> tuple[str, ...]:

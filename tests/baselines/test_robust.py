@@ -27,7 +27,8 @@ def test_dropped_edges_take_what_belongs_to_them_along(stored: str) -> None:
 
 
 def _told(graph: Graph, name: str) -> list[tuple[list[int], list[float]]]:
-    return list(zip(plain(graph.edge_index).T.tolist(), getattr(graph, name).view(graph.num_edges, -1).tolist(), strict=True))
+    rows = getattr(graph, name).view(graph.num_edges, -1).tolist()
+    return list(zip(plain(graph.edge_index).T.tolist(), rows, strict=True))
 
 
 def test_edges_are_dropped_in_training_only() -> None:

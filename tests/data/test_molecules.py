@@ -60,7 +60,7 @@ def test_strings_that_are_no_molecules_are_counted_and_named(tiny: None) -> None
     task = load("pcba", width=16)
     assert task.instances == 21
     assert any("1 of 22 molecules" in note and "row 1: not a molecule" in note for note in task.notes)
-    assert "not a molecule" not in task.graph.smiles
+    assert "not a molecule" not in task.graph.about["smiles"]
 
 
 def test_no_molecule_at_all_is_refused(folder: Path) -> None:
@@ -79,7 +79,7 @@ def test_missing_labels_stay_missing(tiny: None) -> None:
 def test_features_are_tables_that_batches_spell_out(tiny: None) -> None:
     task = load("pcba", width=16)
     graph = task.graph
-    assert graph.x.size(0) == len(graph.node_text) < graph.num_nodes
+    assert graph.x.size(0) == len(graph.about["node_text"]) < graph.num_nodes
     (batch,) = batches(task, torch.tensor([1, 0]))  # acetic acid, ethanol
     assert batch.graph.x.shape == (4 + 3, 16)
     assert torch.equal(batch.graph.x[:4], graph.x[graph.node_type[3:7]])
@@ -203,9 +203,9 @@ def test_the_split_by_year_is_the_release_s_and_a_molecule_in_two_parts_trains(
     task = load("chembl-activities", width=16)
     split = task.split("time")
     assert next(iter(task.splits)) == "time"
-    strings = [[task.graph.smiles[i] for i in part] for part in (split.train, split.val, split.test)]
+    strings = [[task.graph.about["smiles"][i] for i in part] for part in (split.train, split.val, split.test)]
     expected = raw_samples.SMILES[:12], raw_samples.SMILES[12:16], raw_samples.SMILES[16:]
-    assert strings == [[smiles for smiles in part if smiles in task.graph.smiles] for part in expected]
+    assert strings == [[smiles for smiles in part if smiles in task.graph.about["smiles"]] for part in expected]
 
 
 def test_the_first_molecules_are_those_of_moleculenet(tmp_path: Path) -> None:

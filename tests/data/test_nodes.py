@@ -67,7 +67,7 @@ def test_ogbn_arxiv_by_its_own_format(tiny: Path) -> None:
     task = load("ogbn-arxiv", width=None)
     assert task.graph.x.shape == (12, 4)
     assert task.graph.num_edges == 22
-    assert task.graph.year.tolist() == list(range(2000, 2012))
+    assert task.graph.about["year"].tolist() == list(range(2000, 2012))
     split = task.split("time")
     assert [part.tolist() for part in (split.train, split.val, split.test)] == [
         [*range(6)],

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from samples import few, graph_task, link_task, node_task, small_baseline, small_model
 from sklearn.metrics import r2_score
 from torch import Tensor
+from torch_geometric.data import Data
 
-from stemlib.data.graph import Graph
 from stemlib.data.own_data import from_data
 from stemlib.data.tasks import Split, Task, score, standardised
 from stemlib.model.losses import task_loss
@@ -164,10 +164,10 @@ def test_a_card_counts_values() -> None:
     assert not {"positive", "classes", "binary labels"} & set(found)
 
 
-def ring(labels: Tensor) -> Graph:
+def ring(labels: Tensor) -> Data:
     """A user's graph of twelve nodes, a third each to train, validate and test."""
     nodes = torch.arange(12)
-    graph = Graph(x=torch.randn(12, 3), edge_index=torch.stack([nodes, (nodes + 1) % 12]), y=labels)
+    graph = Data(x=torch.randn(12, 3), edge_index=torch.stack([nodes, (nodes + 1) % 12]), y=labels)
     for i, part in enumerate(("train", "val", "test")):
         graph[f"{part}_mask"] = nodes // 4 == i
     return graph

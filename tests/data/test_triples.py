@@ -42,10 +42,10 @@ def inverse(triples: set[tuple[int, int, int]], relations: int) -> set[tuple[int
 def test_pairs_are_the_triples_in_order(tiny: None) -> None:
     task = load("wn18rr", width=8)
     by_text = dict(map(reversed, raw_samples.GLOSSES.items()))
-    names = [by_text[text] for text in task.graph.node_text]
+    names = [by_text[text] for text in task.graph.about["node_text"]]
     for part, raw in (("train", "train"), ("val", "valid"), ("test", "test")):
         triples = {
-            (names[head], "_" + task.graph.relation_text[relation].replace(" ", "_"), names[tail])
+            (names[head], "_" + task.graph.about["relation_text"][relation].replace(" ", "_"), names[tail])
             for head, tail, relation in asked(task, part)
         }
         assert triples == set(raw_samples.TRIPLES[raw])

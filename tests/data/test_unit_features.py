@@ -17,11 +17,11 @@ def test_features_have_the_width_asked_for_and_rows_of_length_one(
     monkeypatch.setattr("stemlib.files.cache_folder", lambda: tmp_path)
     after = unit_features(task, width)
     for name in ("x", "edge_attr"):
-        if task.graph.get(name) is None:
-            assert after.graph.get(name) is None
+        if getattr(task.graph, name) is None:
+            assert getattr(after.graph, name) is None
             continue
-        table = after.graph[name]
-        assert table.shape == (len(task.graph[name]), width)
+        table = getattr(after.graph, name)
+        assert table.shape == (len(getattr(task.graph, name)), width)
         assert torch.allclose(table.norm(dim=1), torch.ones(len(table)), atol=1e-5)
     assert torch.equal(task.graph.edge_index, after.graph.edge_index)
     assert after.checksum not in (task.checksum, unit_features(task, width + 1).checksum)
@@ -47,7 +47,7 @@ def test_what_is_not_of_this_form_is_refused(task: Task) -> None:
     with pytest.raises(ValueError, match=r"[1-9]\d* rows of other lengths: use .*unit_features\(task, \d\)"):
         require_unit_features(task, task.graph.x.size(1), "this")
     one = unit_features(task, 6)
-    if one.graph.get("edge_attr") is not None:
+    if one.graph.edge_attr is not None:
         one.graph.edge_attr[1] *= 2
         with pytest.raises(ValueError, match=f"edge_attr of '{task.name}' has width 6 and 1 rows"):
             require_unit_features(one, 6, "this")
