@@ -9,7 +9,6 @@ is the transductive setting that the public data sets have anyway.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -21,8 +20,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 from torch import Tensor
 from torch.nn import functional as F
-from torch_geometric.data import Data
 
+from stemlib.data.graph import Graph
 from stemlib.data.tasks import Task
 from stemlib.files import cached, digest
 
@@ -115,10 +114,10 @@ def _sentence_vectors(texts: Sequence[str], encoder: str) -> Tensor:
 
 def unit_features(task: Task, width: int) -> Task:
     """The task with node and edge features of `width` columns and rows of length one; zero rows stay zero."""
-    graph = copy(task.graph)
-    for name, table in _tables(graph).items():
-        graph[name] = F.normalize(reduced(table, width, task.name), dim=-1)
-    return replace(task.with_graph(graph), checksum=digest([task.checksum, "unit rows", width]))
+    unit = {
+        name: F.normalize(reduced(table, width, task.name), dim=-1) for name, table in _tables(task.graph).items()
+    }
+    return replace(task.with_graph(replace(task.graph, **unit)), checksum=digest([task.checksum, "unit rows", width]))
 
 
 def require_unit_features(task: Task, width: int, reader: str) -> None:
@@ -143,6 +142,6 @@ def require_unit_features(task: Task, width: int, reader: str) -> None:
             )
 
 
-def _tables(graph: Data) -> dict[str, Tensor]:
+def _tables(graph: Graph) -> dict[str, Tensor]:
     """Node and edge features, those that the graph has."""
-    return {name: graph[name] for name in ("x", "edge_attr") if graph.get(name) is not None}
+    return {name: value for name in ("x", "edge_attr") if (value := getattr(graph, name)) is not None}
