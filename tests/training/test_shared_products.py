@@ -38,7 +38,7 @@ def test_steps_and_evaluations_are_those_without_sharing(settings: dict) -> None
         torch.manual_seed(1)
         losses = [train_epoch(model, shown, TrainConfig(), optimiser) for _ in range(3)]
         runs.append((torch.tensor(losses), answer(model, asked, "t"), *model.parameters()))
-        assert (asked[0].graph.hops[0].get("known") is not None) == shared
+        assert (asked[0].graph.hops[0].products is not None) == shared
     for own, expected in zip(*runs, strict=True):
         torch.testing.assert_close(own, expected, rtol=0, atol=1e-5)
 
@@ -81,13 +81,13 @@ def test_loading_weights_counts_as_a_change() -> None:
 )
 def test_nothing_is_shared_where_the_first_layer_s_input_changes(task: Task, settings: dict) -> None:
     _, shown, asked, _ = prepared(task, True, **settings)
-    assert all(batch.graph.hops[0].get("known") is None for batch in shown + asked)
+    assert all(batch.graph.hops[0].products is None for batch in shown + asked)
 
 
 def test_nothing_is_shared_that_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_products, "MOST_VALUES", 100)
     _, _, asked, _ = prepared(node_task(), True)
-    assert asked[0].graph.hops[0].get("known") is None
+    assert asked[0].graph.hops[0].products is None
 
 
 @pytest.mark.parametrize(("settings", "expected"), [({}, 1), ({"batch_size": 8}, 0), ({"routing": 0.1}, 0)])
