@@ -45,7 +45,7 @@ def test_steps_and_evaluations_are_those_without_sharing(settings: dict) -> None
 
 def test_products_are_computed_once_between_two_changes_of_the_weights() -> None:
     model, shown, asked, optimiser = prepared(node_task(), True)
-    shared: SharedProducts = asked[0].graph.hops[0].known.shared
+    shared: SharedProducts = asked[0].graph.hops[0].products.shared
     versions: list[Tensor] = []
     for _ in range(3):
         train_epoch(model, shown, TrainConfig(), optimiser)
@@ -67,7 +67,7 @@ def test_loading_weights_counts_as_a_change() -> None:
     model.load_state_dict(other.state_dict())
     first = answer(model, asked, "t")
     for batch in asked:
-        del batch.graph.hops[0].known
+        batch.graph.hops[0].products = None
     torch.testing.assert_close(first, answer(model, asked, "t"), rtol=0, atol=1e-5)
 
 
