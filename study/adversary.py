@@ -18,7 +18,7 @@ from stemlib.data.graph import node_features, plain, undirected_pairs
 from stemlib.data.tasks import Task, require_classes
 from stemlib.model.losses import instance_loss, task_loss
 from stemlib.stress.conditions import Condition
-from stemlib.stress.corruptions import Corruption, touched_nodes
+from stemlib.stress.corruptions import Corruption, thinned, touched_nodes
 from stemlib.stress.shifts import Buckets
 from stemlib.training.evaluation import predict, scores
 from study.methods import Method
@@ -69,7 +69,7 @@ def edge_worth(model: nn.Module, condition: Condition, seed: int, queries: int =
     labels = task.labels[condition.index]
     for _ in range(queries):
         missing = candidate & (torch.rand(pairs.numel(), generator=generator) < QUERY_RATE)
-        shown = task.with_graph(task.graph.without_edges(missing[pair_of_edge]))
+        shown = task.with_graph(thinned(task.graph, missing[pair_of_edge]))
         losses = instance_loss(predict(model, shown, condition.index), labels, "ce").float().nan_to_num()
         at_ends = losses_at_nodes(task, condition.index, losses)[ends].sum(0)
         for row, chosen in enumerate((~missing, missing)):
@@ -95,7 +95,7 @@ def worst_deletion(condition: Condition, worth: Tensor, rate: float) -> tuple[Co
     candidates = int(worth.isfinite().sum())
     most = worth.topk(round(rate * candidates))
     deleted = torch.zeros_like(worth, dtype=torch.bool).index_fill_(0, most.indices[most.values > 0], True)
-    graph = task.graph.without_edges(deleted[pair_of_edge])
+    graph = thinned(task.graph, deleted[pair_of_edge])
     met = Condition(f"{condition.name}, worst deletion {rate:g}", task.with_graph(graph), condition.index)
     return met, Corruption(graph, rate, int(deleted.sum()), candidates)
 
