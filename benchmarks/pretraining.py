@@ -36,8 +36,8 @@ from stemlib.model.tokens import Tokens
 from stemlib.presets import PretrainConfig, change, preset
 from stemlib.stress.views import view
 from stemlib.training.pool import Member, Pool
+from stemlib.training.pretrain import Run
 from stemlib.training.pretrain_batches import PretrainBatch, draw_batch, draws
-from stemlib.training.pretrain_run import Run
 from stemlib.training.student import Student
 from study.methods import reference
 
@@ -69,7 +69,7 @@ class ReferencePretraining:
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, config.clip)
         self.optimiser.step()
-        self.student.update_teacher(config.teacher_decay)
+        self.student.update_teacher()
         self.noted = {name: value.item() for name, value in losses.items()}
 
     def losses(self, batch: PretrainBatch) -> dict[str, Tensor]:
@@ -81,7 +81,7 @@ class ReferencePretraining:
         self.tokens = interface(z)
         self.quantised = interface.reconstruct(self.tokens)
         with torch.no_grad():
-            target = encode(student.teacher, graph)[0]
+            target = encode(student.teacher.module, graph)[0]
         guessed = decoders.teacher(self.quantised)[seeds]
         return {
             "feature": decoders.feature_loss(self.quantised[seeds], graph.x[seeds]),

@@ -1,4 +1,4 @@
-"""Files: whole or not there, checked when read, and keyed by what made them. Nothing here is unpickled."""
+"""Files: whole or not there, checked when read, and keyed by what made them. Nothing but tensors is unpickled."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load, save, save_file
+import torch
 from torch import Tensor
 
 from stemlib.paths import cache_folder
@@ -65,84 +64,50 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def cached(name: str, made_of: Mapping[str, Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What `make` gives, computed once for each `made_of`.
-
-    A file holds its own sha256 and then safetensors, so that nothing is unpickled and a cut or altered file is
-    noticed, reported and made again.
-
-    Args:
-        name: the file's readable part.
-        made_of: everything that determines the tensors; JSON can write it.
-        make: makes them, by name.
-    """
-    file = cache_folder() / f"{name}-{digest(dict(made_of))[:16]}.safetensors"
-    if file.is_file():
-        try:
-            return _read(file)
-        except (SafetensorError, ValueError) as error:
-            warnings.warn(f"{file} is damaged ({error}) and is made again", stacklevel=2)
-    tensors = {key: value.contiguous() for key, value in make().items()}
-    content = save(tensors)
-    with write_atomically(file) as temporary:
-        temporary.write_bytes(hashlib.sha256(content).digest() + content)
-    return tensors
+def write_checked(path: str | Path, value: Any) -> None:
+    """Write nested tensors and plain values, atomically: the sha256 of what `torch.save` makes of them, then that."""
+    with write_atomically(path) as temporary, temporary.open("w+b") as file:
+        file.write(bytes(DIGEST_BYTES))
+        torch.save(value, file)
+        file.seek(DIGEST_BYTES)
+        stored = hashlib.file_digest(file, "sha256").digest()
+        file.seek(0)
+        file.write(stored)
 
 
-def _read(file: Path) -> dict[str, Tensor]:
-    content = file.read_bytes()
-    stored, content = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
-    if hashlib.sha256(content).digest() != stored:
-        raise ValueError("its content does not match its sha256")
-    return load(content)
-
-
-def save_state(path: str | Path, state: dict[str, Any]) -> None:
-    """Write a training state: nested dictionaries and lists of tensors and plain values, in one file."""
-    tensors: dict[str, Tensor] = {}
-
-    def strip(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            name = str(len(tensors))
-            tensors[name] = value.detach().clone().contiguous()
-            return {"tensor": name}
-        if isinstance(value, dict):  # pairs, since JSON would turn integer keys into strings
-            return {"pairs": [[key, strip(item)] for key, item in value.items()]}
-        if isinstance(value, list | tuple):
-            return {"list": [strip(item) for item in value]}
-        return {"plain": value}
-
-    layout = json.dumps(strip(state))
-    with write_atomically(path) as temporary:
-        save_file(tensors, temporary, metadata={"layout": layout})
-
-
-def load_state(path: str | Path) -> dict[str, Any]:
-    """The state that `save_state` wrote; tuples come back as lists.
+def read_checked(path: str | Path) -> Any:
+    """What `write_checked` wrote, on the CPU; nothing is read before its sha256 is found right.
 
     Raises:
-        ValueError: the file is cut or not a training state.
+        ValueError: the file is cut, altered, or another program's.
     """
+    with Path(path).open("rb") as file:
+        stored = file.read(DIGEST_BYTES)
+        if hashlib.file_digest(file, "sha256").digest() != stored:
+            raise ValueError(f"{path} is damaged: its content does not match its sha256; delete it to start over")
+        file.seek(DIGEST_BYTES)
+        return torch.load(file, map_location="cpu", weights_only=True)
 
-    def fill(node: dict[str, Any]) -> Any:
-        if "tensor" in node:
-            return tensors[node["tensor"]]
-        if "pairs" in node:
-            return {key: fill(item) for key, item in node["pairs"]}
-        return [fill(item) for item in node["list"]] if "list" in node else node["plain"]
 
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            return fill(json.loads(file.metadata()["layout"]))
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a training state ({error}); delete it to start over") from None
+def cached(name: str, made_of: Mapping[str, Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What `make` gives, computed once for each `made_of`: all that determines the tensors, as JSON can write it.
+
+    A file, in whose name `name` is the readable part, is reported and made again where it is damaged.
+    """
+    file = cache_folder() / f"{name}-{digest(dict(made_of))[:16]}.checked"
+    if file.is_file():
+        try:
+            return read_checked(file)
+        except ValueError:
+            warnings.warn(f"{file} is damaged and is made again", stacklevel=2)
+    tensors = {key: value.contiguous() for key, value in make().items()}
+    write_checked(file, tensors)
+    return tensors
 
 
 def run_key(settings: dict[str, Any], split_hash: str, data_checksum: str) -> str:
     """Eight hexadecimal digits of everything but the seed that determines a run."""
-    text = json.dumps([settings, split_hash, data_checksum], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return digest([settings, split_hash, data_checksum])[:8]
 
 
 def installed_versions() -> dict[str, str]:

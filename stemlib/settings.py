@@ -22,26 +22,12 @@ class Settings:
             types = get_args(hint) or (hint,)
             if type(value) not in (*types, int if float in types else None):
                 names = " or ".join(kind.__name__ for kind in types)
-                raise ValueError(
-                    f"{item.name} must be of type {names}, got {value!r} ({type(value).__name__})"
-                )
+                raise ValueError(f"{item.name} must be of type {names}, got {value!r} ({type(value).__name__})")
             low, high = item.metadata.get("low", 0), item.metadata.get("high", float("inf"))
             if isinstance(value, int | float) and not low <= value <= high:
                 raise ValueError(f"{item.name} must lie in {low:g}..{high:g}, got {value}")
 
 
-def bounded(default: Any, low: float = 0, high: float = float("inf"), later: bool = False) -> Any:
-    """A field with a range; `later`: that came when there were records without it, see `recorded`."""
-    return dataclasses.field(default=default, metadata={"low": low, "high": high, "later": later})
-
-
-def recorded(settings: Settings) -> dict[str, Any]:
-    """The settings as plain values, as a record stores them and as a run's key is made of them.
-
-    A setting that came later is named where it is not the default: records from before it keep their keys.
-    """
-    return {
-        item.name: getattr(settings, item.name)
-        for item in dataclasses.fields(settings)
-        if not item.metadata.get("later") or getattr(settings, item.name) != item.default
-    }
+def bounded(default: Any, low: float = 0, high: float = float("inf")) -> Any:
+    """A field with a range."""
+    return dataclasses.field(default=default, metadata={"low": low, "high": high})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from stemlib.files import write_atomically
@@ -23,11 +25,11 @@ def write_weights(module: nn.Module, settings: dict[str, Any], folder: str | Pat
         temporary.write_text(json.dumps(settings, indent=2))
 
 
-def read_settings(folder: str | Path, form: str) -> tuple[dict[str, Any], Path]:
-    """What `write_weights` wrote: the settings, and the file of weights, which is the one that they describe.
+def read_settings(folder: str | Path, form: str) -> dict[str, Any]:
+    """The settings that `write_weights` wrote, whose `format` is `form`, beside the weights that they describe.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_model`.
+        FileNotFoundError, ValueError: as `read_weights`.
     """
     settings_file, weights = Path(folder) / "model.json", Path(folder) / "model.safetensors"
     for file in (settings_file, weights):
@@ -40,7 +42,21 @@ def read_settings(folder: str | Path, form: str) -> tuple[dict[str, Any], Path]:
     if not isinstance(settings, dict) or settings.get("format") != form:
         raise ValueError(f"{settings_file} does not describe a '{form}'; save the model again")
     if hashlib.sha256(weights.read_bytes()).hexdigest() != settings.get("sha256"):
-        raise ValueError(
-            f"{weights} is damaged or another model's: its sha256 is not that of {settings_file.name}"
-        )
-    return settings, weights
+        raise ValueError(f"{weights} is damaged or another model's: its sha256 is not that of {settings_file.name}")
+    return settings
+
+
+def read_weights(folder: str | Path, form: str, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Module:
+    """The module that `build` makes of the settings, with the weights, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is not of this format, is cut, or does not belong to the other.
+    """
+    settings = read_settings(folder, form)
+    try:
+        module = build(settings)
+        module.load_state_dict(load_file(Path(folder) / "model.safetensors"))
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{folder} does not hold a model of this version: {error}") from None
+    return module.eval()

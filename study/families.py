@@ -1,12 +1,11 @@
-"""Models and training states on disk: safetensors and JSON, atomic, checked, nothing unpickled."""
+"""Models of every family: built for a task, saved, and loaded again."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from stemlib.baselines.mowst import Mowst
@@ -15,7 +14,7 @@ from stemlib.baselines.probe import Probe
 from stemlib.data.tasks import Task, require_classes
 from stemlib.model.stem import StemGNN
 from stemlib.presets import BaselineConfig, ModelConfig, MowstConfig, ProbeConfig
-from stemlib.weights import read_settings, write_weights
+from stemlib.weights import read_weights, write_weights
 
 FORMAT = "stem-gnn-study model, version 1"
 SHAPE = ("in_width", "classes", "kind", "edge_width")
@@ -64,15 +63,11 @@ def load_model(folder: str | Path) -> nn.Module:
     """The model that `save_model` wrote, in evaluation mode.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: a file is not of this format, is cut, or does not belong to the other.
+        FileNotFoundError, ValueError: as `stemlib.weights.read_weights`.
     """
-    settings, weights = read_settings(folder, FORMAT)
-    try:
-        config, network, names = FAMILIES[settings["family"]]
-        model = network(config(**settings["config"]), **{name: settings[name] for name in names})
-        model.load_state_dict(load_file(weights))
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{folder} does not hold a model of this version: {error}") from None
-    return model.eval()
 
+    def build(settings: dict[str, Any]) -> nn.Module:
+        config, network, names = FAMILIES[settings["family"]]
+        return network(config(**settings["config"]), **{name: settings[name] for name in names})
+
+    return read_weights(folder, FORMAT, build)

@@ -25,7 +25,6 @@ from stemlib.presets import (
     TrainConfig,
     change,
 )
-from stemlib.settings import recorded
 from stemlib.training.pretrained import from_pretrained, pretrained_settings
 from study.families import AnyConfig, build
 
@@ -50,7 +49,7 @@ class Method:
 
         A checkpoint counts by its weights' sha256, not by where it lies.
         """
-        settings = {"model": recorded(self.model), "train": recorded(self.train)}
+        settings = {"model": dataclasses.asdict(self.model), "train": dataclasses.asdict(self.train)}
         if self.pretext is not None:
             settings["pretext"] = dataclasses.asdict(self.pretext)
         if self.checkpoint is not None:

@@ -48,9 +48,7 @@ def release(folder: Path, name: str) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stemlib.training.pretrain", description="Pretrain on a pool of graphs."
-    )
+    parser = argparse.ArgumentParser(prog="python -m study.pretrain", description="Pretrain on a pool of graphs.")
     add = parser.add_argument
     add("--preset", choices=PRESETS, default="smoke", help="the budget (default: %(default)s)")
     add("--data", nargs="+", metavar="NAME", help="data sets (default: all that are at hand)")

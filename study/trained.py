@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from stemlib.data.tasks import Split, Task, standardised
-from stemlib.files import held, quiet, run_key
+from stemlib.files import held, run_key
 from stemlib.training.evaluation import evaluate
 from stemlib.training.finetune import fit
 from stemlib.training.self_supervised import start_from_encoder
@@ -47,11 +47,9 @@ def _trained(experiment: str, task: Task, split: Split, method: Method, seed: in
     model = method.build(task)
     before = 0.0
     if method.pretext is not None:
-        before = start_from_encoder(model, task, method.pretext, seed, RUNS / "encoders", quiet())
-    state_file = folder / "training.safetensors"
-    progress = fit(
-        model, task, split, method.train, seed, state_file, f"{task.name} {method.name} seed {seed}"
-    )
+        before = start_from_encoder(model, task, method.pretext, seed, RUNS / "encoders")
+    state_file = folder / "training.checked"
+    progress = fit(model, task, split, method.train, seed, state_file, f"{task.name} {method.name} seed {seed}")
     record = Record(
         experiment=experiment,
         task=task.name,
@@ -60,8 +58,7 @@ def _trained(experiment: str, task: Task, split: Split, method: Method, seed: in
         model=method.name,
         seed=seed,
         settings=method.settings,
-        metrics=evaluate(model, task, split, precision=method.train.precision)
-        | {"test_best": progress.test_best},
+        metrics=evaluate(model, task, split, precision=method.train.precision) | {"test_best": progress.test_best},
         best_epoch=progress.best_epoch,
         epochs=progress.epoch,
         seconds=before + progress.seconds,

@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     released = DATA / "checkpoints" / preset.name
     if options.variants is None and not (released / "model.json").is_file():
         parser.error(
-            f"there is no checkpoint in {released}: run python -m stemlib.training.pretrain --preset {preset.name} "
+            f"there is no checkpoint in {released}: run python -m study.pretrain --preset {preset.name} "
             f"--release {preset.name} first"
         )
     pool = load_pool(preset.hidden, nodes=preset.nodes, whole=not preset.limited) if options.variants else None

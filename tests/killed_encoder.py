@@ -15,6 +15,7 @@ from samples import node_task
 
 from stemlib.baselines.self_supervised import Bootstrap
 from stemlib.presets import BGRLConfig, ProbeConfig
+from stemlib.training import loop
 from stemlib.training import self_supervised as self_supervised_run
 from stemlib.training.self_supervised import EncoderRun, train_encoder
 
@@ -52,8 +53,6 @@ STAGES = (
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    self_supervised_run.SECONDS_BETWEEN_STATES = -1.0
+    loop.SECONDS_BETWEEN_STATES = -1.0
     root = Path(sys.argv[1])
-    die_at_every_stage(
-        STAGES, lambda: train_encoder(node_task(), ENCODER, PRETEXT, 3, root, quiet=True), root
-    )
+    die_at_every_stage(STAGES, lambda: train_encoder(node_task(), ENCODER, PRETEXT, 3, root), root)

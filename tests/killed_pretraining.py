@@ -13,8 +13,9 @@ import torch
 from kills import after, die_at_every_stage, kill, second_file_of
 from pretrain_samples import MODEL, config, tiny_pool
 
+from stemlib.training import loop
 from stemlib.training import pretrain as pretraining
-from stemlib.training.pretrain_run import Run
+from stemlib.training.pretrain import Run, pretrain
 from stemlib.training.student import Student
 
 
@@ -31,7 +32,7 @@ def between_backward_and_the_optimisers_step() -> None:
 
 
 def before_the_teacher_follows() -> None:
-    Student.update_teacher = after(1, Student.update_teacher)
+    Student.update_teacher = after(2, Student.update_teacher)  # the first call is the copy
 
 
 def before_a_state_takes_its_place() -> None:
@@ -63,7 +64,6 @@ STAGES = (
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    pretraining.RUNS, pretraining.SECONDS_BETWEEN_STATES = Path(sys.argv[1]), -1.0
-    die_at_every_stage(
-        STAGES, lambda: pretraining.pretrain(tiny_pool(), MODEL, config(steps=12), seed=3), pretraining.RUNS
-    )
+    loop.SECONDS_BETWEEN_STATES = -1.0
+    root = Path(sys.argv[1])
+    die_at_every_stage(STAGES, lambda: pretrain(tiny_pool(), MODEL, config(steps=12), seed=3, root=root), root)

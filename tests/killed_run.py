@@ -14,7 +14,7 @@ from kills import after, die_at_every_stage, kill, second_file_of
 from run_samples import NOISY
 from samples import link_task
 
-from stemlib.training import finetune
+from stemlib.training import finetune, loop
 from study import trained
 
 
@@ -58,5 +58,5 @@ STAGES = (
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    trained.RUNS, finetune.SECONDS_BETWEEN_STATES = Path(sys.argv[1]), -1.0
+    trained.RUNS, loop.SECONDS_BETWEEN_STATES = Path(sys.argv[1]), -1.0
     die_at_every_stage(STAGES, lambda: trained.run("t", link_task(), "random", NOISY, 3), trained.RUNS)

@@ -6,15 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 from samples import graph_task, link_task, node_task, small_model
 from torch import Tensor
 
 from stemlib.data.features import unit_features
 from stemlib.presets import PretrainConfig
-from stemlib.training import pretrain as pretraining
 from stemlib.training.pool import Member, Pool
-from stemlib.training.pretrain_run import Run
+from stemlib.training.pretrain import Run, pretrain
 from stemlib.training.pretrained import load_pretrained
 
 WIDTH = 6
@@ -50,6 +48,4 @@ def tables(folder: Path) -> dict[str, str]:
 
 def checkpoint(folder: Path, **changes: Any) -> Path:
     """A pretrained model of a few steps in a runs folder."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretraining, "RUNS", folder)
-        return pretraining.pretrain(tiny_pool(), MODEL, config(**({"steps": 2} | changes)))
+    return pretrain(tiny_pool(), MODEL, config(**({"steps": 2} | changes)), root=folder)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from pathlib import Path
+from typing import IO
 
 import pytest
 
+from stemlib import files
 from stemlib.files import held, write_atomically
 
 
@@ -52,8 +55,18 @@ def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
         pass
 
 
-def test_a_folder_that_another_one_has_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, order = tmp_path / "new" / "run", []
+def test_a_folder_that_another_one_has_is_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, order, waits = tmp_path / "new" / "run", [], threading.Event()
+    lock = fcntl.flock
+
+    def flock(file: IO, how: int) -> None:
+        if how == fcntl.LOCK_EX:  # the one that blocks
+            waits.set()
+        lock(file, how)
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
 
     def second() -> None:
         with held(folder):
@@ -62,10 +75,9 @@ def test_a_folder_that_another_one_has_is_waited_for(tmp_path: Path, capsys: pyt
     waiting = threading.Thread(target=second)
     with held(folder):
         waiting.start()
-        waiting.join(0.2)
-        assert waiting.is_alive()
+        waits.wait()
         order.append("first")
-    waiting.join(10)
+    waiting.join()
     assert order == ["first", "second"]
     assert capsys.readouterr().err == f"{folder} is another process's: waiting until it ends\n"
     with pytest.raises(KeyboardInterrupt), held(folder):

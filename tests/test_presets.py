@@ -21,7 +21,6 @@ from stemlib.presets import (
     change,
     preset,
 )
-from stemlib.settings import recorded
 
 
 def test_presets_are_found_by_name_and_grow() -> None:
@@ -42,6 +41,10 @@ def test_a_preset_sets_the_length_of_training() -> None:
     train = budget.train(lr=0.1)
     assert (train.epochs, train.patience, train.lr) == (budget.epochs, budget.patience, 0.1)
     assert budget.train(epochs=3).epochs == 3
+    assert budget.pretrain() == budget.pretraining
+    assert budget.pretrain(steps=3) == dataclasses.replace(budget.pretraining, steps=3)
+    with pytest.raises(ValueError, match=r"PretrainConfig has no \['step'\]"):
+        budget.pretrain(step=3)
 
 
 def test_change_copies_and_refuses_unknown_names() -> None:
@@ -53,13 +56,6 @@ def test_change_copies_and_refuses_unknown_names() -> None:
         change(config, expert=5)
     with pytest.raises(ValueError, match=r"experts must lie in 1\.\.64"):
         change(config, experts=0)
-
-
-def test_a_later_setting_is_recorded_only_where_it_is_not_the_default() -> None:
-    assert "heads" not in recorded(BaselineConfig("gat"))
-    assert recorded(BaselineConfig("gat", heads=8)) == recorded(BaselineConfig("gat")) | {"heads": 8}
-    assert recorded(TrainConfig(precision="bf16")) == recorded(TrainConfig()) | {"precision": "bf16"}
-    assert recorded(ModelConfig()) == dataclasses.asdict(ModelConfig())
 
 
 def test_settings_cannot_be_altered() -> None:

@@ -20,9 +20,8 @@ from safetensors.torch import save_file
 from samples import small_model
 
 from stemlib.model import encoder as experts
-from stemlib.training import pretrain as pretraining
-from stemlib.training import processes
-from stemlib.training.pretrain_run import Run
+from stemlib.training import loop, processes
+from stemlib.training.pretrain import Run, pretrain
 
 # `exact`: no noise and all neighbours, so that the processes' parts of a batch add up to the batch (pairs that are no
 # edges are drawn by each, so there are none). `noisy`: as a run is.
@@ -42,9 +41,9 @@ def one_of_two(rank: int, port: int, folder: Path, what: str, kill_after: int | 
         experts.gumbel_noise = torch.zeros_like  # the one source of noise that no setting turns off
     step, runs = Run.step if kill_after is None else after(kill_after, Run.step), []
     Run.step = lambda self: (runs.append(self), step(self))[1]
-    pretraining.RUNS, pretraining.SECONDS_BETWEEN_STATES = folder, -1.0
+    loop.SECONDS_BETWEEN_STATES = -1.0
     with processes.joined("cpu"):
-        pretraining.pretrain(tiny_pool(), *SETTINGS[what])
+        pretrain(tiny_pool(), *SETTINGS[what], root=folder)
     save_file(dict(runs[-1].student.state_dict()), folder / f"weights-{rank}.safetensors")
 
 

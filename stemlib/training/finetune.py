@@ -1,37 +1,33 @@
 """Fine-tuning: one loop for node, link and graph tasks, interruptible at any point.
 
-AdamW, early stopping on validation, best validation state restored. A training state is saved every few
-seconds, so that a killed run continues where it was and ends with the same bits.
+AdamW, early stopping on validation, best validation state restored.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from stemlib.data.batches import Batch, batches
 from stemlib.data.tasks import Split, Task, score
-from stemlib.files import load_state, quiet, save_state
 from stemlib.model.losses import task_loss
 from stemlib.model.stem import StemGNN
 from stemlib.presets import TrainConfig
 from stemlib.training.epochs import Epochs, every_epoch
 from stemlib.training.evaluation import EVALUATION_BATCH, answer, evaluation_batches, hops, products_in
+from stemlib.training.loop import Loop, Noise, State
 from stemlib.training.shared_products import share_first_products
 
-SECONDS_BETWEEN_STATES = 15.0
 START_INSTANCES = 20_000  # that the codebooks are started on: 150 and more per code
 
 
 @dataclasses.dataclass
-class Fit:
+class Fit(State):
     """The state of one training: everything that a resumed process needs beside model and optimiser."""
 
     epoch: int = 0
@@ -64,7 +60,7 @@ def fit(
         label: shown at the progress bar.
 
     Raises:
-        ValueError: a setting of `train` that this model or task does not have.
+        ValueError: a setting of `train` that this model or task does not have, or a damaged state.
     """
     if train.precision == "bf16" and not isinstance(model, StemGNN):
         raise ValueError(f"precision='bf16' is of a StemGNN's encoder; train {type(model).__name__} in float32")
@@ -80,29 +76,25 @@ def fit(
             model.tokens.freeze()
     trained = [value for value in model.parameters() if value.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=train.lr, weight_decay=train.weight_decay, fused=True)
-    progress = _resume(state_file, model, optimiser, shuffle) or Fit()
+    progress, noise = Fit(), Noise(torch.default_generator)
+    loop = Loop(
+        state_file, model=model, optimiser=optimiser, progress=progress, noise=noise, shuffle=Noise(shuffle)
+    )
     train_batches = training_batches(model, task, split, train)
     check_batches = evaluation_batches(model, task, torch.cat([split.val, split.test]))
     if hops(model, task) and not (train.batch_size or train.fanout or train.routing or train.precision == "bf16"):
         whole = [batch.graph for shown in (train_batches, check_batches) for batch in shown(None)]
         share_first_products(model.encoder, task.graph, whole, optimiser)
-    since_state = since = time.monotonic()
-    bar = tqdm(total=train.epochs, initial=progress.epoch, desc=label, leave=False, disable=quiet())
-    while progress.epoch < train.epochs and progress.epoch - progress.best_epoch <= train.patience:
+    for bar in loop.steps(progress.epoch, train.epochs, label):
+        if progress.epoch - progress.best_epoch > train.patience:
+            break
         losses = [
             train_epoch(model, train_batches(shuffle), train, optimiser, task.values) for _ in range(train.passes)
         ]
         logits = answer(model, check_batches(None), task.name, train.precision)
         _note_epoch(progress, model, task, split, logits, sum(losses) / len(losses))
-        now = time.monotonic()
-        progress.seconds += now - since
-        since = now
-        bar.update()
-        bar.set_postfix(val=f"{progress.history[-1]['val']:.3f}", best=f"{progress.best[0]:.3f}")
-        if state_file is not None and now - since_state > SECONDS_BETWEEN_STATES:
-            _keep(state_file, progress, model, optimiser, shuffle)
-            since_state = now
-    bar.close()
+        bar.set_postfix(val=f"{progress.history[-1]['val']:.3f}", best=f"{progress.best[0]:.3f}", refresh=False)
+    progress.seconds = loop.seconds
     model.load_state_dict(progress.weights)
     model.eval()
     return progress
@@ -138,7 +130,7 @@ def train_epoch(
     for batch in shown:
         with products_in(train.precision, batch):
             output = model(batch.graph, batch.instances)
-        loss = task_loss(output.logits, batch.labels, train.label_smoothing, values) + model.penalty(output, train)
+        loss = task_loss(output.logits, batch.labels, values=values) + model.penalty(output, train)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -175,34 +167,3 @@ def _note_epoch(progress: Fit, model: nn.Module, task: Task, split: Split, logit
         progress.weights = copy.deepcopy(model.state_dict())
     progress.history.append({"epoch": progress.epoch, **row})
     progress.epoch += 1
-
-
-def _keep(
-    file: Path, progress: Fit, model: nn.Module, optimiser: torch.optim.Optimizer, shuffle: torch.Generator
-) -> None:
-    save_state(
-        file,
-        {
-            "model": dict(model.state_dict()),
-            "optimiser": optimiser.state_dict(),
-            "noise": torch.get_rng_state(),
-            "shuffle": shuffle.get_state(),
-            "progress": vars(progress),
-        },
-    )
-
-
-def _resume(
-    file: Path | None, model: nn.Module, optimiser: torch.optim.Optimizer, shuffle: torch.Generator
-) -> Fit | None:
-    if file is None or not file.is_file():
-        return None
-    state = load_state(file)
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    torch.set_rng_state(state["noise"])
-    shuffle.set_state(state["shuffle"])
-    progress = Fit(**state["progress"])
-    progress.best = tuple(progress.best)
-    return progress
-

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from stemlib.training.loop import State
+
 LOSSES = ("feature", "edge", "edge_feature", "teacher", "commitment", "orthogonality", "routing")
 COLUMNS = ("data_set", "rate", "loss", "gradient_norm", *LOSSES)
 
 
 @dataclass
-class Journal:
+class Journal(State):
     """Tensors that fill up while a run goes on.
 
     Attributes:
@@ -23,7 +26,6 @@ class Journal:
         nodes: of how many nodes, `[W, D]`.
         window: steps per window.
         done: steps done.
-        seconds: that they took.
     """
 
     steps: Tensor
@@ -32,7 +34,6 @@ class Journal:
     nodes: Tensor
     window: int
     done: int = 0
-    seconds: float = 0.0
 
     @classmethod
     def blank(cls, steps: int, window: int, codes: tuple[int, int], load: tuple[int, int, int]) -> Journal:
@@ -67,23 +68,18 @@ class Journal:
         """One row per window and head: `perplexity` of the codes chosen, and `dead`: how many were not at all."""
         frequency = self.codes / self.codes.sum(-1, keepdim=True)
         perplexity = torch.special.entr(frequency.double()).sum(-1).exp()
-        return _frame(("step", "head"), self._ends(), perplexity=perplexity, dead=(self.codes == 0).sum(-1))
+        heads = {"head": range(self.codes.size(1))}
+        return self._by_window(heads, perplexity=perplexity, dead=(self.codes == 0).sum(-1))
 
     def experts(self, names: list[str]) -> pd.DataFrame:
         """One row per window, data set and layer: the `largest` expert's share of the gates."""
         share = self.load / self.nodes[:, :, None, None]
-        frame = _frame(("step", "data_set", "layer"), self._ends(), largest=share.amax(-1))
-        frame["data_set"] = [names[index] for index in frame["data_set"]]
+        frame = self._by_window({"data_set": names, "layer": range(share.size(2))}, largest=share.amax(-1))
         return frame.dropna(ignore_index=True)
 
-    def _ends(self) -> Tensor:
-        """The last step of each window."""
-        return (torch.arange(1, len(self.codes) + 1) * self.window).clamp(max=len(self.steps)) - 1
-
-
-def _frame(index: tuple[str, ...], steps: Tensor, **columns: Tensor) -> pd.DataFrame:
-    """Tensors of one shape `[W, ...]` as columns; the first index is the step at which a window ends."""
-    shape = next(iter(columns.values())).shape
-    where = torch.cartesian_prod(steps, *(torch.arange(size) for size in shape[1:]))
-    frame = pd.DataFrame(where.numpy(), columns=list(index))
-    return frame.assign(**{name: value.flatten().numpy() for name, value in columns.items()})
+    def _by_window(self, levels: dict[str, Iterable], **columns: Tensor) -> pd.DataFrame:
+        """Tensors of one shape `[W, ...]` as columns; `step` is the last one of a window, `levels` are the others."""
+        ends = [min(window * self.window, len(self.steps)) - 1 for window in range(1, len(self.codes) + 1)]
+        index = pd.MultiIndex.from_product([ends, *levels.values()], names=["step", *levels])
+        values = {name: value.flatten().numpy() for name, value in columns.items()}
+        return pd.DataFrame(values, index=index).reset_index()

@@ -11,8 +11,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from stemlib.data.features import require_unit_features
@@ -21,7 +19,7 @@ from stemlib.model.encoder import Encoder
 from stemlib.model.stem import StemGNN
 from stemlib.model.tokens import TokenInterface
 from stemlib.presets import ModelConfig
-from stemlib.weights import read_settings, write_weights
+from stemlib.weights import read_settings, read_weights, write_weights
 
 FORMAT = "stem-gnn-study pretrained, version 1"
 # What may differ from pretraining, for the weights do not depend on it.
@@ -44,13 +42,7 @@ class Pretrained(nn.Module):
 
 
 def save_pretrained(network: Pretrained, folder: str | Path, about: dict[str, Any]) -> None:
-    """Write a checkpoint.
-
-    Args:
-        network: encoder and tokens.
-        folder: gets two files; `model.json` is written last.
-        about: what it was pretrained on and how, for the reader; JSON can write it.
-    """
+    """Write a checkpoint; `about` says what it was pretrained on and how, as JSON can write it."""
     settings = {"format": FORMAT, "config": dataclasses.asdict(network.config), "width": network.width}
     write_weights(network, settings | {"about": about}, folder)
 
@@ -59,16 +51,13 @@ def load_pretrained(folder: str | Path) -> Pretrained:
     """The encoder and tokens that `save_pretrained` wrote, in evaluation mode.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: a file is not of this format, is cut, or does not belong to the other.
+        FileNotFoundError, ValueError: as `stemlib.weights.read_weights`.
     """
-    settings, weights = read_settings(folder, FORMAT)
-    try:
-        network = Pretrained(ModelConfig(**settings["config"]), settings["width"])
-        network.load_state_dict(load_file(weights))
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{folder} does not hold a pretrained model of this version: {error}") from None
-    return network.eval()
+
+    def build(settings: dict[str, Any]) -> Pretrained:
+        return Pretrained(ModelConfig(**settings["config"]), settings["width"])
+
+    return read_weights(folder, FORMAT, build)
 
 
 def pretrained_settings(folder: str | Path) -> dict[str, Any]:
@@ -77,7 +66,7 @@ def pretrained_settings(folder: str | Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError, ValueError: as `load_pretrained`.
     """
-    return read_settings(folder, FORMAT)[0]
+    return read_settings(folder, FORMAT)
 
 
 def from_pretrained(folder: str | Path, task: Task, config: ModelConfig | None = None) -> StemGNN:

@@ -6,12 +6,13 @@ With one process every function here leaves things as they are. `torchrun` start
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from stemlib.model.tokens import TokenInterface
 
@@ -61,21 +62,15 @@ def total(value: Tensor) -> Tensor:
     return value
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Give every process the mean of all gradients; a parameter that no process has used keeps none."""
+def parallel(model: nn.Module) -> nn.Module:
+    """The model, of whose gradients a backward pass gives every process the mean.
+
+    A parameter that no process has used keeps none. What `forward` returns may lead back to nothing but what the loss
+    is made of: else the processes would wait for gradients that never come. Buffers are every process's own.
+    """
     if not together():
-        return
-    parameters = list(parameters)
-    device = parameters[0].device
-    used = total(
-        torch.tensor([value.grad is not None for value in parameters], device=device).long()
-    ).tolist()
-    parameters = [value for value, count in zip(parameters, used, strict=True) if count]
-    gradients = [torch.zeros_like(value) if value.grad is None else value.grad for value in parameters]
-    mean = total(torch.cat([gradient.flatten() for gradient in gradients])) / world()
-    sizes = [value.numel() for value in parameters]
-    for value, part in zip(parameters, mean.split(sizes), strict=True):
-        value.grad = part.view_as(value)
+        return model
+    return DistributedDataParallel(model, forward_sync_buffers=False, find_unused_parameters=True)
 
 
 @torch.no_grad()

@@ -8,29 +8,26 @@ split and every setting of the head reads the same encoder.
 from __future__ import annotations
 
 import dataclasses
-import math
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file
+from torch.optim.lr_scheduler import LambdaLR
 from torch_geometric.data import Data
-from tqdm.auto import tqdm
 
 from stemlib.baselines.networks import adjacency, network_input
 from stemlib.baselines.probe import GraphEncoder, Probe
 from stemlib.baselines.self_supervised import Bootstrap, objective
 from stemlib.data.batches import union_of_graphs
 from stemlib.data.tasks import Task
-from stemlib.files import held, load_state, run_key, save_state, write_atomically
+from stemlib.files import held, run_key, write_atomically
 from stemlib.presets import PretextConfig, ProbeConfig
 from stemlib.training.evaluation import EVALUATION_BATCH
-from stemlib.weights import read_settings, write_weights
+from stemlib.training.loop import Loop, State, cosine
+from stemlib.weights import read_settings, read_weights, write_weights
 
 FORMAT = "stem-gnn-study self-supervised encoder, version 1"
-SECONDS_BETWEEN_STATES = 15.0
 OF_THE_HEAD = ("embedding_norm", "dropout", "pool")  # settings that the encoder does not know
 
 
@@ -41,18 +38,25 @@ def learning_rate(step: int, config: PretextConfig) -> float:
         return config.lr * min(1.0, (step + 1) / rise)
     if config.schedule == "constant":
         return config.lr
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / (config.steps - rise)))
+    return config.lr * cosine(step - rise, max(1.0, config.steps - rise))
+
+
+@dataclasses.dataclass
+class Curve(State):
+    """The losses of all steps taken."""
+
+    losses: list[float] = dataclasses.field(default_factory=list)
 
 
 class EncoderRun:
-    """A run: objective, optimiser, losses. A step's draws follow from seed and step alone.
+    """A run: objective, optimiser, curve, and the loop that keeps them. A step's draws follow from seed and step alone.
 
     Args:
         task: its graph is read, its labels are not. A graph task shows random graphs of all parts.
         model: the encoder.
         config: the objective, and how it is trained.
         seed: of weights and draws.
-        file: of a state that `keep` wrote, to continue from where it is there.
+        file: of the state.
     """
 
     def __init__(self, task: Task, model: ProbeConfig, config: PretextConfig, seed: int, file: Path) -> None:
@@ -60,24 +64,17 @@ class EncoderRun:
         torch.manual_seed(seed)
         self.objective = objective(config, model, task.graph.x.size(1), task.edge_width).train()
         trained = [value for value in self.objective.parameters() if value.requires_grad]
-        self.optimiser = torch.optim.Adam(
-            trained,
-            config.lr,
-            weight_decay=config.weight_decay,
-            decoupled_weight_decay=config.decoupled,
-            fused=True,
+        decay = {"weight_decay": config.weight_decay, "decoupled_weight_decay": config.decoupled}
+        self.optimiser = torch.optim.Adam(trained, 1.0, **decay, fused=True)  # times the rate, to the bit
+        self.schedule = LambdaLR(self.optimiser, lambda step: learning_rate(step, config))
+        self.curve = Curve()
+        self.loop = Loop(
+            file, objective=self.objective, optimiser=self.optimiser, schedule=self.schedule, curve=self.curve
         )
-        self.losses: list[float] = []
-        self.seconds = 0.0
-        if file.is_file():
-            state = load_state(file)
-            self.objective.load_state_dict(state["objective"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.losses, self.seconds = state["losses"], state["seconds"]
 
     def shown(self, graphs: int) -> Data:
         """The whole graph, or so many random graphs of a graph task; what is drawn next follows from the step, too."""
-        torch.manual_seed(int(np.random.SeedSequence((self.seed, len(self.losses))).generate_state(1)[0]))
+        torch.manual_seed(int(np.random.SeedSequence((self.seed, len(self.curve.losses))).generate_state(1)[0]))
         if self.task.kind != "graph":
             return self.task.graph
         return union_of_graphs(self.task.graph, torch.randperm(self.task.instances)[:graphs])
@@ -88,9 +85,7 @@ class EncoderRun:
         Raises:
             FloatingPointError: the loss is not finite.
         """
-        number = len(self.losses)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(number, self.config)
+        number = len(self.curve.losses)
         loss = self.objective(self.shown(self.config.batch_size))
         if not loss.isfinite():
             where = f"{self.task.name}, {self.config.objective}, step {number}"
@@ -98,10 +93,11 @@ class EncoderRun:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
+        self.schedule.step()
         if isinstance(self.objective, Bootstrap):
             self.objective.follow(number / self.config.steps)
-        self.losses.append(loss.item())
-        return self.losses[-1]
+        self.curve.losses.append(loss.item())
+        return loss.item()
 
     @torch.no_grad()
     def finished(self) -> GraphEncoder:
@@ -111,11 +107,6 @@ class EncoderRun:
         encoder.standardise(encoder(x, adjacency(self.model.encoder, graph, x.dtype)))
         return encoder
 
-    def keep(self, file: Path) -> None:
-        """Save the state, atomically."""
-        state = {"objective": dict(self.objective.state_dict()), "optimiser": self.optimiser.state_dict()}
-        save_state(file, state | {"losses": self.losses, "seconds": self.seconds})
-
 
 def encoder_folder(task: Task, model: ProbeConfig, config: PretextConfig, seed: int, root: Path) -> Path:
     """Where a trained encoder is or will be."""
@@ -124,9 +115,7 @@ def encoder_folder(task: Task, model: ProbeConfig, config: PretextConfig, seed: 
     return root / f"{task.name}-{config.objective}-{key}" / f"seed-{seed}"
 
 
-def train_encoder(
-    task: Task, model: ProbeConfig, config: PretextConfig, seed: int, root: Path, quiet: bool = False
-) -> Path:
+def train_encoder(task: Task, model: ProbeConfig, config: PretextConfig, seed: int, root: Path) -> Path:
     """Train an encoder, or continue a killed run, or do nothing where the run is finished; returns its folder.
 
     One that another process is at is waited for.
@@ -134,58 +123,43 @@ def train_encoder(
     Args:
         task, model, config, seed: see `EncoderRun`.
         root: folder of all encoders.
-        quiet: whether to show no progress.
+
+    Raises:
+        ValueError: the state of a killed run is damaged.
     """
     folder = encoder_folder(task, model, config, seed, root)
     if not (folder / "model.json").is_file():
         with held(folder):
             if not (folder / "model.json").is_file():
-                _train(task, model, config, seed, folder, quiet)
+                _train(task, model, config, seed, folder)
     return folder
 
 
-def _train(task: Task, model: ProbeConfig, config: PretextConfig, seed: int, folder: Path, quiet: bool) -> None:
+def _train(task: Task, model: ProbeConfig, config: PretextConfig, seed: int, folder: Path) -> None:
     """Train an encoder into its folder, from its last state if there is one; see `train_encoder`."""
-    state_file = folder / "training.safetensors"
+    state_file = folder / "training.checked"
     run = EncoderRun(task, model, config, seed, state_file)
-    since_state = since = time.monotonic()
-    bar = tqdm(
-        total=config.steps,
-        initial=len(run.losses),
-        desc=f"{task.name} {config.objective} seed {seed}",
-        leave=False,
-        disable=quiet,
-    )
-    while len(run.losses) < config.steps:
-        bar.set_postfix(loss=f"{run.step():.3g}")
-        bar.update()
-        now = time.monotonic()
-        run.seconds += now - since
-        since = now
-        if now - since_state > SECONDS_BETWEEN_STATES:
-            run.keep(state_file)
-            since_state = now
-    bar.close()
+    losses = run.curve.losses
+    for bar in run.loop.steps(len(losses), config.steps, f"{task.name} {config.objective} seed {seed}"):
+        bar.set_postfix(loss=f"{run.step():.3g}", refresh=False)
     with write_atomically(folder / "losses.csv") as temporary:
-        pd.DataFrame({"loss": run.losses}).rename_axis("step").to_csv(temporary)
-    about = {"task": task.name, "seed": seed, "seconds": run.seconds, "data_checksum": task.checksum}
+        pd.DataFrame({"loss": losses}).rename_axis("step").to_csv(temporary)
+    about = {"task": task.name, "seed": seed, "seconds": run.loop.seconds, "data_checksum": task.checksum}
     settings = {"format": FORMAT, "encoder": dataclasses.asdict(model), "pretext": dataclasses.asdict(config)}
     write_weights(run.finished(), settings | about, folder)
     state_file.unlink(missing_ok=True)
 
 
-def start_from_encoder(
-    model: Probe, task: Task, config: PretextConfig, seed: int, root: Path, quiet: bool = False
-) -> float:
+def start_from_encoder(model: Probe, task: Task, config: PretextConfig, seed: int, root: Path) -> float:
     """Give a probe its trained encoder, trained first if it is not; returns the seconds that its training took.
 
     Args:
-        model: whose encoder is replaced.
-        task, config, seed, root, quiet: see `train_encoder`.
+        model: whose encoder gets the weights.
+        task, config, seed, root: see `train_encoder`.
 
     Raises:
         ValueError: the encoder's files are damaged.
     """
-    settings, weights = read_settings(train_encoder(task, model.config, config, seed, root, quiet), FORMAT)
-    model.encoder.load_state_dict(load_file(weights))
-    return settings["seconds"]
+    folder = train_encoder(task, model.config, config, seed, root)
+    read_weights(folder, FORMAT, lambda _: model.encoder)
+    return read_settings(folder, FORMAT)["seconds"]

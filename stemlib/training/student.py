@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stemlib.model.encoder import routing_regulariser
 from stemlib.model.tokens import Tokens
@@ -15,6 +15,8 @@ from stemlib.presets import ModelConfig, PretrainConfig
 from stemlib.stress.views import view
 from stemlib.training.pretrain_batches import PretrainBatch
 from stemlib.training.pretrained import Pretrained
+
+INSIDE_LOG = 1e-15  # the reference's guard; part of its numbers
 
 
 @dataclass(frozen=True)
@@ -25,113 +27,13 @@ class Outcome:
         losses: the objectives that the batch has, not weighted, each a mean.
         counts: of how many items each is a mean: seeds or edges.
         tokens: which code each head chose for the seeds, `[B, H]`; None without tokens.
-        gate_logits: the router's for the seeds, `[B, K]` per routed layer.
+        gate_logits: the router's for the seeds, `[B, K]` per routed layer, without gradient.
     """
 
     losses: dict[str, Tensor]
     counts: dict[str, int]
     tokens: Tensor | None
     gate_logits: list[Tensor]
-
-
-class Student(nn.Module):
-    """The network, its decoders and its teacher.
-
-    The teacher is the exponential moving average of the encoder. It sees the clean graph, in evaluation mode:
-    in the reference it is in training mode, so that noise, dropout and batch statistics make two passes differ.
-    """
-
-    def __init__(self, config: ModelConfig, width: int) -> None:
-        super().__init__()
-        self.network = Pretrained(config, width)
-        self.decoders = Decoders(config.hidden, width, width)
-        self.teacher = deepcopy(self.network.encoder).requires_grad_(False).eval()
-
-    def start_from(self, network: Pretrained) -> None:
-        """Take over a pretrained encoder, for the teacher too, and tokens.
-
-        Raises:
-            ValueError: of another architecture or width.
-        """
-        mine = self.network
-        if (network.config, network.width) != (mine.config, mine.width):
-            raise ValueError(
-                f"the checkpoint to start from is {network.config} of width {network.width}, "
-                f"the run is {mine.config} of width {mine.width}"
-            )
-        mine.load_state_dict(network.state_dict())
-        self.teacher.load_state_dict(network.encoder.state_dict())
-
-    def train(self, mode: bool = True) -> Student:
-        """Training mode for the student alone: the teacher stays in evaluation."""
-        super().train(mode)
-        self.teacher.eval()
-        return self
-
-    def forward(self, batch: PretrainBatch, config: PretrainConfig) -> Outcome:
-        """The objectives of one batch; those of weight 0 and those that it has no data for are left out.
-
-        What nodes are measured by (features, teacher, tokens, routes) is measured on the seeds.
-        """
-        graph, seeds, network = batch.graph, batch.seeds, self.network
-        with torch.autocast(graph.x.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            encoding = network.encoder(view(graph, config.feature_dropout, config.edge_dropout))
-            with torch.no_grad():
-                target = self.teacher(graph).z[seeds].float() if config.teacher else None
-        quantised, tokens = self.quantise(encoding.z[: batch.computed].float())
-        gates = [layer[seeds].float() for layer in encoding.gates]
-        logits = [layer[seeds].float() for layer in encoding.gate_logits]
-
-        losses: dict[str, Tensor] = {}
-        if config.feature:
-            losses["feature"] = self.decoders.feature_loss(quantised[seeds], graph.x[seeds])
-        if config.teacher:
-            losses["teacher"] = self.decoders.teacher_loss(quantised[seeds], target)
-        if config.edge and batch.non_edges.numel():
-            losses["edge"] = self.decoders.edge_loss(quantised, batch.edges, batch.non_edges)
-        if config.edge_feature and batch.edges.numel() and batch.edge_features is not None:
-            losses["edge_feature"] = self.decoders.edge_feature_loss(
-                quantised, batch.edges, batch.edge_features
-            )
-        if tokens is not None:
-            tokens = Tokens(*(getattr(tokens, item.name)[seeds] for item in fields(tokens)))
-            if config.commitment:
-                losses["commitment"] = network.tokens.commitment(tokens)
-            if config.orthogonality and network.tokens.codebook.requires_grad:
-                losses["orthogonality"] = network.tokens.orthogonality()
-        if config.routing and gates:
-            losses["routing"] = routing_regulariser(gates, logits)
-        counts = {name: batch.edges.size(1) if name.startswith("edge") else len(seeds) for name in losses}
-        return Outcome(losses, counts, None if tokens is None else tokens.indices, logits)
-
-    def quantise(self, z: Tensor) -> tuple[Tensor, Tokens | None]:
-        """What the decoders read, `[M, d]`, of embeddings `[M, d]`: these themselves where there are no tokens."""
-        if self.network.tokens is None:
-            return z, None
-        tokens = self.network.tokens(z)
-        return self.network.tokens.reconstruct(tokens), tokens
-
-    @torch.no_grad()
-    def start_tokens(self, batches: list[PretrainBatch]) -> None:
-        """Start the codebooks by k-means on the queries of some batches' computed nodes."""
-        tokens = self.network.tokens
-        if tokens is None:
-            return
-        self.eval()
-        queries = [tokens.queries(self.network.encoder(batch.graph).z[: batch.computed]) for batch in batches]
-        tokens.start(torch.cat(queries))
-        self.train()
-
-    @torch.no_grad()
-    def update_teacher(self, decay: float) -> None:
-        """`teacher = decay * teacher + (1 - decay) * encoder`; running statistics are taken over."""
-        for mine, theirs in zip(self.teacher.parameters(), self.network.encoder.parameters(), strict=True):
-            mine.lerp_(theirs, 1 - decay)
-        for mine, theirs in zip(self.teacher.buffers(), self.network.encoder.buffers(), strict=True):
-            mine.copy_(theirs)
-
-
-INSIDE_LOG = 1e-15  # the reference's guard; part of its numbers
 
 
 class Decoders(nn.Module):
@@ -172,3 +74,102 @@ class Decoders(nn.Module):
     def teacher_loss(self, quantised: Tensor, target: Tensor) -> Tensor:
         """Mean cosine distance to the teacher's embeddings `[N, d]` of the clean graph; no gradient to it."""
         return (1 - F.cosine_similarity(self.teacher(quantised), target.detach(), dim=-1)).mean()
+
+
+class Student(nn.Module):
+    """The network, its decoders and its teacher.
+
+    The teacher is the exponential moving average of the encoder. It sees the clean graph, in evaluation mode:
+    in the reference it is in training mode, so that noise, dropout and batch statistics make two passes differ.
+
+    Args:
+        config: the architecture.
+        width: of node and edge features.
+        decay: the share of itself that the teacher keeps in a step.
+    """
+
+    def __init__(self, config: ModelConfig, width: int, decay: float = 0.99) -> None:
+        super().__init__()
+        self.network = Pretrained(config, width)
+        self.decoders = Decoders(config.hidden, width, width)
+        self.teacher = AveragedModel(self.network.encoder, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.teacher.requires_grad_(False).eval()
+        self.update_teacher()  # the first update copies; only the next ones average
+
+    def start_from(self, network: Pretrained) -> None:
+        """Take over a pretrained encoder, for the teacher too, and tokens.
+
+        Raises:
+            ValueError: of another architecture or width.
+        """
+        mine = self.network
+        if (network.config, network.width) != (mine.config, mine.width):
+            raise ValueError(
+                f"the checkpoint to start from is {network.config} of width {network.width}, "
+                f"the run is {mine.config} of width {mine.width}"
+            )
+        mine.load_state_dict(network.state_dict())
+        self.teacher.module.load_state_dict(network.encoder.state_dict())
+
+    def train(self, mode: bool = True) -> Student:
+        """Training mode for the student alone: the teacher stays in evaluation."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def forward(self, batch: PretrainBatch, config: PretrainConfig) -> Outcome:
+        """The objectives of one batch; those of weight 0 and those that it has no data for are left out.
+
+        What nodes are measured by (features, teacher, tokens, routes) is measured on the seeds.
+        """
+        graph, seeds, network = batch.graph, batch.seeds, self.network
+        with torch.autocast(graph.x.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            encoding = network.encoder(view(graph, config.feature_dropout, config.edge_dropout))
+            with torch.no_grad():
+                target = self.teacher(graph).z[seeds].float() if config.teacher else None
+        quantised, tokens = self.quantise(encoding.z[: batch.computed].float())
+        gates = [layer[seeds].float() for layer in encoding.gates]
+        logits = [layer[seeds].float() for layer in encoding.gate_logits]
+
+        losses: dict[str, Tensor] = {}
+        if config.feature:
+            losses["feature"] = self.decoders.feature_loss(quantised[seeds], graph.x[seeds])
+        if config.teacher:
+            losses["teacher"] = self.decoders.teacher_loss(quantised[seeds], target)
+        if config.edge and batch.non_edges.numel():
+            losses["edge"] = self.decoders.edge_loss(quantised, batch.edges, batch.non_edges)
+        if config.edge_feature and batch.edges.numel() and batch.edge_features is not None:
+            losses["edge_feature"] = self.decoders.edge_feature_loss(quantised, batch.edges, batch.edge_features)
+        if tokens is not None:
+            tokens = Tokens(*(getattr(tokens, item.name)[seeds] for item in fields(tokens)))
+            if config.commitment:
+                losses["commitment"] = network.tokens.commitment(tokens)
+            if config.orthogonality and network.tokens.codebook.requires_grad:
+                losses["orthogonality"] = network.tokens.orthogonality()
+        if config.routing and gates:
+            losses["routing"] = routing_regulariser(gates, logits)
+        counts = {name: batch.edges.size(1) if name.startswith("edge") else len(seeds) for name in losses}
+        indices = None if tokens is None else tokens.indices
+        return Outcome(losses, counts, indices, [layer.detach() for layer in logits])
+
+    def quantise(self, z: Tensor) -> tuple[Tensor, Tokens | None]:
+        """What the decoders read, `[M, d]`, of embeddings `[M, d]`: these themselves where there are no tokens."""
+        if self.network.tokens is None:
+            return z, None
+        tokens = self.network.tokens(z)
+        return self.network.tokens.reconstruct(tokens), tokens
+
+    @torch.no_grad()
+    def start_tokens(self, batches: list[PretrainBatch]) -> None:
+        """Start the codebooks by k-means on the queries of some batches' computed nodes."""
+        tokens = self.network.tokens
+        if tokens is None:
+            return
+        self.eval()
+        queries = [tokens.queries(self.network.encoder(batch.graph).z[: batch.computed]) for batch in batches]
+        tokens.start(torch.cat(queries))
+        self.train()
+
+    def update_teacher(self) -> None:
+        """`teacher = decay * teacher + (1 - decay) * encoder`; running statistics are taken over."""
+        self.teacher.update_parameters(self.network.encoder)

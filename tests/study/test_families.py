@@ -1,4 +1,4 @@
-"""Models and training states on disk: the same bits back, anything else refused, nothing unpickled."""
+"""Models on disk: the same bits back, anything else refused, nothing unpickled."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from safetensors.torch import save_file
-from samples import BASELINES, few, node_task, small_baseline, small_model
+from samples import BASELINES, node_task, small_baseline, small_model
 
 from stemlib.data.batches import batches
 from stemlib.data.tasks import Task
-from stemlib.files import load_state, save_state
 from study.families import build, load_model, save_model
 
 CONFIGS = [
@@ -161,92 +157,5 @@ def test_nothing_is_ever_unpickled(saved: Path, tmp_path: Path) -> None:
         rewrite(saved / "model.json", sha256=sha256(weights))
         with pytest.raises(ValueError, match="does not hold a model of this version"):
             load_model(saved)
-        with pytest.raises(ValueError, match=r"is not a training state .*; delete it to start over"):
-            load_state(weights)
         rewrite(saved / "model.json", sha256="")
-    torch.save({"weight": torch.ones(2)}, weights)
-    with pytest.raises(ValueError, match="is not a training state"):
-        load_state(weights)
     assert not mark.exists()
-
-
-tensors = st.builds(
-    lambda shape, dtype, seed: (
-        100 * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.double)
-    ).to(dtype),
-    st.lists(st.integers(0, 3), max_size=3),
-    st.sampled_from([torch.float, torch.double, torch.long, torch.uint8, torch.bool]),
-    st.integers(0, 100),
-)
-values = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4) | tensors
-)
-keys = st.text(max_size=3) | st.integers(-3, 3)
-states = st.dictionaries(
-    keys,
-    st.recursive(
-        values, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)
-    ),
-)
-
-
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, dict):
-        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return type(one) is type(other) and one == other
-
-
-@few
-@given(states)
-def test_a_nested_state_comes_back_bit_by_bit(tmp_path_factory: pytest.TempPathFactory, state: Any) -> None:
-    file = tmp_path_factory.mktemp("state") / "state.safetensors"
-    save_state(file, state)
-    assert same(load_state(file), state)
-
-
-def test_keys_that_read_alike_are_kept_apart(tmp_path: Path) -> None:
-    state = {1: torch.zeros(1), "1": torch.ones(1), "a": {"b": torch.zeros(2)}, "a/b": torch.ones(2)}
-    save_state(tmp_path / "s", state)
-    assert same(load_state(tmp_path / "s"), state)
-
-
-def test_tuples_come_back_as_lists_and_shared_memory_as_copies(tmp_path: Path) -> None:
-    shared = torch.arange(6).view(2, 3)
-    state = {"best": (0.5, float("-inf")), "one": shared, "same": shared, "turned": shared.T}
-    save_state(tmp_path / "s", state)
-    expected = {"best": [0.5, float("-inf")], "one": shared, "same": shared, "turned": shared.T}
-    assert same(load_state(tmp_path / "s"), expected)
-
-
-def test_an_optimisers_state_comes_back(tmp_path: Path) -> None:
-    weight = torch.nn.Parameter(torch.randn(3))
-    optimiser = torch.optim.AdamW([weight], lr=0.1)
-    weight.square().sum().backward()
-    optimiser.step()
-    save_state(tmp_path / "s", optimiser.state_dict())
-    again = torch.optim.AdamW([torch.nn.Parameter(weight.detach().clone())], lr=0.5)
-    again.load_state_dict(load_state(tmp_path / "s"))
-    assert again.param_groups[0]["lr"] == 0.1
-    assert same(again.state_dict()["state"], optimiser.state_dict()["state"])
-
-
-@pytest.mark.parametrize("layout", [None, "", "{", "3", "null", '{"foreign": 1}', '{"tensor": "elsewhere"}'])
-def test_a_foreign_file_is_no_training_state(tmp_path: Path, layout: str | None) -> None:
-    metadata = None if layout is None else {"layout": layout}
-    save_file({"weight": torch.ones(2)}, tmp_path / "s", metadata=metadata)
-    with pytest.raises(ValueError, match=r"is not a training state .*; delete it to start over"):
-        load_state(tmp_path / "s")
-
-
-def test_a_cut_training_state_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "s"
-    save_state(file, {"weight": torch.ones(50)})
-    for size in (0, 5, file.stat().st_size - 1):
-        file.write_bytes(file.read_bytes()[:size])
-        with pytest.raises(ValueError, match="is not a training state"):
-            load_state(file)
-        save_state(file, {"weight": torch.ones(50)})

@@ -89,7 +89,7 @@ def test_the_command_keeps_each_data_set_as_soon_as_it_is_done(
     monkeypatch.setattr(transfer, "DATA", tmp_path)
     with pytest.raises(SystemExit):
         transfer.main(["cora", "--preset", "paper"])
-    assert "run python -m stemlib.training.pretrain --preset paper --release paper first" in capsys.readouterr().err
+    assert "run python -m study.pretrain --preset paper --release paper first" in capsys.readouterr().err
     (tmp_path / "checkpoints/paper").mkdir(parents=True)
     (tmp_path / "checkpoints/paper/model.json").touch()
     transfer.main(["cora", "built-in", "--preset", "paper", "--seeds", "3"])

@@ -10,20 +10,21 @@ import pytest
 from pretrain_samples import tiny_pool
 
 from stemlib.presets import Preset, PretrainConfig, preset
-from stemlib.training import pretrain as pretraining
 from stemlib.training.pool import Member, Pool
 from study import variants as pretrain_variants
+from study.paths import RUNS
 from study.variants import VARIANTS, in_numbers, pretrained_variant, related, variant
 
 SIZES = {"hidden": 6, "epochs": 3, "patience": 3, "seeds": 1, "nodes": 80}
-TINY = Preset("tiny", **SIZES, pretrain_steps=32, pretrain_edge=3.0, pretrain_feature_dropout=0.4)
+TINY = Preset("tiny", **SIZES, pretraining=PretrainConfig(steps=32, edge=3.0, feature_dropout=0.4))
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     calls = []
 
-    def pretrain(*given: object, start: Path | None) -> Path:
+    def pretrain(*given: object, start: Path | None, root: Path) -> Path:
+        assert root == RUNS / "pretraining"
         calls.append((*given, start))
         return Path("there")
 
@@ -60,7 +61,7 @@ def test_the_reference_s_weights_are_the_defaults_and_the_paper_preset_has_them(
 
 
 def test_a_variant_of_a_run_by_epochs_has_a_part_of_the_epochs(asked: list[tuple]) -> None:
-    whole = dataclasses.replace(TINY, pretrain_steps=0)
+    whole = dataclasses.replace(TINY, pretraining=TINY.pretrain(steps=0))
     for name, epochs in (("usual", 12), ("adapted", 3)):
         pretrained_variant(name, tiny_pool(), whole, "tiny")
         assert (asked[-1][2].steps, asked[-1][2].epochs) == (0, epochs)
@@ -85,11 +86,12 @@ def test_unknown_variants_and_data_sets_are_refused() -> None:
 
 
 def test_a_variant_trains_and_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretraining, "RUNS", tmp_path)
-    small = dataclasses.replace(TINY, pretrain_steps=4)
+    monkeypatch.setattr(pretrain_variants, "RUNS", tmp_path)
+    small = dataclasses.replace(TINY, pretraining=TINY.pretrain(steps=4))
     folder = pretrained_variant("learnable-codebook", tiny_pool(), small)
+    assert folder.is_relative_to(tmp_path / "pretraining")
     assert (folder / "model.json").is_file()
-    monkeypatch.setattr(pretraining, "Run", None)
+    monkeypatch.setattr("stemlib.training.pretrain.Run", None)
     assert pretrained_variant("learnable-codebook", tiny_pool(), small) == folder
 
 

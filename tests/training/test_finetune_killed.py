@@ -12,7 +12,7 @@ from run_samples import NOISY, TRAIN, equal, history, method, untimed, weights
 from samples import link_task
 
 from stemlib.data.tasks import Task
-from stemlib.training import finetune
+from stemlib.training import finetune, loop
 from study.trained import run, run_folder
 
 
@@ -21,20 +21,16 @@ def test_a_run_killed_at_every_stage_ends_with_the_bits_of_an_uninterrupted_one(
 ) -> None:
     stages = left_behind("killed_run.py", tmp_path / "killed", STAGES)
     for name, files in stages:
-        assert "training.safetensors" in files, name
+        assert "training.checked" in files, name
         assert "record.json" not in files, name
     assert {"model.json", "history.csv"} <= set(stages[-1][1])
 
     task = link_task()
-    resumed_from = []
+    resumed_from, results = [], []
+    steps = loop.Loop.steps
     monkeypatch.setattr(
-        finetune,
-        "Fit",
-        lambda *args, fit=finetune.Fit, **saved: (
-            resumed_from.append(saved.get("epoch", 0)) or fit(*args, **saved)
-        ),
+        loop.Loop, "steps", lambda self, done, *rest: resumed_from.append(done) or steps(self, done, *rest)
     )
-    results = []
     for folder in ("killed", "whole"):
         monkeypatch.setattr("study.trained.RUNS", tmp_path / folder)
         record = run("t", task, "random", NOISY, 3)
@@ -55,7 +51,7 @@ def test_a_training_state_continues_with_the_same_bits(
     run("t", task, "random", what, 0)
     expected = weights(task, what), history(task, what)
     monkeypatch.setattr("study.trained.RUNS", runs / "again")
-    monkeypatch.setattr(finetune, "SECONDS_BETWEEN_STATES", -1.0)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_STATES", -1.0)
     epochs = []
 
     def stops(*args: object) -> float:
@@ -69,9 +65,9 @@ def test_a_training_state_continues_with_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         run("t", task, "random", what, 0)
     folder = run_folder("t", task, task.split("random"), what, 0)
-    assert [file.name for file in folder.glob("[!.]*")] == ["training.safetensors"]
+    assert [file.name for file in folder.glob("[!.]*")] == ["training.checked"]
     run("t", task, "random", what, 0)
     assert len(epochs) == 4 + (TRAIN.epochs - 3)
     assert equal(weights(task, what), expected[0])
     pd.testing.assert_frame_equal(history(task, what), expected[1], check_exact=True)
-    assert not (folder / "training.safetensors").exists()
+    assert not (folder / "training.checked").exists()

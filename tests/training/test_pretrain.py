@@ -1,8 +1,7 @@
-"""Pretraining as it is called: from Python and from the command line."""
+"""Pretraining: what a run leaves, where, and that it is not repeated."""
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -15,20 +14,13 @@ from samples import small_model
 
 from stemlib.training import pretrain as pretraining
 from stemlib.training.pool import Pool
-from stemlib.training.pretrain_run import Run
+from stemlib.training.pretrain import Run, pretrain, pretraining_folder
 from stemlib.training.pretrained import pretrained_settings
-from study import records
 
 
-@pytest.fixture(autouse=True)
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(pretraining, "RUNS", tmp_path)
-    return tmp_path
-
-
-def test_a_run_leaves_a_checkpoint_and_its_tables() -> None:
+def test_a_run_leaves_a_checkpoint_and_its_tables(tmp_path: Path) -> None:
     pool = tiny_pool()
-    folder = pretraining.pretrain(pool, MODEL, CONFIG, seed=2)
+    folder = pretrain(pool, MODEL, CONFIG, seed=2, root=tmp_path)
     assert sorted(file.name for file in folder.iterdir()) == [
         "experts.csv", "losses.csv", "model.json", "model.safetensors", "tokens.csv",
     ]  # fmt: skip
@@ -45,18 +37,27 @@ def test_a_run_leaves_a_checkpoint_and_its_tables() -> None:
     assert about["seconds"] > 0
 
 
-def test_a_finished_run_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = pretraining.pretrain(tiny_pool(), MODEL, CONFIG)
+def test_a_finished_run_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = pretrain(tiny_pool(), MODEL, CONFIG, root=tmp_path)
     monkeypatch.setattr(Run, "__init__", lambda *_: pytest.fail("trained again"))
-    assert pretraining.pretrain(tiny_pool(), MODEL, CONFIG) == folder
+    assert pretrain(tiny_pool(), MODEL, CONFIG, root=tmp_path) == folder
+
+
+def test_runs_lie_in_the_user_s_cache_unless_another_place_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretraining, "cache_folder", lambda: tmp_path / "cache")
+    short = config(steps=1)
+    assert pretrain(tiny_pool(), MODEL, short).is_relative_to(tmp_path / "cache" / "pretraining")
+    assert pretraining_folder(tiny_pool(), MODEL, short, 0, root=tmp_path / "here").parents[1] == tmp_path / "here"
 
 
 @pytest.mark.parametrize("progress", ["on", "off"])
 def test_a_bar_shows_loss_rate_and_time_left(
-    progress: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    progress: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("STEMLIB_PROGRESS", progress)
-    pretraining.pretrain(tiny_pool(), MODEL, CONFIG)
+    pretrain(tiny_pool(), MODEL, CONFIG, root=tmp_path)
     shown = capsys.readouterr().err
     if progress == "off":
         assert not shown
@@ -64,14 +65,11 @@ def test_a_bar_shows_loss_rate_and_time_left(
         assert re.search(r"pretraining: .*8/8 \[\d\d:\d\d<\d\d:\d\d, .*loss=[\d.]+, rate=\d\.\de-\d\d", shown)
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_one_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_seed_gives_the_same_bits_and_another_one_others(tmp_path: Path) -> None:
     folders = []
     for place, seed in enumerate((0, 0, 1)):
-        monkeypatch.setattr(pretraining, "RUNS", tmp_path / str(place))
         torch.manual_seed(place)  # what was drawn before does not matter
-        folders.append(pretraining.pretrain(tiny_pool(), MODEL, CONFIG, seed))
+        folders.append(pretrain(tiny_pool(), MODEL, CONFIG, seed, root=tmp_path / str(place)))
     assert equal(weights(folders[0]), weights(folders[1]))
     assert tables(folders[0]) == tables(folders[1])
     assert not equal(weights(folders[0]), weights(folders[2]))
@@ -81,7 +79,7 @@ def test_a_runs_folder_depends_on_all_that_decides_it() -> None:
     pool = tiny_pool()
     fewer = Pool(pool.members[:2])
     folders = {
-        pretraining.pretraining_folder(*what)
+        pretraining_folder(*what)
         for what in (
             (pool, MODEL, CONFIG, 0),
             (pool, MODEL, CONFIG, 1),
@@ -90,81 +88,18 @@ def test_a_runs_folder_depends_on_all_that_decides_it() -> None:
         )
     }
     assert len(folders) == 4
-    assert pretraining.pretraining_folder(tiny_pool(), MODEL, CONFIG, 0) in folders
-
-
-def test_the_command_line(
-    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked = []
-
-    def load_pool(width: int, names: list[str] | None, **settings: object) -> Pool:
-        asked.append((width, names, settings))
-        return tiny_pool()
-
-    monkeypatch.setattr(pretraining, "load_pool", load_pool)
-    words = (
-        "--preset smoke --data cora built-in --width 6 --steps 2 --codebook learnable --schedule reference"
-    )
-    assert pretraining.main([*words.split(), "--seed", "4"]) == 0
-    folder = Path(capsys.readouterr().out.strip())
-    assert folder.is_relative_to(runs)
-    settings = pretrained_settings(folder)
-    assert settings["config"]["codebook"] == "learnable"
-    assert settings["about"]["pretrain"]["schedule"] == "reference"
-    assert (settings["about"]["steps"], settings["about"]["seed"]) == (2, 4)
-    assert asked == [(6, ["cora", "built-in"], {"nodes": 2000, "whole": False})]
-    assert json.loads((folder / "model.json").read_text()) == settings
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("--data corra", "unknown data set 'corra'"),
-        ("--codebook vq", "codebook must be one of"),
-        ("--steps -1", "steps must lie in"),
-        ("--width 0", "width must be at least 1"),
-        ("--preset huge", "invalid choice: 'huge'"),
-    ],
-)
-def test_the_command_line_says_what_is_wrong(
-    words: str, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        pretraining.main(["--data", "built-in", *words.split()])
-    assert message in capsys.readouterr().err
+    assert pretraining_folder(tiny_pool(), MODEL, CONFIG, 0) in folders
 
 
 def test_a_run_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
     first = checkpoint(tmp_path / "first", steps=3)
     before = weights(first)
     short = config(steps=1, lr=1e-9, weight_decay=0.0)
-    folder = pretraining.pretrain(tiny_pool(), MODEL, short, seed=5, start=first)
+    folder = pretrain(tiny_pool(), MODEL, short, seed=5, start=first, root=tmp_path)
     kept = {"tokens.codebook", "tokens.use", "tokens.total"}  # codes follow what they stand for, however small the step
     for name in before.keys() - kept:
         assert torch.allclose(weights(folder)[name], before[name], atol=1e-6), name
-    assert folder != pretraining.pretraining_folder(tiny_pool(), MODEL, short, 5)
-    assert pretraining.pretrain(tiny_pool(), MODEL, short, seed=5, start=first) == folder
+    assert folder != pretraining_folder(tiny_pool(), MODEL, short, 5, root=tmp_path)
+    assert pretrain(tiny_pool(), MODEL, short, seed=5, start=first, root=tmp_path) == folder
     with pytest.raises(ValueError, match="the checkpoint to start from is ModelConfig"):
-        pretraining.pretrain(tiny_pool(), small_model(experts=2), short, start=first)
-
-
-def test_a_released_run_is_the_same_checkpoint_with_thinned_tables(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = checkpoint(tmp_path / "runs", steps=9)
-    for module in (pretraining, records):
-        monkeypatch.setattr(module, "DATA", tmp_path)
-    monkeypatch.setattr(pretraining, "POINTS", 3)
-    target = pretraining.release(folder, "small")
-    assert target == tmp_path / "checkpoints/small"
-    assert equal(weights(target), weights(folder))
-    whole, thinned = pd.read_csv(folder / "losses.csv"), records.read_results("05_small-losses")
-    assert thinned.step.unique().tolist() == [3, 6, 9]
-    first = whole[whole.step < 3].groupby("data_set").feature.mean()
-    found = thinned[thinned.step == 3].set_index("data_set").feature
-    assert found.to_dict() == pytest.approx(first.to_dict(), abs=1e-4)
-    for table in ("tokens", "experts"):
-        kept = records.read_results(f"05_small-{table}")
-        assert kept.step.max() == 8
-        assert set(kept.step) <= {2, 5, 8}
+        pretrain(tiny_pool(), small_model(experts=2), short, start=first, root=tmp_path)

@@ -11,8 +11,8 @@ from pretrain_samples import MODEL, config, tables, tiny_pool, weights
 from run_samples import equal
 from samples import small_model
 
-from stemlib.training import pretrain as pretraining
-from stemlib.training.pretrain_run import Run
+from stemlib.training import loop
+from stemlib.training.pretrain import Run, pretrain, pretraining_folder
 
 
 def test_a_pretraining_killed_at_every_stage_ends_with_the_bits_of_an_uninterrupted_one(
@@ -21,7 +21,7 @@ def test_a_pretraining_killed_at_every_stage_ends_with_the_bits_of_an_uninterrup
     stages = left_behind("killed_pretraining.py", tmp_path / "killed", STAGES)
     for name, files in stages:
         assert "model.json" not in files, name
-        assert ("training.safetensors" in files) == (name != "before_anything_is_kept"), name
+        assert ("training.checked" in files) == (name != "before_anything_is_kept"), name
     assert {"losses.csv", "tokens.csv", "experts.csv", "model.safetensors"} <= set(stages[-1][1])
 
     taken = []
@@ -29,8 +29,7 @@ def test_a_pretraining_killed_at_every_stage_ends_with_the_bits_of_an_uninterrup
     monkeypatch.setattr(Run, "step", lambda self: taken.append(self.journal.done) or step(self))
     results = []
     for folder in ("killed", "whole"):
-        monkeypatch.setattr(pretraining, "RUNS", tmp_path / folder)
-        done = pretraining.pretrain(tiny_pool(), MODEL, config(steps=12), seed=3)
+        done = pretrain(tiny_pool(), MODEL, config(steps=12), seed=3, root=tmp_path / folder)
         assert sorted(file.name for file in done.glob("[!.]*")) == [
             "experts.csv", "losses.csv", "model.json", "model.safetensors", "tokens.csv",
         ]  # fmt: skip
@@ -46,10 +45,8 @@ def test_an_interrupted_pretraining_continues_with_the_same_bits(
     codebook: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = small_model(codebook=codebook, dropout=0.3)
-    monkeypatch.setattr(pretraining, "SECONDS_BETWEEN_STATES", -1.0)
-    monkeypatch.setattr(pretraining, "RUNS", tmp_path / "whole")
-    whole = pretraining.pretrain(tiny_pool(), model, config())
-    monkeypatch.setattr(pretraining, "RUNS", tmp_path / "again")
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_STATES", -1.0)
+    whole = pretrain(tiny_pool(), model, config(), root=tmp_path / "whole")
     step = Run.step
     calls = iter(range(5))
 
@@ -60,17 +57,16 @@ def test_an_interrupted_pretraining_continues_with_the_same_bits(
 
     monkeypatch.setattr(Run, "step", stops)
     with pytest.raises(KeyboardInterrupt):
-        pretraining.pretrain(tiny_pool(), model, config())
+        pretrain(tiny_pool(), model, config(), root=tmp_path / "again")
     monkeypatch.setattr(Run, "step", step)
-    again = pretraining.pretrain(tiny_pool(), model, config())
+    again = pretrain(tiny_pool(), model, config(), root=tmp_path / "again")
     assert equal(weights(again), weights(whole))
     assert tables(again) == tables(whole)
 
 
-def test_a_damaged_state_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretraining, "RUNS", tmp_path)
-    folder = pretraining.pretraining_folder(tiny_pool(), MODEL, config(), 0)
+def test_a_damaged_state_is_refused_by_name(tmp_path: Path) -> None:
+    folder = pretraining_folder(tiny_pool(), MODEL, config(), 0, root=tmp_path)
     folder.mkdir(parents=True)
-    (folder / "training.safetensors").write_bytes(b"cut")
-    with pytest.raises(ValueError, match=r"training.safetensors is not a training state .* delete it"):
-        pretraining.pretrain(tiny_pool(), MODEL, config())
+    (folder / "training.checked").write_bytes(b"cut")
+    with pytest.raises(ValueError, match=r"training.checked is damaged: .*; delete it to start over"):
+        pretrain(tiny_pool(), MODEL, config(), root=tmp_path)

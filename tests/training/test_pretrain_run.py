@@ -12,7 +12,7 @@ from samples import small_model
 
 from stemlib.presets import PretrainConfig, preset
 from stemlib.training.journal import LOSSES
-from stemlib.training.pretrain_run import Run, learning_rate
+from stemlib.training.pretrain import Run, learning_rate
 
 
 def test_one_cosine_over_the_run_by_hand() -> None:
@@ -38,8 +38,8 @@ def test_the_references_rate_swings_with_a_period_of_so_many_steps() -> None:
 def test_the_optimiser_has_the_steps_rate() -> None:
     run = tiny_run()
     for step in range(3):
-        row = run.step()
-        assert row["rate"] == learning_rate(step, 8, run.config) == run.optimiser.param_groups[0]["lr"]
+        rate = run.optimiser.param_groups[0]["lr"]
+        assert rate == learning_rate(step, 8, run.config) == run.step()["rate"]
 
 
 @pytest.mark.parametrize("codebook", ["ema", "reference", "learnable", "none"])
@@ -86,10 +86,10 @@ def test_steps_are_given_or_follow_from_epochs() -> None:
 
 
 def test_a_state_brings_back_everything(tmp_path: Path) -> None:
-    run = tiny_run()
+    run = tiny_run(file=tmp_path / "state")
     for _ in range(3):
         run.step()
-    run.keep(tmp_path / "state")
+    run.loop.keep()
     again = tiny_run(file=tmp_path / "state")
     assert again.journal.done == 3
     rows = [(run.step(), again.step()) for _ in range(3)]

@@ -179,7 +179,7 @@ def test_damaged_and_foreign_files_are_refused(
     weights_file.write_bytes(whole)
     for name, value in (("config", {"hidden": 16}), ("config", {"depth": 1}), ("width", 7), ("width", "six")):
         settings_file.write_text(json.dumps(json.loads(text) | {name: value}))
-        with pytest.raises(ValueError, match="does not hold a pretrained model of this version"):
+        with pytest.raises(ValueError, match="does not hold a model of this version"):
             load_pretrained(copied)
     settings_file.write_text("{")
     with pytest.raises(ValueError, match=r"model.json is not valid JSON"):

@@ -38,13 +38,13 @@ def test_a_training_killed_at_every_stage_ends_with_the_bits_of_an_uninterrupted
 ) -> None:
     stages = left_behind("killed_encoder.py", tmp_path / "killed", STAGES)
     for name, files in stages:
-        assert "training.safetensors" in files, name
+        assert "training.checked" in files, name
         assert "model.json" not in files, name
     taken = []
     step = EncoderRun.step
-    monkeypatch.setattr(EncoderRun, "step", lambda self: taken.append(len(self.losses)) or step(self))
+    monkeypatch.setattr(EncoderRun, "step", lambda self: taken.append(len(self.curve.losses)) or step(self))
     killed, whole = (
-        train_encoder(node_task(), ENCODER, PRETEXT, 3, tmp_path / name, quiet=True)
+        train_encoder(node_task(), ENCODER, PRETEXT, 3, tmp_path / name)
         for name in ("killed", "whole")
     )
     assert taken == list(range(10))  # the killed run's steps were all taken before
@@ -60,7 +60,7 @@ def test_a_training_killed_at_every_stage_ends_with_the_bits_of_an_uninterrupted
 @pytest.mark.parametrize("config", PRETEXTS, ids=lambda config: config.objective)
 def test_a_seed_says_it_all(task: Task, config: PretextConfig, tmp_path: Path) -> None:
     folders = [
-        train_encoder(task, ENCODER, config, seed, tmp_path / name, quiet=True)
+        train_encoder(task, ENCODER, config, seed, tmp_path / name)
         for seed, name in ((0, "one"), (0, "two"), (1, "one"))
     ]
     first, same, other = map(weights, folders)
@@ -110,11 +110,11 @@ def test_a_probe_starts_from_the_encoder_whatever_its_head(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = node_task()
-    folder = train_encoder(task, ENCODER, PRETEXTS[0], 0, tmp_path, quiet=True)
+    folder = train_encoder(task, ENCODER, PRETEXTS[0], 0, tmp_path)
     monkeypatch.setattr(EncoderRun, "step", None)  # no further step
     for head in (ENCODER, replace(ENCODER, dropout=0.5, pool="max", embedding_norm=1.0)):
         model = build(head, task)
-        assert start_from_encoder(model, task, PRETEXTS[0], 0, tmp_path, quiet=True) > 0
+        assert start_from_encoder(model, task, PRETEXTS[0], 0, tmp_path) > 0
         assert equal(dict(model.encoder.state_dict()), weights(folder))
     for changed, config in (
         (replace(ENCODER, hidden=6), PRETEXTS[0]),
@@ -130,6 +130,16 @@ def test_rates_by_hand() -> None:
     assert rates[7] == pytest.approx(0.5)
     assert rates == sorted(rates[:2]) + sorted(rates[2:], reverse=True)
     assert {learning_rate(step, PretextConfig(steps=12, lr=0.3)) for step in range(12)} == {0.3}
+    rising = replace(cosine, warmup=1.0)
+    assert [learning_rate(step, rising) for step in (0, 5, 11, 12)] == pytest.approx([1 / 12, 0.5, 1.0, 1.0])
+
+
+def test_the_optimiser_has_the_step_s_rate() -> None:
+    config = BGRLConfig(steps=4, predictor=6, warmup=0.5)
+    run = EncoderRun(node_task(), ENCODER, config, 0, Path("none"))
+    for step in range(4):
+        assert run.optimiser.param_groups[0]["lr"] == learning_rate(step, config)
+        run.step()
 
 
 def test_a_loss_that_is_not_finite_says_where() -> None:

@@ -7,7 +7,6 @@ from copy import deepcopy
 import pytest
 import torch
 from pretrain_samples import MODEL, WIDTH, config, tiny_pool
-from samples import small_model
 
 from stemlib.model.tokens import perplexity
 from stemlib.presets import change
@@ -22,9 +21,9 @@ def a_batch(kind: str = "link", seed: int = 0) -> PretrainBatch:
     return draw_batch(MEMBERS[kind], 40, (3, 3), 0.5, draws(seed, 0))
 
 
-def a_student(**model: object) -> Student:
+def a_student(decay: float = 0.99, **model: object) -> Student:
     torch.manual_seed(0)
-    return Student(change(MODEL, **model), WIDTH).train()
+    return Student(change(MODEL, **model), WIDTH, decay).train()
 
 
 def total(student: Student, batch: PretrainBatch, **changes: object) -> torch.Tensor:
@@ -75,11 +74,12 @@ def test_objectives_read_the_view_and_aim_at_the_clean_batch() -> None:
     dropped = student(batch, config(feature_dropout=0.9, edge_dropout=0.9))
     assert dropped.losses["feature"] != outcome.losses["feature"]
     assert outcome.gate_logits[0].shape == (len(batch.seeds), 3)
+    assert not any(layer.requires_grad for layer in outcome.gate_logits)  # what is not in the loss must not lead back
 
 
 def test_the_teacher_starts_as_a_copy_and_gets_no_gradient() -> None:
     student = a_student()
-    before = deepcopy(student.teacher.state_dict())
+    before = deepcopy(student.teacher.module.state_dict())
     total(student, a_batch()).backward()
     assert all(value.grad is None and not value.requires_grad for value in student.teacher.parameters())
     assert all(
@@ -97,20 +97,27 @@ def test_the_teacher_is_in_evaluation_mode_whatever_the_student_is() -> None:
 
 def test_the_teacher_follows_by_hand() -> None:
     student = a_student(norm="batch")
-    mine, theirs = student.teacher, student.network.encoder
+    mine, theirs = student.teacher.module, student.network.encoder
     before = deepcopy(mine.state_dict())
     with torch.no_grad():
         for value in theirs.parameters():
             value.add_(torch.randn_like(value))
     student(draw_batch(MEMBERS["link"], 40, (3, 3), 0.5, draws(0, 0), layered=False), config())
-    student.update_teacher(0.99)
+    student.update_teacher()
     for name, value in mine.named_parameters():
         expected = 0.99 * before[name] + 0.01 * theirs.state_dict()[name]
         torch.testing.assert_close(value.detach(), expected, rtol=1e-5, atol=1e-7)
     for name, value in mine.named_buffers():
         assert torch.equal(value, theirs.state_dict()[name])  # running statistics are taken over
-    student.update_teacher(0.0)
-    for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
+
+
+def test_a_teacher_that_keeps_nothing_is_the_student() -> None:
+    student = a_student(decay=0.0)
+    with torch.no_grad():
+        for value in student.network.encoder.parameters():
+            value.add_(1.0)
+    student.update_teacher()
+    for one, other in zip(student.teacher.parameters(), student.network.encoder.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
@@ -149,7 +156,7 @@ def test_codebooks_start_on_the_queries_of_all_batches(codebook: str) -> None:
 
 
 def test_without_tokens_embeddings_are_reconstructed_from() -> None:
-    student = Student(small_model(codebook="none"), WIDTH)
+    student = a_student(codebook="none")
     z = torch.randn(3, 8)
     assert student.quantise(z) == (z, None)
     student.start_tokens([a_batch()])  # nothing to start

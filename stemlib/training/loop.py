@@ -1,0 +1,96 @@
+"""What all trainings have in common: a bar, a clock, and a state from which a killed one ends with the same bits."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from stemlib.files import quiet, read_checked, write_checked
+from stemlib.training import processes
+
+SECONDS_BETWEEN_STATES = 15.0
+
+
+class State:
+    """Base of what is kept as it is: its attributes are its state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The attributes by name."""
+        return vars(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        vars(self).update(state)
+
+
+class Noise:
+    """A generator of random numbers as a part of a state."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def state_dict(self) -> dict[str, Any]:
+        """The generator's state."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.generator.set_state(state["generator"])
+
+
+class Loop:
+    """The clock of a training, and its state on disk.
+
+    Args:
+        file: where the state is kept, by the first of several processes; one found there is taken over. None: it is
+            not kept.
+        parts: all that a step changes, by name; each has `state_dict` and `load_state_dict`.
+
+    Attributes:
+        resumed: whether there was a state.
+        seconds: that the steps took, in processes that were killed too.
+
+    Raises:
+        ValueError: the state is damaged.
+    """
+
+    def __init__(self, file: Path | None, **parts: Any) -> None:
+        self.file, self.parts, self.seconds = file, parts, 0.0
+        self.resumed = file is not None and file.is_file()
+        if self.resumed:
+            state = read_checked(file)
+            self.seconds = state["seconds"]
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+
+    def steps(self, done: int, total: int, label: str) -> Iterator[tqdm]:
+        """The progress bar once for every step that is left; the state is kept between two steps."""
+        since_state = since = time.monotonic()
+        first = processes.rank() == 0
+        with tqdm(total=total, initial=done, desc=label, leave=False, disable=quiet() or not first) as bar:
+            for _ in range(done, total):
+                yield bar
+                bar.update()
+                bar.refresh()
+                now = time.monotonic()
+                self.seconds += now - since
+                since = now
+                if first and self.file is not None and now - since_state > SECONDS_BETWEEN_STATES:
+                    self.keep()
+                    since_state = now
+
+    def keep(self) -> None:
+        """Save the state, atomically."""
+        state = {name: part.state_dict() for name, part in self.parts.items()}
+        write_checked(self.file, state | {"seconds": self.seconds})
+
+
+def cosine(part: float, whole: float) -> float:
+    """The factor of a rate that falls along a cosine from 1 to 0 over a `whole`, and rises again after it."""
+    return 0.5 * (1 + math.cos(math.pi * part / whole))
