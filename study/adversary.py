@@ -55,7 +55,7 @@ def edge_worth(model: nn.Module, condition: Condition, seed: int, queries: int =
         queries: how many.
 
     Raises:
-        ValueError: labels are values.
+        ValueError: a regression.
     """
     task = condition.task
     require_classes(task, "the worth of an edge")
@@ -130,7 +130,7 @@ def worst_masking(
         instances = None if task.kind == "graph" else task.select(condition.index)
         logits = model(out, instances).logits
         logits = logits[condition.index] if task.kind == "graph" else logits
-        (gradient,) = torch.autograd.grad(task_loss(logits, labels, values=task.values), out.x)
+        (gradient,) = torch.autograd.grad(task_loss(logits, labels, regression=task.regression), out.x)
         out.x = out.x.detach()
         change = (-out.x * gradient).masked_fill((out.x == 0) | ~nodes.unsqueeze(1), -torch.inf)
         spend = (number + 1) * budget // rounds - number * budget // rounds

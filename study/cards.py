@@ -46,8 +46,8 @@ def neighbours(graph: Data) -> Tensor:
 
 
 def node_classes(task: Task) -> Tensor | None:
-    """A node task's classes `[N]`, one binary label being two classes; None for other tasks, and for values."""
-    if task.kind != "node" or task.values or (task.labels.dim() == 2 and task.labels.size(1) > 1):
+    """A node task's classes `[N]`, one binary label being two classes; None for other tasks, and for a regression."""
+    if task.kind != "node" or task.regression or (task.labels.dim() == 2 and task.labels.size(1) > 1):
         return None
     return task.labels.view(-1).long()
 
@@ -88,21 +88,21 @@ def card(task: Task) -> dict[str, Any]:
             found["edge homophily"] = homophily(edges, classes)
             found["adjusted homophily"] = adjusted_homophily(edges, classes)
         found["feature homophily"] = feature_homophily(graph)[edges[0].unique()].mean().item()
-    return found | class_balance(task.labels, task.values)
+    return found | class_balance(task.labels, task.regression)
 
 
-def class_balance(labels: Tensor, values: bool = False) -> dict[str, float]:
+def class_balance(labels: Tensor, regression: bool = False) -> dict[str, float]:
     """Shares in per cent: of the largest and the smallest class; or of known labels, and of positive ones among them.
 
     Args:
         labels: classes `[M]`, or `[M, T]` with NaN where missing.
-        values: whether `[M, T]` labels are values, none of which is positive.
+        regression: whether `[M, T]` labels are numbers, none of which is positive.
     """
     if labels.dim() == 1:
         shares = 100 * torch.bincount(labels) / labels.numel()
         return {"largest class": shares.max().item(), "smallest class": shares.min().item()}
     known = labels[labels.isfinite()].double()
-    positive = {} if values else {"positive": 100 * known.mean().item()}
+    positive = {} if regression else {"positive": 100 * known.mean().item()}
     return positive | {"known": 100 * known.numel() / labels.numel()}
 
 

@@ -37,7 +37,7 @@ def build(config: AnyConfig, task: Task) -> nn.Module:
     """A fresh model of the configuration's family that fits the task.
 
     Raises:
-        ValueError: a `Mowst` for labels that are values.
+        ValueError: a `Mowst` for a regression.
     """
     _, network, names = FAMILIES[family_of(config)]
     if network is Mowst:

@@ -157,7 +157,7 @@ PROTOCOLS: dict[str, Protocol] = {
     # STEM-GNN's tokens could stay at a constant answer, ROC-AUC 50, for twenty epochs.
     **_each("minesweeper tolokers", "fixed-{}", 3, **PATIENT, **NO_PENALTY),
     **_each("clintox bace bbbp sider", "scaffold", 3, **SMALL_MOLECULES),
-    # Values are still being learnt after thirty epochs.
+    # Regressions are still being learnt after thirty epochs.
     **_each("esol lipo", "scaffold", 3, **SMALL_MOLECULES | {"epochs": 100}),
     **_each("tox21 toxcast", "scaffold", 3, **MOLECULES, **LARGE),
     **_each("muv", "scaffold", 3, **MOLECULES, **LARGE | {"epochs": 4}),

@@ -55,7 +55,7 @@ def stress_scores(
     Returns:
         One row per method, seed and condition: `method`, `seed`, `condition`, `kind` (`clean`, `shift`, a corruption,
         or `shift, <corruption>`), `rate`, `draw`, and `score` in per cent (NaN where a bucket has one class alone and
-        ROC-AUC is undefined, or values that are all the same).
+        ROC-AUC is undefined, or one number alone is to be predicted).
     """
     methods, rows = list(methods), []
     for seed in seeds:
@@ -158,7 +158,7 @@ def scores_along(model: nn.Module, task: Task, index: Tensor, covariate: Tensor,
     for place in torch.arange(ordered.numel()).tensor_split(groups):
         members = Condition("group", task, ordered[place])
         labels = task.labels[members.index]
-        value = score(logits[place], labels, task.values) if is_scored(members) else float("nan")
+        value = score(logits[place], labels, task.regression) if is_scored(members) else float("nan")
         mean = covariate[members.index].mean().item()
         rows.append({"covariate": mean, "score": 100 * value, "instances": place.numel()})
     return pd.DataFrame(rows)

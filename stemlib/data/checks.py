@@ -101,14 +101,14 @@ def _label_problems(task: Task) -> list[str]:
             return problems
         expected = task.graph.ptr.numel() - 1
     if labels.dim() not in (1, 2) or labels.numel() == 0:
-        return [*problems, f"labels must be classes [M], or binary or values [M, T], got {tuple(labels.shape)}"]
+        return [*problems, f"labels must be classes [M], or binary labels or numbers [M, T], got {tuple(labels.shape)}"]
     if labels.size(0) != expected:
         problems.append(f"{labels.size(0)} labels for {expected} {task.kind}s")
-    if task.values:
+    if task.regression:
         if labels.dim() != 2 or not labels.is_floating_point() or labels.isinf().any():
-            problems.append("labels that are values must be a table of numbers [M, T], finite or NaN (missing)")
+            problems.append("the labels of a regression must be a table of numbers [M, T], finite or NaN (missing)")
     elif labels.dim() == 1 and labels.dtype != torch.long:
-        problems.append(f"class labels must be long, got {labels.dtype}; numbers to predict: `values=True`")
+        problems.append(f"class labels must be long, got {labels.dtype}; numbers to predict: `regression=True`")
     elif labels.dim() == 1 and int(labels.min()) < 0:
         problems.append("class labels must be long, from 0 on")
     elif labels.dim() == 1 and int(labels.max()) >= len(labels):
@@ -118,7 +118,7 @@ def _label_problems(task: Task) -> list[str]:
     elif labels.dim() == 2 and not (
         labels.is_floating_point() and ((labels == 0) | (labels == 1) | labels.isnan()).all()
     ):
-        problems.append("binary labels must be floats: 0, 1 or NaN (missing); numbers to predict: `values=True`")
+        problems.append("binary labels must be floats: 0, 1 or NaN (missing); numbers to predict: `regression=True`")
     return problems
 
 

@@ -1,4 +1,4 @@
-"""Molecules: many binary labels or values each, split by scaffold.
+"""Molecules: many binary labels or a regression of each, split by scaffold.
 
 The reference takes its split from a column that the public raw files do not have. `scaffold` here is the usual
 deterministic 80/10/10 split by Bemis-Murcko scaffold over the molecules that RDKit parses, so that numbers are

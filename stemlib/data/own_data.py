@@ -25,7 +25,7 @@ def from_data(
     kind: Kind = "node",
     splits: Mapping[str, Split] | None = None,
     description: str = "",
-    values: bool = False,
+    regression: bool = False,
 ) -> Task:
     """Make a task of a PyG graph.
 
@@ -38,8 +38,8 @@ def from_data(
         kind: node, link or graph.
         splits: instead of masks; `stemlib.data.splits` draws some.
         description: what a node, an edge and a label are.
-        values: whether labels, numbers `[M]` or `[M, T]` with NaN where missing, are to be come close to; they are
-            learnt and answered as `stemlib.data.tasks.standardised` has them.
+        regression: whether labels, `[M]` or `[M, T]` with NaN where missing, are numbers to predict; they are learnt
+            and answered as `stemlib.data.tasks.standardised` has them.
 
     Raises:
         TypeError: not a PyG `Data`.
@@ -67,7 +67,7 @@ def from_data(
     if not isinstance(labels, Tensor):
         found.append(f"no labels: `{LABELS[kind]}` must be a tensor")
         labels = torch.zeros(0)
-    elif values and labels.dim() in (1, 2) and not labels.is_complex():
+    elif regression and labels.dim() in (1, 2) and not labels.is_complex():
         labels = labels.double().reshape(len(labels), -1)
     elif labels.dim() == 2 and labels.size(1) == 1 and not labels.is_floating_point():
         labels = labels.squeeze(1)
@@ -86,13 +86,13 @@ def from_data(
         splits=dict(splits),
         pairs=pairs.T.contiguous() if isinstance(pairs, Tensor) and pairs.dim() == 2 else None,
         description=description or f"the user's own data {name!r}",
-        values=values,
+        regression=regression,
     )
     if found:
         lines = found + [problem for problem in problems(task) if labels.numel() or "label" not in problem]
         raise ValueError("\n  - ".join([f"the data of {name!r} cannot be used:", *lines]))
     tensors = {key: digest(value) for key, value in data.to_dict().items() if isinstance(value, Tensor)}
-    return checked(replace(task, checksum=digest([tensors, "values"] if values else tensors)))
+    return checked(replace(task, checksum=digest([tensors, "regression"] if regression else tensors)))
 
 
 def _mask_problems(data: Data, instances: int) -> list[str]:

@@ -61,7 +61,7 @@ class DataSet:
                 labels=labels,
                 splits=splits,
                 description=f"{description} Source: {self.source}",
-                values=self.regression,
+                regression=self.regression,
                 checksum=digest(made_of),
                 **fields,
             )

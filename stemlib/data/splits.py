@@ -105,7 +105,7 @@ def few_labels(split: Split, labels: Tensor, per_class: int, seed: int) -> Split
     """The split with `per_class` training instances of every class; validation and test stay as they are.
 
     Classes with fewer keep all they have. Of several binary labels each gives `per_class` positives and as many
-    negatives, of several values, whose `Task.strata` are one class, `per_class`. An instance that one label chose
+    negatives, a regression, whose `Task.strata` are one class, `per_class`. An instance that one label chose
     trains all of them.
 
     Args:

@@ -52,11 +52,11 @@ class Task:
         name: short name, as in file names.
         kind: node, link or graph.
         graph: prepared; a graph task's is a disjoint union.
-        labels: classes `[M]` (long), or `[M, T]` (float, NaN where missing) for many binary labels or values.
+        labels: classes `[M]` (long), or `[M, T]` (float, NaN where missing) for many binary labels or a regression.
         splits: by name; indices of instances.
         pairs: a link task's pairs of nodes `[M, 2]`.
         description: what a node, an edge and a label are, and where they come from.
-        values: whether labels `[M, T]` are numbers to come close to, not binary.
+        regression: whether labels `[M, T]` are numbers to predict, not binary.
         scale: mean and standard deviation `[2, T]` that such numbers have been freed of by `standardised`.
         checksum: of the raw files or of the settings that made the data.
         notes: what the checks found that a reader should know (isolated nodes, self-loops, ...).
@@ -69,7 +69,7 @@ class Task:
     splits: dict[str, Split]
     pairs: Tensor | None = None
     description: str = ""
-    values: bool = False
+    regression: bool = False
     scale: Tensor | None = None
     checksum: str = ""
     notes: tuple[str, ...] = field(default=())
@@ -81,7 +81,7 @@ class Task:
 
     @property
     def outputs(self) -> int:
-        """Number of logits: classes, or binary labels, or values."""
+        """Number of logits: classes, binary labels, or numbers to predict."""
         return int(self.labels.max()) + 1 if self.labels.dim() == 1 else self.labels.size(1)
 
     @property
@@ -89,12 +89,12 @@ class Task:
         """What `score` measures."""
         if self.labels.dim() == 1:
             return "accuracy"
-        return "r2" if self.values else "roc_auc"
+        return "r2" if self.regression else "roc_auc"
 
     @property
     def strata(self) -> Tensor:
-        """The classes that a split balances: the labels; for values 0 where one is known, NaN where it is missing."""
-        return self.labels * 0 if self.values else self.labels
+        """The classes that a split balances: the labels; of a regression 0 where one is known, else NaN."""
+        return self.labels * 0 if self.regression else self.labels
 
     @property
     def edge_width(self) -> int | None:
@@ -141,8 +141,8 @@ def read_out(z: Tensor, graph: Graph, instances: Tensor | None, kind: Kind, pool
     return z[instances] if kind == "node" else z[instances].mean(1)
 
 
-def score(logits: Tensor, labels: Tensor, values: bool = False) -> float:
-    """Accuracy for class labels; ROC-AUC averaged over binary labels that have both classes; R2 of values.
+def score(logits: Tensor, labels: Tensor, regression: bool = False) -> float:
+    """Accuracy for class labels; ROC-AUC averaged over binary labels that have both classes; R2 of a regression.
 
     R2 is one less the squared error over that of the mean, both summed over the labels that are scored; below 0 the
     mean of the instances would have been the better answer. Labels of one value alone and NaN are skipped.
@@ -150,7 +150,7 @@ def score(logits: Tensor, labels: Tensor, values: bool = False) -> float:
     Args:
         logits: `[M, classes]` or `[M, T]`.
         labels: `[M]` or `[M, T]`.
-        values: whether `[M, T]` labels are values, not binary.
+        regression: whether `[M, T]` labels are numbers to predict, not binary.
 
     Raises:
         ValueError: no instance, no label with both classes or with two values, or logits that are not finite: a score
@@ -163,11 +163,11 @@ def score(logits: Tensor, labels: Tensor, values: bool = False) -> float:
     if not logits.isfinite().all():
         bad = int((~logits.isfinite()).sum())
         raise ValueError(f"{bad} of {logits.numel()} logits to be scored are not finite; lower the learning rate")
-    found, weights = (_r2 if values else _roc_auc)(logits.double().numpy(), labels.double().numpy())
+    found, weights = (_r2 if regression else _roc_auc)(logits.double().numpy(), labels.double().numpy())
     if not weights.any():
         raise ValueError(
             "no label has two values among these instances; R2 is undefined"
-            if values
+            if regression
             else "no label has both classes among these instances; ROC-AUC is undefined"
         )
     return float(np.average(found[weights > 0], weights=weights[weights > 0]))
@@ -199,26 +199,26 @@ def _r2(predictions: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def require_classes(task: Task, reader: str) -> None:
-    """Refuse a task of values, which has no decisions to be right or wrong, nor a cross-entropy.
+    """Refuse a regression, which has no decisions to be right or wrong, nor a cross-entropy.
 
     Raises:
         ValueError: it is one; `reader` says what needed classes.
     """
-    if task.values:
-        raise ValueError(f"{reader} takes classes or binary labels; the labels of {task.name!r} are values")
+    if task.regression:
+        raise ValueError(f"{reader} takes classes or binary labels; {task.name!r} is a regression")
 
 
 def standardised(task: Task, split: Split) -> Task:
-    """A task of values with labels in standard deviations from the mean of a split's training part; others unchanged.
+    """A regression with its labels in standard deviations from the mean of a split's training part; others unchanged.
 
-    That is the form in which values are learnt and answered: an answer in the data's own unit is
+    That is the form in which they are learnt and answered: an answer in the data's own unit is
     `logits * scale[1] + scale[0]`. A label of which training knows fewer than `FEW_VALUES`, or one value alone, takes
     mean and deviation of all labels together (of one unit, then): those of two close values would blow it up.
 
     Raises:
         ValueError: no two values differ in that part.
     """
-    if not task.values:
+    if not task.regression:
         return task
     labels = task.labels.double()
     if task.scale is not None:  # of another split

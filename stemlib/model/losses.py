@@ -11,10 +11,10 @@ Loss = Literal["ce", "zero_one"]
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 
 
-def task_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, values: bool = False) -> Tensor:
+def task_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, regression: bool = False) -> Tensor:
     """Cross-entropy for class labels `[M]`; for `[M, T]` labels the mean binary one over labels that exist.
 
-    The labels being `values`, the mean squared error takes its place. Missing labels are NaN; where none exists (a
+    For a `regression` the mean squared error takes its place. Missing labels are NaN; where none exists (a
     small batch of a sparse task) the loss is zero. Only classes are smoothed.
     """
     if labels.dim() == 1:
@@ -22,7 +22,7 @@ def task_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, valu
     known = labels.isfinite()
     if not known.any():
         return logits.sum() * 0
-    return (F.mse_loss if values else F.binary_cross_entropy_with_logits)(logits[known], labels[known])
+    return (F.mse_loss if regression else F.binary_cross_entropy_with_logits)(logits[known], labels[known])
 
 
 def instance_loss(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:

@@ -142,8 +142,8 @@ class StemGNN(nn.Module):
                 total = total + train.orthogonality * self.tokens.orthogonality()
         return total
 
-    def start_head(self, labels: Tensor, values: bool = False) -> None:
-        """Start the head at the log-odds of binary labels `[M, T]`, or at the mean, 0, of standardised values.
+    def start_head(self, labels: Tensor, regression: bool = False) -> None:
+        """Start the head at the log-odds of binary labels `[M, T]`, or at the mean, 0, of standardised targets.
 
         Class labels `[M]` leave it as it is.
 
@@ -151,7 +151,7 @@ class StemGNN(nn.Module):
         follow, all instances share a few codes, and the model's answer is one constant for some twenty epochs
         (Minesweeper). A bias that starts at the constant leaves only differences to learn.
         """
-        if values:
+        if regression:
             self.head.start(torch.zeros(self.classes))
         elif labels.dim() == 2:
             positive, negative = ((labels == value).sum(0) for value in (1, 0))

@@ -60,12 +60,12 @@ def shift_protocol(
             all.
 
     Returns:
-        The task with that split added, and values standardised by it; the split; and the conditions: `clean` (the test
+        The task with that split added, a regression standardised by it; the split; the conditions: `clean` (the test
         part of `ID`), then every other bucket.
 
     Raises:
         ValueError: a link or graph task without a split, or a part or bucket without instances; a validation or test
-            part without a score; values of which no two training ones differ.
+            part without a score; a regression of which no two training labels differ.
     """
     if empty := [name for name, index in buckets.members.items() if index.numel() == 0]:
         raise ValueError(f"{task.name}: no instances in the bucket {', '.join(empty)}")

@@ -77,7 +77,7 @@ def evaluate(
     index = torch.cat([getattr(split, part) for part in parts])
     logits = predict(model, task, index, precision).split([getattr(split, part).numel() for part in parts])
     return {
-        part: score(out, task.labels[getattr(split, part)], task.values)
+        part: score(out, task.labels[getattr(split, part)], task.regression)
         for part, out in zip(parts, logits, strict=True)
     }
 
@@ -91,5 +91,5 @@ def scores(model: nn.Module, conditions: Iterable[Condition]) -> dict[str, float
         index = torch.cat([condition.index for condition in on_it])
         logits = predict(model, task, index).split([condition.index.numel() for condition in on_it])
         for condition, out in zip(on_it, logits, strict=True):
-            result[condition.name] = score(out, task.labels[condition.index], task.values)
+            result[condition.name] = score(out, task.labels[condition.index], task.regression)
     return {condition.name: result[condition.name] for condition in conditions}

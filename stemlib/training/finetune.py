@@ -52,7 +52,7 @@ def fit(
 
     Args:
         model: a `StemGNN`, or one of the baselines.
-        task: what to learn; values as `standardised` by the split.
+        task: what to learn; a regression as `standardised` by the split.
         split: on whom; selection sees `val` only.
         train: how.
         seed: of noise and batches.
@@ -69,7 +69,7 @@ def fit(
     torch.manual_seed(seed)
     shuffle = torch.Generator().manual_seed(seed)
     if train.prior:
-        model.start_head(task.labels[split.train], task.values)
+        model.start_head(task.labels[split.train], task.regression)
     if isinstance(model, StemGNN) and model.tokens:
         start_tokens(model, task, split)
         if train.freeze_tokens:
@@ -89,7 +89,7 @@ def fit(
         if progress.epoch - progress.best_epoch > train.patience:
             break
         losses = [
-            train_epoch(model, train_batches(shuffle), train, optimiser, task.values) for _ in range(train.passes)
+            train_epoch(model, train_batches(shuffle), train, optimiser, task.regression) for _ in range(train.passes)
         ]
         logits = answer(model, check_batches(None), task.name, train.precision)
         _note_epoch(progress, model, task, split, logits, sum(losses) / len(losses))
@@ -122,15 +122,15 @@ def train_epoch(
     shown: Iterable[Batch],
     train: TrainConfig,
     optimiser: torch.optim.Optimizer,
-    values: bool = False,
+    regression: bool = False,
 ) -> float:
-    """One pass over the training instances, whose labels may be `values`; the mean loss."""
+    """One pass over the training instances, of classes or a `regression`; the mean loss."""
     model.train()
     losses = []
     for batch in shown:
         with products_in(train.precision, batch):
             output = model(batch.graph, batch.instances)
-        loss = task_loss(output.logits, batch.labels, values=values) + model.penalty(output, train)
+        loss = task_loss(output.logits, batch.labels, regression=regression) + model.penalty(output, train)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -157,9 +157,9 @@ def _note_epoch(progress: Fit, model: nn.Module, task: Task, split: Split, logit
     """Score an evaluation's logits (validation's, then test's), and keep the weights when validation says so."""
     val, test = logits.split([split.val.numel(), split.test.numel()])
     val_labels, test_labels = task.labels[split.val], task.labels[split.test]
-    val_loss = task_loss(val, val_labels, values=task.values).item()
-    row = {"loss": loss, "val_loss": val_loss, "val": score(val, val_labels, task.values)}
-    row["test"] = score(test, test_labels, task.values)
+    val_loss = task_loss(val, val_labels, regression=task.regression).item()
+    row = {"loss": loss, "val_loss": val_loss, "val": score(val, val_labels, task.regression)}
+    row["test"] = score(test, test_labels, task.regression)
     progress.test_best = max(progress.test_best, row["test"])
     # Small validation sets tie often; the smaller validation loss decides among equals.
     if (row["val"], -val_loss) > progress.best:

@@ -47,7 +47,7 @@ WEIGHTS = {
     BUILT_IN: 5.0,
 }
 OTHER_WEIGHTS: dict[Kind, float] = {"node": 1.0, "link": 1.0, "graph": 0.1}  # of data sets that the reference lacks
-# Sets of values stay out of the default pool, so that a checkpoint can be tried on files that it has never met. Their
+# Regressions stay out of the default pool, so that a checkpoint can be tried on files that it has never met. Their
 # molecules it may have: 61 % of ESOL's, 12 % of lipo's and 3 % of the activities' stand in other sets of the pool.
 HELD_OUT = {"esol", "lipo", "chembl-activities"}
 GOLDEN = (math.sqrt(5) - 1) / 2

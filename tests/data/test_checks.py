@@ -96,7 +96,7 @@ NODE: list[tuple[str, Change, str]] = [
     ("float labels", with_labels(lambda y: y.float()), "class labels must be long, got torch.float32; numbers"),
     ("huge label", with_labels(lambda y: y * 1000), "reach 2000 with 80 labels; number them 0, 1, ..."),
     ("too few labels", with_labels(lambda y: y[:70]), "70 labels for 80 nodes"),
-    ("no labels", with_labels(lambda y: y[:0]), r"must be classes \[M\], or binary or values \[M, T\], got \(0,\)"),
+    ("no labels", with_labels(lambda y: y[:0]), r" classes \[M\], or binary labels or numbers \[M, T\], got \(0,\)"),
     ("deep labels", with_labels(lambda y: y.view(80, 1, 1)), r"got \(80, 1, 1\)"),
     ("label 2 of 0 and 1", with_labels(lambda y: y.float().view(-1, 1)), "binary labels must be floats: 0, 1 or NaN"),
     ("infinite binary label", with_labels(lambda y: torch.full((80, 1), INF)), "binary labels must be floats"),

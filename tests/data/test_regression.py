@@ -44,7 +44,7 @@ def of_values(task: Task, columns: int = 1) -> Task:
     labels = 3 + 2 * torch.randn(task.instances, columns, generator=generator)
     if columns > 1:
         labels[::7, 1] = NAN
-    return replace(task, labels=labels, values=True)
+    return replace(task, labels=labels, regression=True)
 
 
 @few
@@ -68,13 +68,13 @@ def test_r2_by_hand_with_missing_values() -> None:
 
 def test_the_loss_is_the_mean_squared_error_over_what_is_known() -> None:
     labels, answers = torch.tensor([[1.0, NAN], [3.0, 2.0]]), torch.tensor([[2.0, 5.0], [3.0, 0.0]])
-    assert task_loss(answers, labels, values=True).item() == pytest.approx((1 + 0 + 4) / 3)
-    assert task_loss(answers, torch.full((2, 2), NAN), values=True).item() == 0
+    assert task_loss(answers, labels, regression=True).item() == pytest.approx((1 + 0 + 4) / 3)
+    assert task_loss(answers, torch.full((2, 2), NAN), regression=True).item() == 0
 
 
 def test_standardised_by_the_training_part_of_the_split_alone() -> None:
     labels = torch.arange(20.0).unsqueeze(1)
-    task = replace(node_task(), labels=labels, values=True)
+    task = replace(node_task(), labels=labels, regression=True)
     orders = {"first": torch.arange(20), "last": torch.arange(20).flip(0)}
     halves = [Split(name, *order.split([10, 5, 5])) for name, order in orders.items()]
     found = [standardised(task, split) for split in halves]
@@ -95,7 +95,7 @@ def test_two_close_values_do_not_blow_a_label_up() -> None:
     labels[:30, 1] = NAN  # nothing known to train on
     labels[:30, 2] = 5.0  # one value alone
     parts = torch.arange(40).split([30, 5, 5])
-    task = replace(node_task(), labels=labels, values=True)
+    task = replace(node_task(), labels=labels, regression=True)
     found = standardised(task, Split("s", *parts))
     known = labels[:30][labels[:30].isfinite()].double()
     for column in range(3):
@@ -137,7 +137,7 @@ def test_a_value_that_features_tell_is_learnt(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("study.trained.RUNS", tmp_path)
     task = node_task()
     labels = 50 + 9 * task.graph.x[:, :1]
-    task = replace(task, labels=labels, values=True)
+    task = replace(task, labels=labels, regression=True)
     train = TrainConfig(epochs=200, lr=1e-2, weight_decay=0.0, lipschitz=0.0)
     record = run("values", task, "random", Method("stem", small_model(codebook="none"), train), seed=0)
     assert record.metrics["test"] > 0.5
@@ -145,7 +145,7 @@ def test_a_value_that_features_tell_is_learnt(tmp_path: Path, monkeypatch: pytes
 
 def test_the_head_starts_at_the_mean() -> None:
     model = build(small_model(), of_values(node_task(), 2))
-    model.start_head(torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, -2.0]]), values=True)
+    model.start_head(torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, -2.0]]), regression=True)
     assert model.head.effective_bias.tolist() == [0, 0]
 
 
@@ -179,28 +179,28 @@ def test_a_user_s_own_values(column: bool) -> None:
     graph.y[5] = NAN
     if column:
         graph.y = graph.y.unsqueeze(1)
-    task = from_data(graph, values=True)
+    task = from_data(graph, regression=True)
     assert (task.metric, task.outputs, task.labels[2].item()) == ("r2", 1, 2)
     found = standardised(task, task.split("masks"))
     assert found.scale.flatten().tolist() == pytest.approx([1.5, 1.25**0.5])
     graph.y[6] = torch.inf
-    with pytest.raises(ValueError, match=r"values must be a table of numbers .* finite or NaN"):
-        from_data(graph, values=True)
-    with pytest.raises(ValueError, match="numbers to predict: `values=True`"):
+    with pytest.raises(ValueError, match=r"regression must be a table of numbers .* finite or NaN"):
+        from_data(graph, regression=True)
+    with pytest.raises(ValueError, match="numbers to predict: `regression=True`"):
         from_data(graph)
 
 
 def test_whole_numbers_are_values_where_a_user_says_so() -> None:
     seconds = 1_700_000_000 + torch.arange(12)
     for labels in (seconds, seconds.unsqueeze(1), seconds.double()):
-        task = from_data(ring(labels), values=True)
+        task = from_data(ring(labels), regression=True)
         assert standardised(task, task.split("masks")).labels[:4].std(correction=0).item() == pytest.approx(1)
 
 
 def test_values_and_binary_labels_are_not_the_same_data() -> None:
     """A finished run of the one must not be read back as the other's."""
     graph = ring((torch.arange(12) % 2).double().unsqueeze(1))
-    assert from_data(graph).checksum != from_data(graph, values=True).checksum
+    assert from_data(graph).checksum != from_data(graph, regression=True).checksum
 
 
 def test_what_needs_classes_says_so() -> None:
@@ -220,9 +220,9 @@ def test_what_needs_classes_says_so() -> None:
 def test_the_worst_masking_is_by_the_gradient_of_the_squared_error(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def spied(logits: Tensor, labels: Tensor, values: bool = False) -> Tensor:
-        asked.append(values)
-        return task_loss(logits, labels, values=values)
+    def spied(logits: Tensor, labels: Tensor, regression: bool = False) -> Tensor:
+        asked.append(regression)
+        return task_loss(logits, labels, regression=regression)
 
     monkeypatch.setattr(adversary, "task_loss", spied)
     task = of_values(node_task())
