@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch_geometric.data import Data
 from torch_geometric.nn.models import MLP
@@ -17,8 +17,8 @@ from torch_geometric.nn.models import MLP
 from stemlib.baselines.networks import Baseline
 from stemlib.data.graph import Graph
 from stemlib.data.tasks import Kind
-from stemlib.model.stem import Output
-from stemlib.presets import BaselineConfig, MowstConfig, TrainConfig
+from stemlib.model.network import Network, Output
+from stemlib.presets import BaselineConfig, MowstConfig
 
 
 def dispersion(logits: Tensor, binary: bool) -> Tensor:
@@ -57,7 +57,7 @@ def mixed_logits(weak: Tensor, strong: Tensor, gate: Tensor, binary: bool) -> Te
     return yes - no
 
 
-class Mowst(nn.Module):
+class Mowst(Network):
     """An MLP, a graph network, and a gate that reads the MLP's `dispersion`.
 
     What differs: experts and gate are trained together from scratch, where the authors start from trained experts;
@@ -67,10 +67,7 @@ class Mowst(nn.Module):
 
     Args:
         config: which strong expert, how large.
-        in_width: width of node features.
-        classes: number of logits.
-        kind: what an instance is.
-        edge_width: width of edge features; None where the graph has none. The weak expert reads none.
+        in_width, classes, kind, edge_width: see `Network`.
         binary: whether the logits are of binary labels.
     """
 
@@ -83,9 +80,8 @@ class Mowst(nn.Module):
         edge_width: int | None = None,
         binary: bool = False,
     ) -> None:
-        super().__init__()
-        self.config, self.in_width, self.classes = config, in_width, classes
-        self.kind, self.edge_width, self.binary = kind, edge_width, binary
+        super().__init__(config, in_width, classes, kind, edge_width)
+        self.binary = binary
         names = ("hidden", "layers", "input_dropout", "dropout", "pool")
         shared = {name: getattr(config, name) for name in names}
         weak, strong = (BaselineConfig(expert, **shared) for expert in ("mlp", config.strong))
@@ -99,7 +95,3 @@ class Mowst(nn.Module):
         gate = self.gate(dispersion(weak.detach(), self.binary))
         logits = mixed_logits(weak, strong, gate, self.binary)
         return Output(logits, logits)
-
-    def penalty(self, output: Output, train: TrainConfig) -> Tensor:
-        """Regularised by dropout and weight decay alone."""
-        return torch.zeros(())

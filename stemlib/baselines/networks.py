@@ -18,9 +18,9 @@ from stemlib.data.graph import Graph, node_features, plain, sorted_by_target
 from stemlib.data.tasks import Kind, read_out
 from stemlib.model.layers import Dropout
 from stemlib.model.messages import edge_mean
+from stemlib.model.network import Network, Output
 from stemlib.model.sparse_features import compact, is_sparse
-from stemlib.model.stem import Output
-from stemlib.presets import BaselineConfig, TrainConfig
+from stemlib.presets import BaselineConfig
 
 
 class MappedFirst(SAGEConv):
@@ -89,17 +89,14 @@ def network_input(graph: Graph, edge_width: int | None) -> Tensor:
     return x if edge_width is None else torch.cat([x, edge_mean(graph, graph.edge_attr)], dim=-1)
 
 
-class Baseline(nn.Module):
+class Baseline(Network):
     """A network that reads `network_input`; link and graph tasks read out the mean (or pool) of its node logits.
 
     The MLP reads no edge, and nodes' own features only.
 
     Args:
         config: which network, how large.
-        in_width: width of node features.
-        classes: number of logits.
-        kind: what an instance is.
-        edge_width: width of edge features; None where the graph has none.
+        in_width, classes, kind, edge_width: see `Network`.
     """
 
     def __init__(
@@ -110,9 +107,7 @@ class Baseline(nn.Module):
         kind: Kind = "node",
         edge_width: int | None = None,
     ) -> None:
-        super().__init__()
-        self.config, self.in_width, self.classes = config, in_width, classes
-        self.kind, self.edge_width = kind, edge_width
+        super().__init__(config, in_width, classes, kind, edge_width)
         self.input_dropout = Dropout(config.input_dropout)
         width = in_width + (edge_width or 0) * (config.kind != "mlp")
         sizes = {"hidden_channels": config.hidden, "out_channels": classes, "num_layers": config.layers}
@@ -142,7 +137,3 @@ class Baseline(nn.Module):
             self.network(self.input_dropout(x), *edges), graph, instances, self.kind, self.config.pool
         )
         return Output(logits, logits)
-
-    def penalty(self, output: Output, train: TrainConfig) -> Tensor:
-        """Baselines are regularised by dropout and weight decay alone."""
-        return torch.zeros(())

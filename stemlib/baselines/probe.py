@@ -14,8 +14,8 @@ from stemlib.baselines.networks import adjacency, network_input
 from stemlib.data.graph import Graph
 from stemlib.data.tasks import Kind, read_out
 from stemlib.model.layers import Dropout
-from stemlib.model.stem import Output
-from stemlib.presets import ProbeConfig, TrainConfig
+from stemlib.model.network import Network, Output
+from stemlib.presets import ProbeConfig
 
 INITIAL_GAIN = math.sqrt(2)  # of a GAT's weights, for the ReLU that comes after
 READ = ("x", "node_type", "edge_index", "edge_attr", "edge_type")  # of a graph, by the encoder
@@ -94,7 +94,7 @@ class GraphEncoder(nn.Module):
         self.scale.copy_(size if size else torch.ones(()))
 
 
-class Probe(nn.Module):
+class Probe(Network):
     """The encoder, which stays as it is and in evaluation mode, and a linear head on the instances' embeddings.
 
     A link's embedding is the mean of its ends', a graph's is pooled. `embedding_norm` regularises: on Cora a head that
@@ -104,10 +104,7 @@ class Probe(nn.Module):
 
     Args:
         config: the encoder, and what the head reads of it.
-        in_width: width of node features.
-        classes: number of logits.
-        kind: what an instance is.
-        edge_width: width of edge features, read as `network_input` of `stemlib.baselines.networks` says; None without.
+        in_width, classes, kind, edge_width: see `Network`.
     """
 
     def __init__(
@@ -118,9 +115,7 @@ class Probe(nn.Module):
         kind: Kind = "node",
         edge_width: int | None = None,
     ) -> None:
-        super().__init__()
-        self.config, self.in_width, self.classes = config, in_width, classes
-        self.kind, self.edge_width = kind, edge_width
+        super().__init__(config, in_width, classes, kind, edge_width)
         self.encoder = GraphEncoder(config, in_width + (edge_width or 0)).requires_grad_(False).eval()
         self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(config.hidden, classes)
@@ -149,7 +144,3 @@ class Probe(nn.Module):
         z = self.config.embedding_norm * self.encode(graph)
         embedding = read_out(z, graph, instances, self.kind, self.config.pool)
         return Output(self.head(self.dropout(embedding)), embedding)
-
-    def penalty(self, output: Output, train: TrainConfig) -> Tensor:
-        """Regularised by dropout and weight decay alone."""
-        return torch.zeros(())

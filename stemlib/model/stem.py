@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Data
 
 from stemlib.data.graph import Graph
 from stemlib.data.tasks import Kind, read_out
 from stemlib.model.encoder import Encoder, Encoding, routing_regulariser
 from stemlib.model.head import AveragedHead
+from stemlib.model.network import Network, Output
 from stemlib.model.tokens import TokenInterface, Tokens
 from stemlib.presets import ModelConfig, TrainConfig
 
 
-@dataclass
-class Output:
-    """What the model says of `M` instances.
-
-    Attributes:
-        logits: `[M, classes]`.
-        embedding: the instances before the tokens, `[M, d]`.
-        tokens: their tokens; None without a token interface.
-        encoding: the encoder's pass over all nodes, gates included; None for models without one.
-    """
-
-    logits: Tensor
-    embedding: Tensor
-    tokens: Tokens | None = None
-    encoding: Encoding | None = None
-
-
-class StemGNN(nn.Module):
+class StemGNN(Network):
     """The whole model.
 
     Args:
@@ -56,9 +39,7 @@ class StemGNN(nn.Module):
         kind: Kind = "node",
         edge_width: int | None = None,
     ) -> None:
-        super().__init__()
-        self.config, self.in_width, self.classes = config, in_width, classes
-        self.kind, self.edge_width = kind, edge_width
+        super().__init__(config, in_width, classes, kind, edge_width)
         self.encoder = Encoder(config, in_width, edge_width)
         self.tokens = TokenInterface(config, config.hidden) if config.codebook != "none" else None
         width = self.tokens.project_in.out_features if self.tokens else config.hidden
@@ -166,4 +147,3 @@ class StemGNN(nn.Module):
         self.eval()
         self.tokens.start(self.tokens.queries(self.embed(graph, instances)))
         self.train(training)
-

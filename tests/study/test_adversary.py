@@ -10,13 +10,12 @@ import torch
 from run_samples import TRAIN, method
 from samples import TASKS, node_task, small_baseline
 from torch import Tensor, nn
-from torch_geometric.data import Data
 
-from stemlib.data.graph import plain
+from stemlib.data.graph import Graph, plain
 from stemlib.data.tasks import Split, Task
 from stemlib.model.losses import task_loss
 from stemlib.model.messages import neighbour_mean
-from stemlib.model.stem import Output
+from stemlib.model.network import Output
 from stemlib.stress.conditions import Condition, corrupt
 from stemlib.stress.corruptions import touched_nodes
 from stemlib.training.evaluation import predict
@@ -28,7 +27,7 @@ from study.trained import trained_model
 class FirstFeature(nn.Module):
     """Says class 1 where a node's own first feature plus that of its neighbours' mean is above 0; no parameters."""
 
-    def forward(self, graph: Data, instances: Tensor | None) -> Output:
+    def forward(self, graph: Graph, instances: Tensor | None) -> Output:
         first = (graph.x + neighbour_mean(graph.x, graph.edge_index))[:, 0]
         logits = torch.stack([-first, first], dim=1)[instances]
         return Output(logits, logits)
@@ -41,7 +40,7 @@ def star() -> Condition:
     edges = torch.tensor([[1, 2, 3, 0, 0, 0], [0, 0, 0, 1, 2, 3]])
     labels = torch.tensor([1, 0, 1, 0])
     index = torch.tensor([0])
-    task = Task("star", "node", Data(x=x, edge_index=edges), labels, {"s": Split("s", index, index, index)})
+    task = Task("star", "node", Graph(x=x, edge_index=edges), labels, {"s": Split("s", index, index, index)})
     return Condition("clean", task.with_graph(task.graph), index)
 
 
