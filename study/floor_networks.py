@@ -28,8 +28,7 @@ from stemlib.model.encoder import path_gates
 from stemlib.model.messages import neighbour_mean
 from stemlib.model.stem import StemGNN
 from stemlib.presets import ModelConfig
-from stemlib.theory.floor import HomophilyModel
-from stemlib.theory.floor_measured import Samples
+from stemlib.theory.floor import HomophilyModel, Samples
 from stemlib.theory.floor_nonlinear import FrequencyModel, RouterContext
 
 

@@ -13,7 +13,7 @@ the model: means over two hops carry `(2h - 1)^2 mu`, the same in both condition
 message passing on a graph is not bound by these floors.
 
 Closed forms take numbers or tensors of any (broadcastable) shape and return float64 tensors of that shape; a
-model's properties are plain floats. Model 1b is in `floor_nonlinear`, measured risks in `floor_measured`.
+model's properties are plain floats. Model 1b is in `floor_nonlinear`, measured risks in `study.floor_measured`.
 
 Example:
     >>> model = HomophilyModel(mu=1.0, sigma=2.0, d=8, h=0.9)
@@ -25,11 +25,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from stemlib.theory.floor_measured import Samples
+
+class Samples(NamedTuple):
+    """Instances of one condition: stable feature `s [N]`, shift-sensitive feature `t [N]`, target `y [N]`."""
+
+    s: Tensor
+    t: Tensor
+    y: Tensor
 
 
 def checked(name: str, value: Tensor | float, low: float = -math.inf, high: float = math.inf) -> Tensor:

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stemlib.theory.floor import checked, positive
-from stemlib.theory.floor_measured import Samples
+from stemlib.theory.floor import Samples, checked, positive
 
 
 @dataclass(frozen=True)

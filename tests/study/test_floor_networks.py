@@ -10,8 +10,8 @@ import torch
 
 from stemlib.data.graph import Graph
 from stemlib.theory.floor import HomophilyModel
-from stemlib.theory.floor_measured import empirical_risk, risks_in_both
 from stemlib.theory.floor_nonlinear import FrequencyModel, RouterContext
+from study.floor_measured import empirical_risk, risks_in_both
 from study.floor_networks import (
     CappedNetwork,
     NodeRegressor,

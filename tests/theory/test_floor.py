@@ -12,7 +12,7 @@ from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
 
 from stemlib.theory.floor import HomophilyModel, binary_mmse
-from stemlib.theory.floor_measured import empirical_risk, risks_in_both
+from study.floor_measured import empirical_risk, risks_in_both
 
 CHECK = HomophilyModel(mu=1.0, sigma=2.0, d=8, h=0.9)
 COUNT = 200_000

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemlib.theory.floor_measured import Samples, empirical_risk, risks_in_both
+from stemlib.theory.floor import Samples
 from stemlib.theory.floor_nonlinear import FrequencyModel, RouterContext
+from study.floor_measured import empirical_risk, risks_in_both
 
 MODEL = FrequencyModel(sigma=0.5)
 CONTEXT = RouterContext(m=1.0, t=0.5)

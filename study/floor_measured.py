@@ -15,13 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
-class Samples(NamedTuple):
-    """Instances of one condition: stable feature `s [N]`, shift-sensitive feature `t [N]`, target `y [N]`."""
-
-    s: Tensor
-    t: Tensor
-    y: Tensor
+from stemlib.theory.floor import Samples
 
 
 class Estimate(NamedTuple):

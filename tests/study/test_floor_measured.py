@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from stemlib.theory.floor import HomophilyModel
-from stemlib.theory.floor_measured import Samples, empirical_risk, fit_static, risks_in_both
+from stemlib.theory.floor import HomophilyModel, Samples
+from study.floor_measured import empirical_risk, fit_static, risks_in_both
 
 MODEL = HomophilyModel(mu=1.0, sigma=2.0, d=8, h=0.9)
 
