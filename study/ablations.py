@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from stemlib.presets import ModelConfig, Preset, change
+from study.balance import DEMANDS
 from study.methods import Method, stem
 from study.paper_tables import over_tasks
 from study.protocols import split_overlap
@@ -69,8 +70,7 @@ def effects(balance: pd.DataFrame, overlap: float) -> pd.DataFrame:
         One row per variant and demand: `variant`, `demand`, `difference` (whole minus variant), `low`, `high`, and `p`,
         corrected for all rows together. A demand that was not met, as where a data set has no shift, has no row.
     """
-    demands = ["fit", "shift", "corruption"]
-    long = balance.melt(["method", "seed"], demands, var_name="demand", value_name="score").dropna()
+    long = balance.melt(["method", "seed"], DEMANDS, var_name="demand", value_name="score").dropna()
     variants = [name for name in balance.method.unique() if name != WHOLE]
     pairs = [long[long.method.isin([WHOLE, name])].assign(variant=name, overlap=overlap) for name in variants]
     table = against_strongest(pd.concat(pairs), "score", WHOLE, ["variant", "demand"], overlap="overlap")

@@ -1,4 +1,4 @@
-"""Worst-case damage: the same budgets as `stemlib.stress.corruptions` draws at random, spent where they hurt one model most.
+"""Worst-case damage: the budgets that `stemlib.stress.corruptions` spends at random, where they hurt one model most.
 
 Both attacks know the model and the labels of whom it is tested on. They are lower bounds on what an adversary can do:
 a stronger search may find more.
@@ -6,7 +6,7 @@ a stronger search may find more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 
 import numpy as np
@@ -17,13 +17,10 @@ from torch import Tensor, nn
 from stemlib.data.graph import node_features, plain, undirected_pairs
 from stemlib.data.tasks import Task, require_classes
 from stemlib.model.losses import instance_loss, task_loss
-from stemlib.stress.conditions import Condition
+from stemlib.stress.conditions import CORRUPTIONS, Condition
 from stemlib.stress.corruptions import Corruption, thinned, touched_nodes
-from stemlib.stress.shifts import Buckets
-from stemlib.training.evaluation import predict, scores
-from study.methods import Method
+from stemlib.training.evaluation import predict
 from study.statistics import summary
-from study.stress import RATES, frozen
 
 QUERIES = 64  # damaged graphs that a model is asked about before it is attacked
 QUERY_RATE = 0.5  # of edges deleted in a query: every edge is there in half of them
@@ -141,48 +138,27 @@ def worst_masking(
     return met, Corruption(out, rate, hit, candidates)
 
 
-def worst_case_scores(
-    experiment: str,
-    task: Task,
-    buckets: Buckets,
-    methods: Iterable[Method],
-    seeds: Iterable[int],
-    damage: str,
-    rates: Sequence[float] = RATES,
-) -> pd.DataFrame:
-    """Every network on the clean test instances, and on what the adversary makes of them against that network.
+def worst_conditions(
+    model: nn.Module, clean: Condition, damage: str, rates: Sequence[float], seed: int
+) -> Iterator[tuple[float, Condition]]:
+    """What the adversary makes of a condition against one network, rate by rate.
 
     Args:
-        experiment, task, buckets, methods, seeds: see `study.stress.stress_scores`.
+        model: a trained model.
+        clean: whom it is tested on, and their graph.
         damage: `masked` or `deleted`.
-        rates: budgets, see `study.adversary`.
-
-    Returns:
-        One row per method, seed and rate: `method`, `seed`, `kind` (`clean` or the damage), `rate`, `score` (per cent).
+        rates: budgets, see `worst_masking` and `worst_deletion`.
+        seed: of the queries.
 
     Raises:
         ValueError: another damage.
     """
-    methods, rows = list(methods), []
-    for seed in seeds:
-        models, (clean, *_) = frozen(experiment, task, buckets, methods, seed)
-        for name, model in models.items():
-            for kind, rate, met in [("clean", 0.0, clean), *worst_conditions(model, clean, damage, rates, seed)]:
-                score = 100 * scores(model, [met])[met.name]
-                rows.append({"method": name, "seed": seed, "kind": kind, "rate": rate, "score": score})
-    return pd.DataFrame(rows)
-
-
-def worst_conditions(
-    model: nn.Module, clean: Condition, damage: str, rates: Sequence[float], seed: int
-) -> Iterator[tuple[str, float, Condition]]:
-    """The damage's name, its rate, and the condition that the adversary makes against one network."""
-    if damage not in ("masked", "deleted"):
-        raise ValueError(f"unknown damage {damage!r}; there are masked and deleted")
+    if damage not in CORRUPTIONS:
+        raise ValueError(f"unknown damage {damage!r}; there are {' and '.join(CORRUPTIONS)}")
     worth = edge_worth(model, clean, seed) if damage == "deleted" and rates else None
     for rate in rates:
         met, _ = worst_masking(model, clean, rate) if worth is None else worst_deletion(clean, worth, rate)
-        yield damage, rate, met
+        yield rate, met
 
 
 def chance_and_adversary(rows: pd.DataFrame, rate: float = 0.4) -> pd.DataFrame:

@@ -5,23 +5,19 @@ Scores come from `study.stress`; here they are read as one balance.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from copy import copy
-from dataclasses import replace
+from collections.abc import Iterable
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from stemlib.data.splits import stratified_split
 from stemlib.data.tasks import Task
-from stemlib.stress.conditions import CORRUPTIONS, shift_protocol
-from stemlib.stress.shifts import Buckets
-from stemlib.training.evaluation import predict
+from stemlib.stress.conditions import CORRUPTIONS
 from study.methods import Method
 from study.records import table
-from study.trained import run, trained_model
+from study.trained import run
+
+DEMANDS = ["fit", "shift", "corruption"]
 
 
 def clean_scores(experiment: str, task: Task, methods: Iterable[Method], seeds: Iterable[int]) -> pd.DataFrame:
@@ -43,13 +39,9 @@ def clean_scores(experiment: str, task: Task, methods: Iterable[Method], seeds: 
 
 def three_way_balance(stress: pd.DataFrame) -> pd.DataFrame:
     """Fit, worst shifted bucket and mean over corruptions, one row per method and seed, in per cent."""
-    by_run = ["method", "seed"]
-    parts = {
-        "fit": stress[stress.kind == "clean"].groupby(by_run, sort=False).score.mean(),
-        "shift": stress[stress.kind == "shift"].groupby(by_run, sort=False).score.min(),
-        "corruption": stress[stress.kind.isin(list(CORRUPTIONS))].groupby(by_run, sort=False).score.mean(),
-    }
-    return pd.DataFrame(parts).reset_index()
+    demands = stress.kind.replace({"clean": "fit", **dict.fromkeys(CORRUPTIONS, "corruption")})
+    fit, shift, corruption = (stress[demands == name].groupby(["method", "seed"], sort=False).score for name in DEMANDS)
+    return pd.DataFrame({"fit": fit.mean(), "shift": shift.min(), "corruption": corruption.mean()}).reset_index()
 
 
 def shared_balance(stress: pd.DataFrame, ours: str = "stem") -> pd.DataFrame:
@@ -70,9 +62,8 @@ def shared_balance(stress: pd.DataFrame, ours: str = "stem") -> pd.DataFrame:
     rows = rows[rows.method.isin(places.index[places == len(wherever)])]
     parts = [three_way_balance(part).assign(task=task) for (task, _), part in rows.groupby(met, sort=False)]
     if not parts:
-        return pd.DataFrame(columns=["task", "method", "fit", "shift", "corruption"])
-    means = pd.concat(parts).groupby(["task", "method"], sort=False)[["fit", "shift", "corruption"]].mean()
-    return means.reset_index()
+        return pd.DataFrame(columns=["task", "method", *DEMANDS])
+    return pd.concat(parts).groupby(["task", "method"], sort=False)[DEMANDS].mean().reset_index()
 
 
 def not_dominated(frame: pd.DataFrame, columns: list[str]) -> pd.Series:
@@ -86,50 +77,3 @@ def not_dominated(frame: pd.DataFrame, columns: list[str]) -> pd.Series:
     as_good = (values[:, None] >= values[None]).all(-1)  # [n, n]: is the first at least as good as the second
     beats = as_good & (values[:, None] > values[None]).any(-1)
     return pd.Series(~beats.any(0), index=frame.index)
-
-
-def size(model: nn.Module, task: Task, index: Tensor | None = None) -> dict[str, float]:
-    """How large a network is, and what an evaluation takes.
-
-    Args:
-        model: the network.
-        task: what it is asked about.
-        index: instances that are asked about at once, `[n]`; None for all.
-
-    Returns:
-        `values`: trained and fixed ones; `MFLOP`: millions of floating-point operations of the evaluation's products,
-        of all features, be they words that `stemlib.model.sparse_features` would make less work of; sums over neighbours do
-        not count.
-    """
-    graph = copy(task.graph)
-    graph.x = torch.ones_like(graph.x)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        predict(model, replace(task, graph=graph), index)
-    return {"values": sum(value.numel() for value in model.parameters()), "MFLOP": counter.get_total_flops() / 1e6}
-
-
-def run_costs(
-    experiment: str, task: Task, buckets: Buckets, methods: Iterable[Method], seeds: Sequence[int]
-) -> pd.DataFrame:
-    """What the runs of `study.stress.stress_scores` cost; finished ones are read back.
-
-    Args:
-        experiment, task, buckets, methods, seeds: as there.
-
-    Returns:
-        One row per method and seed: `values` and `MFLOP` (see `size`, of the clean test instances, of the first seed's
-        network), `seconds` of training, and `optimism`: by how many points the best test epoch beats the one that
-        validation chose.
-    """
-    methods, rows, sizes = list(methods), [], {}
-    for seed in seeds:
-        inside, split, _ = shift_protocol(task, buckets, seed)
-        for method in methods:
-            if method.name not in sizes:
-                model = trained_model(experiment, inside, split.name, method, seed)
-                sizes[method.name] = size(model, inside, split.test)
-            record = run(experiment, inside, split.name, method, seed)
-            optimism = 100 * (record.metrics["test_best"] - record.metrics["test"])
-            row = {"method": method.name, "seed": seed, "seconds": record.seconds, "optimism": optimism}
-            rows.append(row | sizes[method.name])
-    return pd.DataFrame(rows)

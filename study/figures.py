@@ -1,4 +1,4 @@
-"""One look for every figure: sizes, colours, and where a figure is saved."""
+"""One look for every figure: sizes, colours, lines with bands, and where a figure is saved."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from study.paths import FIGURES, grid_run_folder
+from study.statistics import interval
 
 WIDTH = 7.0  # inches: a notebook's column
 ROW_HEIGHT = 2.8
@@ -88,6 +90,32 @@ def save(figure: Figure, name: str) -> Path:
     path = folder / f"{name}.png"
     figure.savefig(path, metadata={"Software": None})
     return path
+
+
+def draw_means(axis: Axes, rows: pd.DataFrame, y: str, x: str = "rate", **look: object) -> None:
+    """A line through the means at each `x`, with a band of their 95 % bootstrap intervals, see `statistics.interval`.
+
+    Args:
+        axis: to draw on; its labels and legend are the caller's.
+        rows: one per measurement, such as a seed.
+        y, x: columns.
+        look: of seaborn's `lineplot`, such as `hue` for one line of each.
+    """
+    usual = {"errorbar": interval, "err_kws": {"alpha": 0.15, "linewidth": 0}, "marker": "o"}
+    sns.lineplot(rows, x=x, y=y, ax=axis, **usual | look)
+    bare(axis)
+
+
+def bare(axis: Axes) -> None:
+    """Take off the labels and the legend that seaborn has made of column names."""
+    axis.set(xlabel="", ylabel="")
+    if axis.get_legend():
+        axis.get_legend().remove()
+
+
+def legend_below(figure: Figure, axis: Axes, columns: int = 5) -> None:
+    """One panel's legend below all of them."""
+    figure.legend(*axis.get_legend_handles_labels(), ncols=columns, loc="outside lower center")
 
 
 def label_panels(axes: Sequence[Axes]) -> None:

@@ -1,23 +1,19 @@
 """The paper's tables from records alone: five demands on every method and data set, and what they say of the claims.
 
-Rows come from the grid (`study.batch.grid.collect`) or, kept, from the table `stress` in `data/results/`.
+Rows are those of the table `stress` in `data/results/`, which `study.grid_results` keeps.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Mapping
 
 import pandas as pd
 
 from stemlib.data.public import DATA_SETS
-from study.batch.grid import collect
 from study.methods import METHODS
 from study.protocols import split_overlap
-from study.records import read_results, save_results
 from study.statistics import SIGNIFICANT, against_strongest, in_points, interval, summary
 
-DEMANDS = ("clean", "shift", "masked", "deleted", "shifted and damaged")
 BY_RUN = ["task", "covariate", "method", "seed"]
 MEETING = ["task", "covariate", "seed", "condition", "kind", "rate", "draw"]  # what two methods must share to be paired
 FEWEST = 5  # data sets: a bootstrap interval over fewer says little
@@ -77,17 +73,14 @@ def demand_scores(stress: pd.DataFrame) -> pd.DataFrame:
         `masked` and `deleted`, means over rates and draws; `shifted and damaged`, mean over both corruptions of the
         shifted buckets. A run that was not met with a demand has no row of it.
     """
-    both = stress.kind.str.startswith("shift, ")
-    parts = {
-        "clean": stress[stress.kind == "clean"].groupby(BY_RUN, sort=False).score.mean(),
-        "shift": stress[stress.kind == "shift"].groupby(BY_RUN, sort=False).score.min(),
-        "masked": stress[stress.kind == "masked"].groupby(BY_RUN, sort=False).score.mean(),
-        "deleted": stress[stress.kind == "deleted"].groupby(BY_RUN, sort=False).score.mean(),
-        "shifted and damaged": stress[both].groupby(BY_RUN, sort=False).score.mean(),
-    }
-    long = pd.concat([scores.reset_index().assign(demand=name) for name, scores in parts.items()], ignore_index=True)
-    named = long.covariate + " shift"
-    return long.assign(demand=long.demand.where(long.demand != "shift", named)).dropna(subset="score")
+    kinds = stress.kind.where(~stress.kind.str.startswith("shift, "), "shifted and damaged")
+    parts = []
+    for kind in ("clean", "shift", "masked", "deleted", "shifted and damaged"):
+        runs = stress[kinds == kind].groupby(BY_RUN, sort=False).score
+        parts.append((runs.min() if kind == "shift" else runs.mean()).reset_index().assign(demand=kind))
+    found = pd.concat(parts, ignore_index=True)
+    named = found.demand.where(found.demand != "shift", found.covariate + " shift")
+    return found.assign(demand=named).dropna(subset="score")
 
 
 def comparisons(demands: pd.DataFrame, ours: str = "stem", labels: int = 0) -> pd.DataFrame:
@@ -155,7 +148,9 @@ def claim_table(compared: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).set_index("claim")
 
 
-def lead_changes(demands: pd.DataFrame, rivals: Collection[str], ours: str = "stem") -> pd.DataFrame:
+def lead_changes(
+    demands: pd.DataFrame, rivals: Collection[str] = tuple(CORE_RIVALS), ours: str = "stem"
+) -> pd.DataFrame:
     """By how much a lead over one rival differs from the same lead when clean: what shift or damage itself changes.
 
     Args:
@@ -180,7 +175,10 @@ def lead_changes(demands: pd.DataFrame, rivals: Collection[str], ours: str = "st
 
 
 def claims_by_rival(
-    demands: pd.DataFrame, rivals: Mapping[str, Collection[str]], ours: str = "stem", labels: int = 0
+    demands: pd.DataFrame,
+    rivals: Mapping[str, Collection[str]] = CORE_RIVALS | OUTSIDERS,
+    ours: str = "stem",
+    labels: int = 0,
 ) -> pd.DataFrame:
     """What each claim comes to against some methods alone.
 
@@ -232,47 +230,3 @@ def score_table(demands: pd.DataFrame, compared: pd.DataFrame, demand: str, ours
         if found.p < SIGNIFICANT:
             text.loc[row, ours] += " *" if found.difference > 0 else " †"
     return text
-
-
-RUN = ["task", "covariate", "method"]  # what one run of the grid measures, over all of its seeds
-# A notebook's: rows say the rest, `epochs` (0: the protocol's) apart.
-PARAMETERS = ["run", "finished", "preset", "dataset", "methods", "groups", "seeds", "draws"]
-
-
-def refreshed(notebook: str, name: str, preset: str) -> pd.DataFrame:
-    """The kept rows, those of the preset's finished runs in the place of older ones; kept anew where there are any.
-
-    Args:
-        notebook: whose runs, such as `11_three_way_balance`.
-        name: of the kept table, such as `stress`.
-        preset: of the runs.
-
-    Returns:
-        Rows with `task`, `covariate`, `method`, `seed`, `epochs` and what was measured. Of several runs of a method the
-        last one counts: the whole model stands in every group of ablations.
-
-    Raises:
-        FileNotFoundError: no run is finished and none is kept.
-    """
-    try:
-        runs = collect(notebook)
-    except FileNotFoundError:
-        return read_results(name)
-    fresh = runs[runs.preset == preset]
-    fresh = fresh.assign(epochs=fresh["epochs"].fillna(0).astype(int) if "epochs" in fresh else 0)
-    fresh = fresh.sort_values(["finished", "run"], kind="stable")
-    last = fresh.groupby(RUN).run.transform("last")
-    fresh = fresh[fresh.run == last].drop(columns=PARAMETERS, errors="ignore")
-    if fresh.empty:
-        warnings.warn(f"no finished run of {notebook} has the preset {preset}: kept rows are read", stacklevel=2)
-        return read_results(name)
-    try:
-        kept = read_results(name)
-    except FileNotFoundError:
-        rows = fresh
-    else:
-        older = pd.MultiIndex.from_frame(kept[RUN]).isin(pd.MultiIndex.from_frame(fresh[RUN]))
-        rows = pd.concat([kept[~older], fresh], ignore_index=True)
-    rows = rows.sort_values([*RUN, "seed"], kind="stable", ignore_index=True)
-    save_results(rows, name)
-    return rows

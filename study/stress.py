@@ -6,7 +6,7 @@ instances that are met; its draws are the same for all methods.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -162,19 +162,3 @@ def scores_along(model: nn.Module, task: Task, index: Tensor, covariate: Tensor,
         mean = covariate[members.index].mean().item()
         rows.append({"covariate": mean, "score": 100 * value, "instances": place.numel()})
     return pd.DataFrame(rows)
-
-
-def scores_of_unseen(
-    models: Mapping[str, nn.Module], conditions: Sequence[Condition], covariate: Tensor
-) -> pd.DataFrame:
-    """`scores_along` a covariate of every network, on all instances that it has not been trained on.
-
-    Args:
-        models: by method, see `frozen`.
-        conditions: who was not trained on: `clean`, then the shifted buckets.
-        covariate: of all instances, `[M]`.
-    """
-    unseen = torch.cat([condition.index for condition in conditions])
-    task = conditions[0].task
-    frames = [scores_along(model, task, unseen, covariate).assign(method=name) for name, model in models.items()]
-    return pd.concat(frames)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stemlib.stress.shifts import Buckets
 from study import figures
 from study.balance import not_dominated
 from study.figures import COLOURS
 from study.paper_tables import CLAIMS, FEWEST, claim_table
 from study.statistics import SIGNIFICANT, interval
 
+BY_METHOD = {"hue": "method", "palette": COLOURS, "ms": 5}
+POINTS = {"linestyle": "none", "ms": 5.5, "mew": 0, "err_kws": {"linewidth": 1.8}}  # means with their intervals
 TICKS = (-5, -2, -1, 0, 1, 2, 5, 10, 20, 50)
 BALANCE = {"fit": "fit", "shift": "worst shifted bucket", "corruption": "mean over corruption"}
+BUCKETS = {"OOD-low": "lowest 15 %", "clean": "ordinary", "OOD-high": "highest 15 %"}
 DAMAGE = {"masked": "features masked", "deleted": "edges deleted"}
+BUDGET = {"masked": "entries that are not 0", "deleted": "edges"}  # an adversary's
 
 
 def draw_severity(axis: Axes, stress: pd.DataFrame, kind: str) -> None:
@@ -26,33 +35,38 @@ def draw_severity(axis: Axes, stress: pd.DataFrame, kind: str) -> None:
         stress: rows of `stress_scores` of one task.
         kind: `masked` or `deleted`.
     """
-    methods = list(stress.method.unique())
     rows = stress[stress.kind.isin(["clean", kind])]
-    scores = rows.groupby(["method", "rate", "seed"], sort=False).score.mean()
-    for method in methods:
-        by_rate = {rate: group.to_list() for rate, group in scores[method].groupby("rate")}
-        low, high = zip(*(interval(values) for values in by_rate.values()), strict=True)
-        line = {"color": COLOURS[method], "label": method}
-        axis.plot(list(by_rate), [np.mean(values) for values in by_rate.values()], "o-", ms=4, **line)
-        axis.fill_between(list(by_rate), low, high, color=line["color"], alpha=0.15, linewidth=0)
-    axis.set(xlabel=f"share of {DAMAGE[kind]}, at test only")
+    of_seed = rows.groupby(["method", "rate", "seed"], sort=False).score.mean().reset_index()
+    figures.draw_means(axis, of_seed, "score", **BY_METHOD)
+    axis.set_xlabel(f"share of {DAMAGE[kind]}, at test only")
+
+
+def draw_damage(stress: pd.DataFrame, adversary: pd.DataFrame, kind: str) -> Figure:
+    """One corruption at random, and of the same budget what an adversary makes of it, see `draw_severity`.
+
+    Args:
+        stress: rows of `stress_scores` of one task.
+        adversary: rows of `StressTest.worst_case`.
+        kind: `masked` or `deleted`.
+    """
+    figure, axes = figures.panels(2, sharey=True, height=3.0)
+    for axis, rows, title in zip(axes, (stress, adversary), ("at random", "worst case found"), strict=True):
+        draw_severity(axis, rows, kind)
+        axis.set_title(title)
+    axes[0].set_ylabel("test score, %")
+    axes[1].set_xlabel(f"budget: share of the {BUDGET[kind]}")
+    figures.legend_below(figure, axes[0])
+    return figure
 
 
 def draw_buckets(axis: Axes, stress: pd.DataFrame) -> None:
     """Score in the ordinary bucket and in the shifted ones, mean over seeds with its 95 % bootstrap interval."""
-    methods = list(stress.method.unique())
-    rows = stress[stress.kind.isin(["clean", "shift"])]
-    buckets = ["OOD-low", "clean", "OOD-high"]
-    for place, method in zip(np.linspace(-0.25, 0.25, len(methods)), methods, strict=True):
-        for x, bucket in enumerate(buckets):
-            values = rows[(rows.method == method) & (rows.condition == bucket)].score.dropna().tolist()
-            if len(values) < 2:
-                continue
-            low, high = interval(values)
-            mean, label = np.mean(values), method if x == 0 else None
-            bars = [[mean - low], [high - mean]]
-            axis.errorbar(x + place, mean, yerr=bars, fmt="o", ms=4, color=COLOURS[method], label=label)
-    axis.set_xticks(range(len(buckets)), ["lowest 15 %", "ordinary", "highest 15 %"])
+    sns.pointplot(
+        stress[stress.kind.isin(["clean", "shift"])], x="condition", y="score", hue="method", order=list(BUCKETS),
+        palette=COLOURS, errorbar=interval, dodge=0.5, ax=axis, **POINTS,
+    )  # fmt: skip
+    figures.bare(axis)
+    axis.set_xticks(range(len(BUCKETS)), BUCKETS.values())
 
 
 def draw_along(axis: Axes, groups: pd.DataFrame) -> None:
@@ -60,12 +74,34 @@ def draw_along(axis: Axes, groups: pd.DataFrame) -> None:
 
     Args:
         axis: to draw on.
-        groups: rows of `study.stress.scores_of_unseen` of some seeds.
+        groups: from `StressTest.scores_along`.
     """
-    means = groups.groupby(["method", groups.index], sort=False)[["covariate", "score"]].mean()
-    for name in groups.method.unique():
-        line = means.loc[name]
-        axis.plot(line.covariate, line.score, "o-", ms=3, color=COLOURS[name], label=name)
+    means = groups.groupby(["method", groups.index], sort=False)[["covariate", "score"]].mean().reset_index()
+    figures.draw_means(axis, means, "score", "covariate", errorbar=None, **BY_METHOD)
+
+
+def draw_shift(stress: pd.DataFrame, groups: pd.DataFrame) -> Figure:
+    """Who loses how much in the tails: scores by bucket, and along the covariate.
+
+    Args:
+        stress: from `StressTest.scores`.
+        groups: see `draw_along`.
+    """
+    figure, (left, right) = figures.panels(2, height=3.0)
+    (task,), (covariate,) = stress.task.unique(), stress.covariate.unique()
+    draw_buckets(left, stress)
+    left.set(ylabel="test score, %", title=f"{task}, {stress.seed.nunique()} seeds")
+    draw_along(right, groups)
+    right.set(xlabel=f"{'feature homophily' if covariate == 'homophily' else covariate} of an instance")
+    figures.legend_below(figure, right)
+    return figure
+
+
+def draw_covariate(axis: Axes, buckets: Buckets) -> None:
+    """How many instances have which covariate, and, dashed, where the tails begin."""
+    sns.histplot(buckets.covariate.numpy(), bins=50, color=figures.PALETTE["grey"], alpha=1, ax=axis)
+    for border in buckets.borders:
+        axis.axvline(border, color="black", linestyle="--", linewidth=1)
 
 
 def draw_runs(axis: Axes, found: pd.DataFrame) -> None:
@@ -75,15 +111,12 @@ def draw_runs(axis: Axes, found: pd.DataFrame) -> None:
         axis: to draw on.
         found: rows of `study.records.table`: `model`, `test`, `test_best`.
     """
-    names = list(found.model.unique())
-    for place, name in enumerate(names):
-        rows = found[found.model == name]
-        mean, (low, high) = rows.test.mean(), interval(rows.test.tolist())
-        axis.plot([place - 0.25] * len(rows), rows.test, ".", color="black", ms=4)
-        axis.errorbar(place, mean, [[mean - low], [high - mean]], fmt="o", ms=4, color=COLOURS[name])
-        axis.plot(place + 0.25, rows.test_best.mean(), "o", mfc="none", color=COLOURS[name])
-    axis.set_xticks(range(len(names)), names, rotation=45)
-    axis.set(ylabel="test score, %")
+    sns.pointplot(found, x="model", y="test", hue="model", palette=COLOURS, errorbar=interval, ax=axis, **POINTS)
+    axis.plot(pd.factorize(found.model)[0] - 0.25, found.test, ".", color="black", ms=4)
+    means = found.groupby("model", sort=False).test_best.mean()
+    axis.scatter(np.arange(len(means)) + 0.25, means, c="none", edgecolors=[COLOURS[name] for name in means.index])
+    axis.tick_params("x", rotation=45)
+    axis.set(xlabel="", ylabel="test score, %")
 
 
 def draw_effects(lead: pd.DataFrame) -> Figure:
@@ -96,16 +129,22 @@ def draw_effects(lead: pd.DataFrame) -> Figure:
     figure, axes = figures.panels(3, sharex=True, sharey=True, height=1.0 + 0.24 * len(names))
     for axis, (demand, title) in zip(axes, BALANCE.items(), strict=True):
         rows = lead[lead.demand == demand]
+        places = [names.index(name) for name in rows.variant]
         bars = [rows.difference - rows.low, rows.high - rows.difference]
-        fill = np.where(rows.p < SIGNIFICANT, "black", "white")
-        axis.errorbar(rows.difference, range(len(rows)), xerr=bars, fmt="none", color=figures.PALETTE["grey"])
-        axis.scatter(rows.difference, range(len(rows)), c=fill, edgecolors="black", zorder=3)
+        axis.errorbar(rows.difference, places, xerr=bars, fmt="none", color=figures.PALETTE["grey"])
+        _leads(axis, rows, places)
         axis.axvline(0, color="black", linewidth=1)
         axis.set_title(title)
     axes[1].set_xlabel("whole model ahead by, points")
     axes[0].set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
     return figure
+
+
+def _leads(axis: Axes, rows: pd.DataFrame, places: Sequence[float], **look: Any) -> None:
+    """Circles at the differences, filled where they are sure."""
+    fill = np.where(rows.p < SIGNIFICANT, "black", "white")
+    axis.scatter(rows.difference, places, c=fill, edgecolors="black", zorder=3, **look)
 
 
 def draw_balance(balance: pd.DataFrame) -> Figure:
@@ -115,13 +154,12 @@ def draw_balance(balance: pd.DataFrame) -> Figure:
         balance: from `three_way_balance`, of one task.
     """
     figure, axes = figures.panels(3)
-    methods = list(balance.method.unique())
+    bar = {"linestyle": "none", "marker": "_", "ms": 20, "mew": 4}
     for axis, (part, title) in zip(axes, BALANCE.items(), strict=True):
-        for place, method in enumerate(methods):
-            values = balance.loc[balance.method == method, part]
-            axis.hlines(values.mean(), place - 0.3, place + 0.3, color=COLOURS[method], linewidth=4)
-            axis.plot([place] * len(values), values, "k.", markersize=5)
-        axis.set_xticks(range(len(methods)), methods, rotation=45 if len(methods) > 4 else 0)
+        sns.pointplot(balance, x="method", y=part, hue="method", palette=COLOURS, errorbar=None, ax=axis, **bar)
+        sns.stripplot(balance, x="method", y=part, color="black", size=3.5, jitter=False, zorder=3, ax=axis)
+        figures.bare(axis)
+        axis.tick_params("x", rotation=45 if balance.method.nunique() > 4 else 0)
         axis.set_title(title)
     return figure
 
@@ -169,24 +207,25 @@ def _intervals(by_run: pd.DataFrame, best: str, demand: str) -> dict[str, tuple[
     return {name: interval(row.dropna().tolist()) for name, row in points.iterrows() if row.count() >= FEWEST}
 
 
-def draw_claims(axis: Axes, compared: pd.DataFrame) -> None:
+def draw_claims(compared: pd.DataFrame, axis: Axes | None = None) -> Figure:
     """A method's lead over the strongest other one, claim by claim: a circle per comparison, a diamond for their mean.
 
     Circles are filled where the corrected p-value is below 0.05; the mean is over data sets, with its 95 % bootstrap
     interval where there are enough of them.
 
     Args:
-        axis: to draw on.
         compared: from `study.paper_tables.comparisons`.
+        axis: to draw on; None for a figure of its own.
     """
+    axis = axis or figures.panels(1, height=2.0)[1]
     claims = claim_table(compared)
     for place, (claim, row) in enumerate(claims.iterrows()):
         found = compared[compared.demand.isin(CLAIMS[claim])].sort_values("difference")
-        fill = np.where(found.p < SIGNIFICANT, "black", "white")
-        height = place + np.linspace(-0.3, 0.3, len(found))
-        axis.scatter(found.difference, height, s=12, c=fill, edgecolors="black", linewidths=0.6)
+        _leads(axis, found, place + np.linspace(-0.3, 0.3, len(found)), s=12, linewidths=0.6)
         bar = [[row.difference - row.low], [row.high - row.difference]]
-        axis.errorbar(row.difference, place, xerr=bar, fmt="D", color=COLOURS["stem"], ms=6, capsize=3)
+        look = {"color": COLOURS["stem"], "ms": 6, "capsize": 3, "zorder": 4}
+        axis.errorbar(row.difference, place, xerr=bar, fmt="D", **look)
     axis.axvline(0, color="black", linewidth=1)
     axis.set(xlabel="points ahead", yticks=range(len(claims)), yticklabels=claims.index)
     axis.set_ylim(len(claims) - 0.5, -0.5)
+    return axis.figure

@@ -19,35 +19,35 @@ class NullCoverage(NamedTuple):
     """What the minimum over paths would be without any merit of routing: Statement 2.4 of docs/theory.md.
 
     Attributes:
-        static: `C` of as many independently seeded static networks as there are paths; NaN if none are given.
-        static_env: the best single one of them.
+        independent: `C` of as many independently seeded networks as there are paths; NaN if none are given.
+        independent_env: the best single one of them.
         shuffled: `C` after every path's losses were permuted among the instances, mean over draws: paths with
             these risks whose errors are independent. Far below `C` where paths fail on the same instances.
     """
 
-    static: float
-    static_env: float
+    independent: float
+    independent_env: float
     shuffled: float
 
 
 def null_coverage(
-    found: Coverage, static: Tensor | None = None, draws: int = 20, seed: int = 0
+    found: Coverage, independent: Tensor | None = None, draws: int = 20, seed: int = 0
 ) -> NullCoverage:
     """The null to report beside `C`.
 
     Args:
         found: the coverage whose null is wanted.
-        static: losses `[M, P]` of `P` static networks, by `static_losses`.
+        independent: losses `[M, P]` of `P` independently seeded networks.
         draws: number of shuffles.
         seed: of the shuffles.
 
     Raises:
         ValueError: not as many networks as paths, or other instances: the minima would not compare.
     """
-    if static is not None and static.shape != found.forced.shape:
+    if independent is not None and independent.shape != found.forced.shape:
         raise ValueError(
-            f"the null needs the losses of as many static networks as there are paths, "
-            f"{tuple(found.forced.shape)}, got {tuple(static.shape)}"
+            f"the null needs the losses of as many independent networks as there are paths, "
+            f"{tuple(found.forced.shape)}, got {tuple(independent.shape)}"
         )
     generator = torch.Generator().manual_seed(seed)
     minima = []
@@ -55,9 +55,9 @@ def null_coverage(
         order = torch.rand(found.forced.shape, generator=generator).argsort(0)
         minima.append(found.forced.gather(0, order).amin(1).mean())
     shuffled = torch.stack(minima).mean().item()
-    if static is None:
+    if independent is None:
         return NullCoverage(float("nan"), float("nan"), shuffled)
-    return NullCoverage(static.amin(1).mean().item(), static.mean(0).amin().item(), shuffled)
+    return NullCoverage(independent.amin(1).mean().item(), independent.mean(0).amin().item(), shuffled)
 
 
 def report(found: Sequence[Coverage], nulls: Sequence[NullCoverage] | None = None) -> pd.DataFrame:
@@ -72,7 +72,7 @@ def report(found: Sequence[Coverage], nulls: Sequence[NullCoverage] | None = Non
         regrets `S_1, ...`; `C_env` with its `best_path`; `C_all = min_p max_e` of the risks of path `p` in `e`
         (static inference's own floor inside the model) and `routing_gain = C_all - max_e R_e`, one number per
         loss; the changes `dR = dC + dS + dX`; `oracle_share`, `regret_if_misselected`; `entropy_1, ...` in
-        nats, loads `load_1_0, ...`; and with nulls `C_static`, `C_static_env`, `C_shuffled`.
+        nats, loads `load_1_0, ...`; and with nulls `C_independent`, `C_independent_env`, `C_shuffled`.
     """
     rows = []
     for item in found:
@@ -83,8 +83,7 @@ def report(found: Sequence[Coverage], nulls: Sequence[NullCoverage] | None = Non
     table = pd.DataFrame(rows)
     if nulls is None:
         return table
-    names = {"static": "C_static", "static_env": "C_static_env", "shuffled": "C_shuffled"}
-    return table.join(pd.DataFrame(nulls).rename(columns=names), validate="1:1")
+    return table.join(pd.DataFrame(nulls).add_prefix("C_"), validate="1:1")
 
 
 def _row(item: Coverage, first: Coverage) -> dict[str, float | str]:

@@ -29,7 +29,7 @@ from stemlib.training.finetune import fit
 from study import adversary
 from study.adversary import edge_worth, worst_masking
 from study.cards import card
-from study.decompositions import static_losses
+from study.decompositions import independent_losses
 from study.families import build
 from study.methods import Method
 from study.stress import is_scored, scores_along
@@ -210,7 +210,7 @@ def test_what_needs_classes_says_so() -> None:
         build(MowstConfig(), task)
     model = build(small_model(), task)
     with pytest.raises(ValueError, match="cross-entropy, like the 0/1 loss, takes classes"):
-        static_losses([model], clean, "ce")
+        independent_losses([model], [clean], ["ce"])
     with pytest.raises(ValueError, match="the certificate of decisions takes classes"):
         sensitivity(model, clean, clean)
     with pytest.raises(ValueError, match="the worth of an edge takes classes"):

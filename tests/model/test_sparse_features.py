@@ -17,7 +17,7 @@ from stemlib.model.layers import Dropout
 from stemlib.model.sparse_features import compact, first_rows, is_sparse
 from stemlib.presets import TrainConfig
 from stemlib.training.finetune import training_batches
-from study.balance import size
+from study.costs import size
 from study.families import build
 
 NODES, WORDS = 80, 600

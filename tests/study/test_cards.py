@@ -12,11 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from samples import graph_task, link_task, node_task
 from staged import staged
-from torch_geometric.data import Data
 
 from stemlib import files as cache
 from stemlib.data.checks import checked
-from stemlib.data.graph import plain
+from stemlib.data.graph import Graph, plain
 from stemlib.data.molecules import featured
 from stemlib.data.public import load
 from stemlib.data.smiles import molecules
@@ -33,7 +32,7 @@ from study.cards import (
 
 def path_of_four() -> Task:
     """0 = 1 -> 2 -> 3 with a repeated edge and a self-loop, 4 alone; classes 0 0 1 1 0."""
-    graph = Data(
+    graph = Graph(
         x=torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0], [0.0, 1.0], [5.0, 5.0]]),
         edge_index=torch.tensor([[0, 1, 0, 1, 2, 3], [1, 0, 1, 2, 3, 3]]),
     )
@@ -104,7 +103,8 @@ def test_shares_of_a_distribution_add_up(task: Task) -> None:
 
 def test_a_graph_without_edges_has_a_card() -> None:
     whole = path_of_four()
-    task = Task("bare", "node", Data(x=whole.graph.x, edge_index=torch.empty(2, 0, dtype=torch.long)), whole.labels, {})
+    bare = Graph(x=whole.graph.x, edge_index=torch.empty(2, 0, dtype=torch.long))
+    task = Task("bare", "node", bare, whole.labels, {})
     assert card(task)["isolated"] == 100
     assert not any("homophily" in name for name in card(task))
     assert distributions(task).quantity.tolist() == ["degree"]
@@ -125,7 +125,7 @@ def test_homophilies_are_the_published_ones(name: str, edge: float, adjusted: fl
 def test_a_small_neighbourhood_is_the_largest_that_fits() -> None:
     """A star of 6 whose middle is 0, with a path 5 - 6 - 7 behind one of its ends."""
     ends = torch.tensor([[0, 0, 0, 0, 0, 5, 6], [1, 2, 3, 4, 5, 6, 7]])
-    graph = Data(edge_index=ends, num_nodes=9)
+    graph = Graph(edge_index=ends, num_nodes=9)
     nodes, edges, middle = small_neighbourhood(graph, most=7)
     assert nodes.tolist() == [0, 1, 2, 3, 4, 5, 6]  # within two hops of 0, not of 5, which has one more
     assert (middle, edges.size(1)) == (0, 12)

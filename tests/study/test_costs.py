@@ -9,7 +9,7 @@ from run_samples import method, shifted
 from samples import node_task, small_baseline
 
 from stemlib.data.tasks import Task
-from study.balance import run_costs, size
+from study.costs import run_costs, size
 from study.families import build
 from study.stress import stress_scores
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from study import paper_tables as grid_results
-from study import records
-from study.paper_tables import refreshed
+from study import grid_results, records
+from study.grid_results import refreshed
 from study.records import read_results, save_results
 
 

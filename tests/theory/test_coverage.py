@@ -21,7 +21,7 @@ from stemlib.theory.coverage import Coverage, coverage, coverages, layer_regrets
 from stemlib.theory.coverage_report import null_coverage, report
 from stemlib.theory.paths import all_paths
 from stemlib.training.evaluation import predict
-from study.decompositions import static_losses
+from study.decompositions import independent_losses
 from study.families import build
 
 some = settings(max_examples=15)
@@ -162,32 +162,34 @@ def test_the_shuffled_null_by_hand() -> None:
     assert found.C == 0
     assert null.shuffled == pytest.approx(0.25, abs=0.01)
     assert (
-        null == null_coverage(found, draws=50) or null.static != null.static
+        null == null_coverage(found, draws=50) or null.independent != null.independent
     )  # seeded; NaN without networks
     same = by_hand(forced[:, :1].expand(-1, 2).contiguous(), forced[:, 0], one_layer([0] * 1000, experts=2))
     assert same.C == 0.5
     assert null_coverage(same, draws=50).shuffled == pytest.approx(0.25, abs=0.01)
 
 
-def test_the_null_of_static_networks() -> None:
+def test_the_null_of_independent_networks() -> None:
     task = exact(node_task())
     model = random_model(task, layers=1, experts=2)
     found = coverage(model, condition(task))
     networks = [random_model(task, seed, routed="none", codebook="none") for seed in (1, 2)]
-    static = static_losses(networks, condition(task))
-    for column, one in zip(static.unbind(1), networks, strict=True):
+    (independent,) = independent_losses(networks, [condition(task)], ["ce"])
+    for column, one in zip(independent.unbind(1), networks, strict=True):
         torch.testing.assert_close(column, instance_loss(predict(one, task), task.labels, "ce"))
-    null = null_coverage(found, static)
-    assert null.static == pytest.approx(static.amin(1).mean().item())
-    assert null.static_env == pytest.approx(static.mean(0).amin().item())
+    null = null_coverage(found, independent)
+    assert null.independent == pytest.approx(independent.amin(1).mean().item())
+    assert null.independent_env == pytest.approx(independent.mean(0).amin().item())
     table = report([found], [null])
-    assert table[["C_static", "C_static_env", "C_shuffled"]].iloc[0].tolist() == list(null)
+    assert table[["C_independent", "C_independent_env", "C_shuffled"]].iloc[0].tolist() == list(null)
     with pytest.raises(
-        ValueError, match=r"as many static networks as there are paths, \(80, 2\), got \(80, 1\)"
+        ValueError, match=r"as many independent networks as there are paths, \(80, 2\), got \(80, 1\)"
     ):
-        null_coverage(found, static[:, :1])
+        null_coverage(found, independent[:, :1])
     baseline = build(small_baseline("gcn"), node_task())
-    assert static_losses([baseline], condition(node_task()), "zero_one").shape == (80, 1)
+    two = independent_losses([baseline], [condition(node_task())] * 2)
+    assert [losses.shape for losses in two] == [(80, 1)] * 4
+    assert two[2].unique().tolist() == [0, 1]  # the 0/1 error comes after the cross-entropy
 
 
 def test_a_float32_network_is_decomposed_exactly_too() -> None:
