@@ -164,7 +164,7 @@ class PretrainConfig(Settings):
     batch_size: int = bounded(1024, 1)  # seed nodes per step, of all processes together
     fanout: int = bounded(10, 1)  # neighbours per node and layer
     lr: float = bounded(1e-4, 1e-9)
-    schedule: Literal["cosine", "reference"] = "cosine"  # see `stemlib.training.pretrain_run.learning_rate`
+    schedule: Literal["cosine", "reference"] = "cosine"  # see `stemlib.training.pretrain.learning_rate`
     weight_decay: float = 1e-5
     clip: float = bounded(1.0, 1e-9)  # largest norm of the gradient
     teacher_decay: float = bounded(0.99, 0, 1)  # the share of itself that the teacher keeps in a step

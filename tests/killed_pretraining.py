@@ -20,7 +20,7 @@ from stemlib.training.student import Student
 
 
 def before_anything_is_kept() -> None:
-    Run.start_tokens = kill
+    Student.start_tokens = kill
 
 
 def in_a_step() -> None:

@@ -20,7 +20,7 @@ from stemlib.model.stem import StemGNN
 from stemlib.presets import TrainConfig
 from stemlib.training.epochs import Epochs, every_epoch
 from stemlib.training.evaluation import EVALUATION_BATCH, answer, evaluation_batches, hops, products_in
-from stemlib.training.loop import Loop, Noise, State
+from stemlib.training.loop import Loop, State
 from stemlib.training.shared_products import share_first_products
 
 START_INSTANCES = 20_000  # that the codebooks are started on: 150 and more per code
@@ -76,10 +76,9 @@ def fit(
             model.tokens.freeze()
     trained = [value for value in model.parameters() if value.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=train.lr, weight_decay=train.weight_decay, fused=True)
-    progress, noise = Fit(), Noise(torch.default_generator)
-    loop = Loop(
-        state_file, model=model, optimiser=optimiser, progress=progress, noise=noise, shuffle=Noise(shuffle)
-    )
+    progress = Fit()
+    parts = {"model": model, "optimiser": optimiser, "noise": torch.default_generator, "shuffle": shuffle}
+    loop = Loop(state_file, progress=progress, **parts)
     train_batches = training_batches(model, task, split, train)
     check_batches = evaluation_batches(model, task, torch.cat([split.val, split.test]))
     if hops(model, task) and not (train.batch_size or train.fanout or train.routing or train.precision == "bf16"):
@@ -144,8 +143,8 @@ def start_tokens(model: StemGNN, task: Task, split: Split) -> None:
     Only features are seen, no label; on one graph all of them are visible to training anyway. Of more than
     `START_INSTANCES` as many are drawn.
     """
-    index = split.train if model.config.codebook == "reference" or task.kind != "node" else None
-    index = torch.arange(task.instances) if index is None else index
+    of_training = model.config.codebook == "reference" or task.kind != "node"
+    index = split.train if of_training else torch.arange(task.instances)
     limit = EVALUATION_BATCH if task.kind == "graph" else START_INSTANCES
     if index.numel() > limit:
         index = index[torch.randperm(index.numel())[:limit]]
@@ -158,12 +157,12 @@ def _note_epoch(progress: Fit, model: nn.Module, task: Task, split: Split, logit
     val, test = logits.split([split.val.numel(), split.test.numel()])
     val_labels, test_labels = task.labels[split.val], task.labels[split.test]
     val_loss = task_loss(val, val_labels, regression=task.regression).item()
-    row = {"loss": loss, "val_loss": val_loss, "val": score(val, val_labels, task.regression)}
-    row["test"] = score(test, test_labels, task.regression)
+    scores = {"val": score(val, val_labels, task.regression), "test": score(test, test_labels, task.regression)}
+    row = {"epoch": progress.epoch, "loss": loss, "val_loss": val_loss} | scores
     progress.test_best = max(progress.test_best, row["test"])
     # Small validation sets tie often; the smaller validation loss decides among equals.
     if (row["val"], -val_loss) > progress.best:
         progress.best, progress.best_epoch = (row["val"], -val_loss), progress.epoch
         progress.weights = copy.deepcopy(model.state_dict())
-    progress.history.append({"epoch": progress.epoch, **row})
+    progress.history.append(row)
     progress.epoch += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -15,37 +14,30 @@ LOSSES = ("feature", "edge", "edge_feature", "teacher", "commitment", "orthogona
 COLUMNS = ("data_set", "rate", "loss", "gradient_norm", *LOSSES)
 
 
-@dataclass
 class Journal(State):
     """Tensors that fill up while a run goes on.
 
+    Args:
+        steps: `S`, of the run.
+        window: steps per window; the last one may be shorter.
+        codes: `H` and `C`, heads and codes; zeros without tokens.
+        load: `D`, `L` and `K`, data sets, routed layers and experts.
+
     Attributes:
         steps: one row per step, `[S, len(COLUMNS)]`, NaN where a data set lacks an objective.
-        codes: how often each code was chosen in a window, `[W, H, C]`; empty without tokens.
+        codes: how often each code was chosen in a window, `[W, H, C]`.
         load: sums over nodes of the gates as deployed, by window, data set, layer and expert, `[W, D, L, K]`.
         nodes: of how many nodes, `[W, D]`.
-        window: steps per window.
         done: steps done.
     """
 
-    steps: Tensor
-    codes: Tensor
-    load: Tensor
-    nodes: Tensor
-    window: int
-    done: int = 0
-
-    @classmethod
-    def blank(cls, steps: int, window: int, codes: tuple[int, int], load: tuple[int, int, int]) -> Journal:
-        """For so many steps, `H` and `C`, and `D`, `L` and `K`."""
+    def __init__(self, steps: int, window: int, codes: tuple[int, int], load: tuple[int, int, int]) -> None:
         windows = -(-steps // window)
-        return cls(
-            steps=torch.full((steps, len(COLUMNS)), torch.nan, dtype=torch.double),
-            codes=torch.zeros(windows, *codes, dtype=torch.long),
-            load=torch.zeros(windows, *load, dtype=torch.double),
-            nodes=torch.zeros(windows, load[0], dtype=torch.double),
-            window=window,
-        )
+        self.steps = torch.full((steps, len(COLUMNS)), torch.nan, dtype=torch.double)
+        self.codes = torch.zeros(windows, *codes, dtype=torch.long)
+        self.load = torch.zeros(windows, *load, dtype=torch.double)
+        self.nodes = torch.zeros(windows, load[0], dtype=torch.double)
+        self.window, self.done = window, 0
 
     def note(self, data_set: int, row: dict[str, float], codes: Tensor, load: Tensor, nodes: float) -> None:
         """Write down one step: its losses, codes chosen `[H, C]`, sums of gates `[L, K]` over so many nodes."""

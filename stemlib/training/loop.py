@@ -29,28 +29,13 @@ class State:
         vars(self).update(state)
 
 
-class Noise:
-    """A generator of random numbers as a part of a state."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
-
-    def state_dict(self) -> dict[str, Any]:
-        """The generator's state."""
-        return {"generator": self.generator.get_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
-        self.generator.set_state(state["generator"])
-
-
 class Loop:
     """The clock of a training, and its state on disk.
 
     Args:
         file: where the state is kept, by the first of several processes; one found there is taken over. None: it is
             not kept.
-        parts: all that a step changes, by name; each has `state_dict` and `load_state_dict`.
+        parts: all that a step changes, by name: generators, and what has `state_dict` and `load_state_dict`.
 
     Attributes:
         resumed: whether there was a state.
@@ -67,7 +52,7 @@ class Loop:
             state = read_checked(file)
             self.seconds = state["seconds"]
             for name, part in parts.items():
-                part.load_state_dict(state[name])
+                (part.set_state if isinstance(part, torch.Generator) else part.load_state_dict)(state[name])
 
     def steps(self, done: int, total: int, label: str) -> Iterator[tqdm]:
         """The progress bar once for every step that is left; the state is kept between two steps."""
@@ -87,7 +72,10 @@ class Loop:
 
     def keep(self) -> None:
         """Save the state, atomically."""
-        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state = {
+            name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
+            for name, part in self.parts.items()
+        }
         write_checked(self.file, state | {"seconds": self.seconds})
 
 

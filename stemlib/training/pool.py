@@ -7,9 +7,9 @@ A step shows one data set. With weights `w_d` and numbers of nodes `n_d`, data s
 of the steps. The reference repeats every node `w_d` times in one list, which makes the share `w_d n_d`: of the staged
 data Cora would have one step in two hundred; the square root gives it one in thirty. A graph of some hundred nodes has
 few steps, but is seen whole in each, and thereby more often than any node of HIV. Nor is the data set of a step left to
-luck: step `t` takes the data set in whose interval of the unit line, as long as its share,
-`u + t (sqrt(5) - 1) / 2 mod 1` lies. This is the most even sequence of its kind:
-no data set waits longer than `2 / p_d` steps, and what a step takes depends on seed and step alone.
+luck: step `t` takes the data set in whose interval of the unit line, as long as its share, the point
+`u + t (sqrt(5) - 1) / 2 mod 1` lies. This is the most even sequence of its kind: no data set waits longer than
+`2 / p_d` steps, and what a step takes depends on seed and step alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from stemlib.data.built_in import BUILT_IN, mixed_graph
-from stemlib.data.features import TFIDF, require_unit_features, unit_features
+from stemlib.data.features import require_unit_features, unit_features
 from stemlib.data.graph import plain
 from stemlib.data.public import available, load
 from stemlib.data.tasks import Kind, Task
@@ -32,20 +32,9 @@ from stemlib.files import digest
 
 # The reference's; what stands for one of its data sets weighs as much, the built-in graph as a citation graph.
 WEIGHTS = {
-    "cora": 5.0,
-    "citeseer": 5.0,
-    "pubmed": 5.0,
-    "ogbn-arxiv": 5.0,
-    "ogbn-arxiv-predictions": 5.0,
-    "wikics": 5.0,
-    "wn18rr": 5.0,
-    "fb15k237": 10.0,
-    "hiv": 1.0,
-    "chembl": 0.1,
-    "chembl-10k": 0.1,
-    "pcba": 0.1,
-    BUILT_IN: 5.0,
-}
+    "cora": 5.0, "citeseer": 5.0, "pubmed": 5.0, "ogbn-arxiv": 5.0, "ogbn-arxiv-predictions": 5.0, "wikics": 5.0,
+    "wn18rr": 5.0, "fb15k237": 10.0, "hiv": 1.0, "chembl": 0.1, "chembl-10k": 0.1, "pcba": 0.1, BUILT_IN: 5.0,
+}  # fmt: skip
 OTHER_WEIGHTS: dict[Kind, float] = {"node": 1.0, "link": 1.0, "graph": 0.1}  # of data sets that the reference lacks
 # Regressions stay out of the default pool, so that a checkpoint can be tried on files that it has never met. Their
 # molecules it may have: 61 % of ESOL's, 12 % of lipo's and 3 % of the activities' stand in other sets of the pool.
@@ -64,6 +53,11 @@ class Member:
     def nodes(self) -> int:
         """Number of nodes `n_d`."""
         return self.task.graph.num_nodes
+
+    @property
+    def units(self) -> int:
+        """What processes can share out among them: nodes, or whole molecules."""
+        return self.task.instances if self.task.kind == "graph" else self.nodes
 
     @cached_property
     def edge_keys(self) -> Tensor:
@@ -85,16 +79,12 @@ class Pool:
     def __init__(self, members: Iterable[Member]) -> None:
         self.members = list(members)
         if not self.members:
-            raise ValueError(
-                "the pool is empty: name data sets, or see stemlib.training.pool.at_hand for those at hand"
-            )
+            raise ValueError("the pool is empty: name data sets; stemlib.training.pool.at_hand lists those at hand")
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"the names of a pool's data sets must differ, got {', '.join(self.names)}")
         for member in self.members:
             if not member.weight > 0:
-                raise ValueError(
-                    f"the weight of {member.task.name!r} must be positive, got {member.weight:g}"
-                )
+                raise ValueError(f"the weight of {member.task.name!r} must be positive, got {member.weight:g}")
             require_unit_features(member.task, self.width, "a pool")
 
     @property
@@ -146,12 +136,7 @@ def at_hand(whole: bool = False) -> list[str]:
 
 
 def load_pool(
-    width: int,
-    names: Iterable[str] | None = None,
-    *,
-    nodes: int = 10_000,
-    whole: bool = False,
-    encoder: str = TFIDF,
+    width: int, names: Iterable[str] | None = None, *, nodes: int = 10_000, whole: bool = False
 ) -> Pool:
     """The pool of some data sets, with the reference's weights where it has one and `OTHER_WEIGHTS` else.
 
@@ -160,16 +145,11 @@ def load_pool(
         names: as `stemlib.data.public.load` takes them, or `built-in`. Default: what is `at_hand`.
         nodes: of the built-in graph.
         whole: see `at_hand`.
-        encoder: of texts.
 
     Raises:
         ValueError: an unknown name, or none.
         FileNotFoundError: raw files are missing and cannot be downloaded.
     """
-    tasks = (
-        mixed_graph(nodes) if name == BUILT_IN else load(name, width=width, encoder=encoder)
-        for name in (at_hand(whole) if names is None else names)
-    )
-    return Pool(
-        Member(unit_features(task, width), WEIGHTS.get(task.name, OTHER_WEIGHTS[task.kind])) for task in tasks
-    )
+    names = at_hand(whole) if names is None else names
+    tasks = (mixed_graph(nodes) if name == BUILT_IN else load(name, width=width) for name in names)
+    return Pool(Member(unit_features(task, width), WEIGHTS.get(task.name, OTHER_WEIGHTS[task.kind])) for task in tasks)

@@ -26,7 +26,7 @@ from stemlib.training.journal import LOSSES, Journal
 from stemlib.training.loop import Loop, cosine
 from stemlib.training.pool import Pool
 from stemlib.training.pretrain_batches import PretrainBatch, draw_batch, draws
-from stemlib.training.pretrained import load_pretrained, pretrained_settings, save_pretrained
+from stemlib.training.pretrained import Pretrained, load_pretrained, pretrained_settings, save_pretrained
 from stemlib.training.student import Outcome, Student
 
 
@@ -48,8 +48,8 @@ class Run:
         file: of the state.
 
     Raises:
-        ValueError: no objective has a weight; or several processes with batch norm, of which each has statistics of
-            its own, or more of them than there is work for.
+        ValueError: no objective has a weight; another architecture than the checkpoint's to start from; or several
+            processes with batch norm, of which each has statistics of its own, or more of them than there is work for.
     """
 
     def __init__(
@@ -66,9 +66,7 @@ class Run:
             raise ValueError(f"nothing to learn: all of {', '.join(LOSSES)} have weight 0")
         if model.norm == "batch" and processes.world() > 1:
             raise ValueError("norm='batch' needs one process: statistics are not shared; use norm='layer'")
-        smallest = min(
-            member.task.instances if member.task.kind == "graph" else member.nodes for member in pool.members
-        )
+        smallest = min(member.units for member in pool.members)
         if processes.world() > min(config.batch_size, smallest):
             raise ValueError(
                 f"{processes.world()} processes need batches and data sets of at least as many nodes or molecules: "
@@ -77,22 +75,26 @@ class Run:
         self.pool, self.model, self.config, self.seed, self.device = pool, model, config, seed, device
         self.steps = config.steps or config.epochs * pool.epoch_steps(config.batch_size)
         torch.manual_seed(seed)
-        self.student = Student(model, pool.width, config.teacher_decay)
-        if start is not None:
-            self.student.start_from(load_pretrained(start))
-        self.student.to(device).train()
+        network = Pretrained(model, pool.width) if start is None else load_pretrained(start)
+        if (network.config, network.width) != (model, pool.width):
+            raise ValueError(
+                f"the checkpoint to start from is {network.config} of width {network.width}, "
+                f"the run is {model} of width {pool.width}"
+            )
+        self.student = Student(network, config.teacher_decay).to(device).train()
         self.parameters = [value for value in self.student.parameters() if value.requires_grad]
         # The scheduler multiplies: with 1.0 in the optimiser, its factor is the rate, to the bit.
         self.optimiser = torch.optim.AdamW(self.parameters, 1.0, weight_decay=config.weight_decay, fused=True)
         self.schedule = LambdaLR(self.optimiser, lambda step: learning_rate(step, self.steps, config))
-        codes = (model.heads, model.codes) if self.student.network.tokens else (0, 0)
-        load = (len(pool.members), self.student.network.encoder.routed_layers, model.experts)
-        self.journal = Journal.blank(self.steps, config.log_every, codes, load)
+        codes = (model.heads, model.codes) if network.tokens else (0, 0)
+        load = (len(pool.members), network.encoder.routed_layers, model.experts)
+        self.journal = Journal(self.steps, config.log_every, codes, load)
         self.loop = Loop(
             file, student=self.student, optimiser=self.optimiser, schedule=self.schedule, journal=self.journal
         )
         if start is None and not self.loop.resumed:
-            self.start_tokens()
+            # One batch of every data set, the same in all processes.
+            self.student.start_tokens([self.batch(member, self.steps + member) for member in range(len(pool.members))])
         self.parallel = processes.parallel(self.student)
         processes.wait()  # until all have read the state, which the first one will replace
 
@@ -107,11 +109,6 @@ class Run:
             layered=bool(self.student.network.encoder.reach),
         ).to(self.device)
 
-    def start_tokens(self) -> None:
-        """Start the codebooks from one batch of every data set, the same in all processes."""
-        batches = [self.batch(member, self.steps + member) for member in range(len(self.pool.members))]
-        self.student.start_tokens(batches)
-
     def step(self) -> dict[str, float]:
         """Take the next step; returns its losses, of all processes together, and writes them down."""
         number, config = self.journal.done, self.config
@@ -119,10 +116,8 @@ class Run:
         batch = self.batch(member, number, processes.rank(), processes.world())
         outcome = self.parallel(batch, config)
         if not outcome.losses:
-            raise ValueError(
-                f"step {number}: {self.pool.names[member]} has no data for the objectives that have a weight; "
-                "leave it out of the pool"
-            )
+            where = f"step {number}: {self.pool.names[member]}"
+            raise ValueError(f"{where} has no data for the objectives with a weight; leave it out of the pool")
         loss, values = self._together(outcome)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -128,26 +128,23 @@ def train_encoder(task: Task, model: ProbeConfig, config: PretextConfig, seed: i
         ValueError: the state of a killed run is damaged.
     """
     folder = encoder_folder(task, model, config, seed, root)
-    if not (folder / "model.json").is_file():
-        with held(folder):
-            if not (folder / "model.json").is_file():
-                _train(task, model, config, seed, folder)
+    settings_file, state_file = folder / "model.json", folder / "training.checked"
+    if settings_file.is_file():
+        return folder
+    with held(folder):
+        if settings_file.is_file():  # by the one that was waited for
+            return folder
+        run = EncoderRun(task, model, config, seed, state_file)
+        losses = run.curve.losses
+        for bar in run.loop.steps(len(losses), config.steps, f"{task.name} {config.objective} seed {seed}"):
+            bar.set_postfix(loss=f"{run.step():.3g}", refresh=False)
+        with write_atomically(folder / "losses.csv") as temporary:
+            pd.DataFrame({"loss": losses}).rename_axis("step").to_csv(temporary)
+        about = {"task": task.name, "seed": seed, "seconds": run.loop.seconds, "data_checksum": task.checksum}
+        settings = {"format": FORMAT, "encoder": dataclasses.asdict(model), "pretext": dataclasses.asdict(config)}
+        write_weights(run.finished(), settings | about, folder)
+        state_file.unlink(missing_ok=True)
     return folder
-
-
-def _train(task: Task, model: ProbeConfig, config: PretextConfig, seed: int, folder: Path) -> None:
-    """Train an encoder into its folder, from its last state if there is one; see `train_encoder`."""
-    state_file = folder / "training.checked"
-    run = EncoderRun(task, model, config, seed, state_file)
-    losses = run.curve.losses
-    for bar in run.loop.steps(len(losses), config.steps, f"{task.name} {config.objective} seed {seed}"):
-        bar.set_postfix(loss=f"{run.step():.3g}", refresh=False)
-    with write_atomically(folder / "losses.csv") as temporary:
-        pd.DataFrame({"loss": losses}).rename_axis("step").to_csv(temporary)
-    about = {"task": task.name, "seed": seed, "seconds": run.loop.seconds, "data_checksum": task.checksum}
-    settings = {"format": FORMAT, "encoder": dataclasses.asdict(model), "pretext": dataclasses.asdict(config)}
-    write_weights(run.finished(), settings | about, folder)
-    state_file.unlink(missing_ok=True)
 
 
 def start_from_encoder(model: Probe, task: Task, config: PretextConfig, seed: int, root: Path) -> float:

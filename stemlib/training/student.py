@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stemlib.model.encoder import routing_regulariser
 from stemlib.model.tokens import Tokens
-from stemlib.presets import ModelConfig, PretrainConfig
+from stemlib.presets import PretrainConfig
 from stemlib.stress.views import view
 from stemlib.training.pretrain_batches import PretrainBatch
 from stemlib.training.pretrained import Pretrained
@@ -83,33 +83,17 @@ class Student(nn.Module):
     in the reference it is in training mode, so that noise, dropout and batch statistics make two passes differ.
 
     Args:
-        config: the architecture.
-        width: of node and edge features.
+        network: encoder and tokens, fresh or pretrained before.
         decay: the share of itself that the teacher keeps in a step.
     """
 
-    def __init__(self, config: ModelConfig, width: int, decay: float = 0.99) -> None:
+    def __init__(self, network: Pretrained, decay: float) -> None:
         super().__init__()
-        self.network = Pretrained(config, width)
-        self.decoders = Decoders(config.hidden, width, width)
-        self.teacher = AveragedModel(self.network.encoder, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.network = network
+        self.decoders = Decoders(network.config.hidden, network.width, network.width)
+        self.teacher = AveragedModel(network.encoder, multi_avg_fn=get_ema_multi_avg_fn(decay))
         self.teacher.requires_grad_(False).eval()
         self.update_teacher()  # the first update copies; only the next ones average
-
-    def start_from(self, network: Pretrained) -> None:
-        """Take over a pretrained encoder, for the teacher too, and tokens.
-
-        Raises:
-            ValueError: of another architecture or width.
-        """
-        mine = self.network
-        if (network.config, network.width) != (mine.config, mine.width):
-            raise ValueError(
-                f"the checkpoint to start from is {network.config} of width {network.width}, "
-                f"the run is {mine.config} of width {mine.width}"
-            )
-        mine.load_state_dict(network.state_dict())
-        self.teacher.module.load_state_dict(network.encoder.state_dict())
 
     def train(self, mode: bool = True) -> Student:
         """Training mode for the student alone: the teacher stays in evaluation."""

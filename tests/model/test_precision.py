@@ -54,9 +54,9 @@ def test_bf16_leaves_gates_states_and_tokens_in_float32() -> None:
     assert 1e-5 < (output.embedding - exact).abs().max() / exact.abs().max() < 0.05
 
 
-def test_float32_runs_have_the_keys_they_had_before_there_was_a_choice() -> None:
-    assert "precision" not in method().settings["train"]
-    assert method(precision="bf16").settings["train"]["precision"] == "bf16"
+def test_a_record_says_the_precision() -> None:
+    for what in ("float32", "bf16"):
+        assert method(precision=what).settings["train"]["precision"] == what
 
 
 def test_bf16_is_refused_where_it_would_do_nothing() -> None:

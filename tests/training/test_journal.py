@@ -13,7 +13,7 @@ NAMES = ["first", "second"]
 
 def filled() -> Journal:
     """Five steps in windows of two; two heads of four codes, two layers of three experts."""
-    journal = Journal.blank(5, 2, (2, 4), (2, 2, 3))
+    journal = Journal(5, 2, (2, 4), (2, 2, 3))
     for step in range(5):
         codes = torch.tensor([[5, 5, 0, 0], [1, 1, 1, 7]])
         load = torch.tensor([[2.0, 1.0, 1.0], [4.0, 0.0, 0.0]], dtype=torch.double)
@@ -28,7 +28,7 @@ def test_a_row_of_losses_per_step() -> None:
     assert frame.data_set.tolist() == ["first", "second", "first", "second", "first"]
     assert frame.feature.tolist() == [0, 2, 4, 6, 8]
     assert frame.edge.isna().all()
-    assert Journal.blank(5, 2, (2, 4), (2, 2, 3)).losses(NAMES).empty
+    assert Journal(5, 2, (2, 4), (2, 2, 3)).losses(NAMES).empty
 
 
 def test_token_usage_by_hand() -> None:
@@ -55,7 +55,7 @@ def test_the_largest_experts_share_by_hand() -> None:
 
 
 def test_models_without_tokens_or_routed_layers_have_empty_tables() -> None:
-    journal = Journal.blank(3, 2, (0, 0), (2, 0, 3))
+    journal = Journal(3, 2, (0, 0), (2, 0, 3))
     journal.note(0, {"loss": 1.0}, torch.empty(0, 0, dtype=torch.long), torch.empty(0, 3), 4.0)
     assert journal.usage().empty
     assert journal.experts(NAMES).empty

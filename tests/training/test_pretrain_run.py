@@ -116,7 +116,7 @@ def test_a_data_set_with_nothing_to_learn_from_is_named() -> None:
     first = [run.pool.names[run.pool.drawn(step, 0)] for step in range(20)].index("tiny")
     for _ in range(first):
         assert run.step()["edge_feature"] > 0
-    with pytest.raises(ValueError, match=rf"step {first}: tiny has no data for the objectives"):
+    with pytest.raises(ValueError, match=rf"step {first}: tiny has no data for the objectives with a weight"):
         run.step()
 
 

@@ -11,6 +11,7 @@ from pretrain_samples import MODEL, WIDTH, config, tiny_pool
 from stemlib.model.tokens import perplexity
 from stemlib.presets import change
 from stemlib.training.pretrain_batches import PretrainBatch, draw_batch, draws
+from stemlib.training.pretrained import Pretrained
 from stemlib.training.student import Student
 
 MEMBERS = dict(zip(("node", "link", "graph"), tiny_pool().members, strict=True))
@@ -23,7 +24,7 @@ def a_batch(kind: str = "link", seed: int = 0) -> PretrainBatch:
 
 def a_student(decay: float = 0.99, **model: object) -> Student:
     torch.manual_seed(0)
-    return Student(change(MODEL, **model), WIDTH, decay).train()
+    return Student(Pretrained(change(MODEL, **model), WIDTH), decay).train()
 
 
 def total(student: Student, batch: PretrainBatch, **changes: object) -> torch.Tensor:
