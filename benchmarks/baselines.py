@@ -18,17 +18,16 @@ import pandas as pd
 from torch_geometric.transforms import NormalizeFeatures
 
 from stemlib.data.public import load
-from stemlib.presets import (
-    BaselineConfig,
+from stemlib.presets import BaselineConfig, TrainConfig
+from study.methods import Method
+from study.rivals.settings import (
     BGRLConfig,
     DGIConfig,
     GraphMAEConfig,
     MowstConfig,
     PretextConfig,
     ProbeConfig,
-    TrainConfig,
 )
-from study.methods import Method
 from study.statistics import summary
 from study.trained import run
 

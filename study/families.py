@@ -8,13 +8,14 @@ from typing import Any
 
 from torch import nn
 
-from stemlib.baselines.mowst import Mowst
 from stemlib.baselines.networks import Baseline
-from stemlib.baselines.probe import Probe
 from stemlib.data.tasks import Task, require_classes
 from stemlib.model.stem import StemGNN
-from stemlib.presets import BaselineConfig, ModelConfig, MowstConfig, ProbeConfig
+from stemlib.presets import BaselineConfig, ModelConfig
 from stemlib.weights import read_weights, write_weights
+from study.rivals.mowst import Mowst
+from study.rivals.probe import Probe
+from study.rivals.settings import MowstConfig, ProbeConfig
 
 FORMAT = "stem-gnn-study model, version 1"
 SHAPE = ("in_width", "classes", "kind", "edge_width")

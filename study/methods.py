@@ -12,21 +12,17 @@ from typing import Any
 from torch import nn
 
 from stemlib.data.tasks import Task
-from stemlib.presets import (
-    BaselineConfig,
+from stemlib.presets import BaselineConfig, ModelConfig, Preset, TrainConfig, change
+from stemlib.training.pretrained import from_pretrained, pretrained_settings
+from study.families import AnyConfig, build
+from study.rivals.settings import (
     BGRLConfig,
     DGIConfig,
     GraphMAEConfig,
-    ModelConfig,
     MowstConfig,
-    Preset,
     PretextConfig,
     ProbeConfig,
-    TrainConfig,
-    change,
 )
-from stemlib.training.pretrained import from_pretrained, pretrained_settings
-from study.families import AnyConfig, build
 
 
 @dataclass(frozen=True)

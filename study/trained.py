@@ -13,11 +13,11 @@ from stemlib.data.tasks import Split, Task, standardised
 from stemlib.files import held, run_key
 from stemlib.training.evaluation import evaluate
 from stemlib.training.finetune import fit
-from stemlib.training.self_supervised import start_from_encoder
 from study.families import load_model, save_model
 from study.methods import Method
 from study.paths import RUNS
 from study.records import Record, read_record, write_record
+from study.rivals.encoders import start_from_encoder
 
 
 def run_folder(experiment: str, task: Task, split: Split, method: Method, seed: int) -> Path:

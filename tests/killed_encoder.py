@@ -13,11 +13,11 @@ import torch
 from kills import after, die_at_every_stage, kill, second_file_of
 from samples import node_task
 
-from stemlib.baselines.self_supervised import Bootstrap
-from stemlib.presets import BGRLConfig, ProbeConfig
 from stemlib.training import loop
-from stemlib.training import self_supervised as self_supervised_run
-from stemlib.training.self_supervised import EncoderRun, train_encoder
+from study.rivals import encoders as self_supervised_run
+from study.rivals.encoders import EncoderRun, train_encoder
+from study.rivals.self_supervised import Bootstrap
+from study.rivals.settings import BGRLConfig, ProbeConfig
 
 # Every kind of state: weights, batch norm's statistics, a slow target, Adam's moments, a rate that changes.
 ENCODER, PRETEXT = ProbeConfig(hidden=8, norm="batch"), BGRLConfig(steps=10, predictor=6, lr=1e-2)

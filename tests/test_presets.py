@@ -7,20 +7,8 @@ from typing import Any
 
 import pytest
 
-from stemlib.presets import (
-    PRESETS,
-    BaselineConfig,
-    BGRLConfig,
-    DGIConfig,
-    GraphMAEConfig,
-    ModelConfig,
-    MowstConfig,
-    Preset,
-    ProbeConfig,
-    TrainConfig,
-    change,
-    preset,
-)
+from stemlib.presets import PRESETS, BaselineConfig, ModelConfig, Preset, TrainConfig, change, preset
+from study.rivals.settings import BGRLConfig, DGIConfig, GraphMAEConfig, MowstConfig, ProbeConfig
 
 
 def test_presets_are_found_by_name_and_grow() -> None:

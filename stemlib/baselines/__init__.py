@@ -1,1 +1,1 @@
-"""What STEM-GNN is compared with: plain, robust and self-supervised networks, and a mixture."""
+"""What STEM-GNN is compared with: plain and robust networks; published systems are the study's, `study.rivals`."""

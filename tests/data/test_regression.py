@@ -19,7 +19,7 @@ from torch_geometric.data import Data
 from stemlib.data.own_data import from_data
 from stemlib.data.tasks import Split, Task, score, standardised
 from stemlib.model.losses import task_loss
-from stemlib.presets import MowstConfig, TrainConfig
+from stemlib.presets import TrainConfig
 from stemlib.stress.conditions import shift_protocol
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from stemlib.theory.sensitivity import sensitivity
@@ -32,6 +32,7 @@ from study.cards import card
 from study.decompositions import independent_losses
 from study.families import build
 from study.methods import Method
+from study.rivals.settings import MowstConfig
 from study.stress import is_scored, scores_along
 from study.trained import run
 

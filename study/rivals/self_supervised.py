@@ -18,11 +18,11 @@ from torch_geometric.nn.models import MLP
 from torch_geometric.utils import add_self_loops, remove_self_loops, scatter, softmax
 
 from stemlib.baselines.networks import adjacency, network_input
-from stemlib.baselines.probe import GAT, GraphEncoder, convolution
 from stemlib.data.graph import Graph
 from stemlib.model.layers import Dropout
-from stemlib.presets import BGRLConfig, DGIConfig, GraphMAEConfig, PretextConfig, ProbeConfig
 from stemlib.stress.views import view
+from study.rivals.probe import GAT, GraphEncoder, convolution
+from study.rivals.settings import BGRLConfig, DGIConfig, GraphMAEConfig, PretextConfig, ProbeConfig
 
 
 def shuffled_rows(x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:

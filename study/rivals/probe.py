@@ -15,7 +15,7 @@ from stemlib.data.graph import Graph
 from stemlib.data.tasks import Kind, read_out
 from stemlib.model.layers import Dropout
 from stemlib.model.network import Network, Output
-from stemlib.presets import ProbeConfig
+from study.rivals.settings import ProbeConfig
 
 INITIAL_GAIN = math.sqrt(2)  # of a GAT's weights, for the ReLU that comes after
 READ = ("x", "node_type", "edge_index", "edge_attr", "edge_type")  # of a graph, by the encoder

@@ -12,7 +12,8 @@ from torch import nn
 from torch_geometric.nn import GATConv
 
 from stemlib.baselines.networks import adjacency
-from stemlib.baselines.self_supervised import (
+from stemlib.data.tasks import Task
+from study.rivals.self_supervised import (
     Bootstrap,
     MaskedAutoencoder,
     SingleHeadGAT,
@@ -24,8 +25,7 @@ from stemlib.baselines.self_supervised import (
     scaled_cosine_error,
     shuffled_rows,
 )
-from stemlib.data.tasks import Task
-from stemlib.presets import BGRLConfig, DGIConfig, GraphMAEConfig, PretextConfig, ProbeConfig
+from study.rivals.settings import BGRLConfig, DGIConfig, GraphMAEConfig, PretextConfig, ProbeConfig
 
 GCN, GAT = ProbeConfig("gcn", hidden=8), ProbeConfig("gat", hidden=8, heads=2, norm="batch")
 PRETEXTS = [DGIConfig(), BGRLConfig(predictor=6), GraphMAEConfig()]

@@ -17,15 +17,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch_geometric.data import Data
 
 from stemlib.baselines.networks import adjacency, network_input
-from stemlib.baselines.probe import GraphEncoder, Probe
-from stemlib.baselines.self_supervised import Bootstrap, objective
 from stemlib.data.batches import union_of_graphs
 from stemlib.data.tasks import Task
 from stemlib.files import held, run_key, write_atomically
-from stemlib.presets import PretextConfig, ProbeConfig
 from stemlib.training.evaluation import EVALUATION_BATCH
 from stemlib.training.loop import Loop, State, cosine
 from stemlib.weights import read_settings, read_weights, write_weights
+from study.rivals.probe import GraphEncoder, Probe
+from study.rivals.self_supervised import Bootstrap, objective
+from study.rivals.settings import PretextConfig, ProbeConfig
 
 FORMAT = "stem-gnn-study self-supervised encoder, version 1"
 OF_THE_HEAD = ("embedding_norm", "dropout", "pool")  # settings that the encoder does not know

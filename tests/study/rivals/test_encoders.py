@@ -16,15 +16,9 @@ from samples import node_task
 from torch import Tensor
 
 from stemlib.data.tasks import Task
-from stemlib.presets import BGRLConfig, DGIConfig, GraphMAEConfig, PretextConfig
-from stemlib.training.self_supervised import (
-    EncoderRun,
-    encoder_folder,
-    learning_rate,
-    start_from_encoder,
-    train_encoder,
-)
 from study.families import build
+from study.rivals.encoders import EncoderRun, encoder_folder, learning_rate, start_from_encoder, train_encoder
+from study.rivals.settings import BGRLConfig, DGIConfig, GraphMAEConfig, PretextConfig
 
 PRETEXTS = [DGIConfig(steps=4), BGRLConfig(steps=4, predictor=6), GraphMAEConfig(steps=4)]
 

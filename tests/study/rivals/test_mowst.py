@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from stemlib.baselines.mowst import dispersion, mixed_logits
 from stemlib.data.batches import batches
 from stemlib.data.tasks import Task
 from stemlib.model.losses import task_loss
-from stemlib.presets import MowstConfig, TrainConfig
+from stemlib.presets import TrainConfig
 from study.families import build, load_model, save_model
+from study.rivals.mowst import dispersion, mixed_logits
+from study.rivals.settings import MowstConfig
 
 SMALL = MowstConfig(hidden=8, gate_hidden=4, dropout=0.0, input_dropout=0.0)
 SURE = torch.tensor([[1e4]])

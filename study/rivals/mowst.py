@@ -18,7 +18,8 @@ from stemlib.baselines.networks import Baseline
 from stemlib.data.graph import Graph
 from stemlib.data.tasks import Kind
 from stemlib.model.network import Network, Output
-from stemlib.presets import BaselineConfig, MowstConfig
+from stemlib.presets import BaselineConfig
+from study.rivals.settings import MowstConfig
 
 
 def dispersion(logits: Tensor, binary: bool) -> Tensor:

@@ -12,13 +12,13 @@ import torch
 from run_samples import TRAIN
 from samples import node_task
 
-from stemlib.baselines.probe import GAT, INITIAL_GAIN, Probe
 from stemlib.data.batches import batches
 from stemlib.data.tasks import Task
-from stemlib.presets import ProbeConfig
 from stemlib.stress.corruptions import delete_edges, mask_features
 from stemlib.training.finetune import fit
 from study.families import build, load_model, save_model
+from study.rivals.probe import GAT, INITIAL_GAIN, Probe
+from study.rivals.settings import ProbeConfig
 
 KINDS = [ProbeConfig("gcn", hidden=8, norm="batch"), ProbeConfig("gat", hidden=8, heads=2)]
 EVERYONE = torch.arange(80)

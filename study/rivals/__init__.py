@@ -1,0 +1,1 @@
+"""Published systems that STEM-GNN is compared with: a mixture of experts, and encoders that learnt without labels."""
