@@ -142,8 +142,6 @@ PRESETS = {
     "paper": Preset("paper", hidden=768, epochs=1000, patience=200, seeds=10, nodes=100000, limited=False),
 }  # fmt: skip
 
-KEPT = ("laptop", "paper")  # the presets whose results are kept in `data/results/`
-
 
 def preset(name: str) -> Preset:
     """The preset of that name.

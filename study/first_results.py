@@ -19,10 +19,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from stemlib.data.tasks import Task
-from stemlib.presets import KEPT, PRESETS, Preset
+from stemlib.presets import PRESETS, Preset
 from study.methods import Method, named
 from study.protocols import PROTOCOLS, Protocol, best, protocol_of
-from study.records import read_all_results, save_results, table
+from study.records import KEPT, read_all_results, save_results, table
 from study.trained import run
 
 EXPERIMENT = "02_benchmarks"

@@ -21,6 +21,7 @@ from study.paths import DATA, ROOT, RUNS, grid_run_folder
 
 HOW_RESULTS_ARE_MADE = "README.md, in its sections on real data and the grid, has the commands that make them"
 LONGEST_CSV = 5000  # rows of a kept table
+KEPT = ("laptop", "paper")  # the presets whose results are kept in `data/results/`
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,13 @@ from stemlib.data.built_in import BUILT_IN
 from stemlib.data.features import unit_features
 from stemlib.data.public import DATA_SETS
 from stemlib.data.tasks import Task
-from stemlib.presets import KEPT, PRESETS, Preset
+from stemlib.presets import PRESETS, Preset
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from stemlib.training.pool import load_pool
 from study.methods import Method, named, pretrained, stem
 from study.paths import DATA
 from study.protocols import PROTOCOLS, Protocol, protocol_of, split_overlap
-from study.records import read_all_results, save_results
+from study.records import KEPT, read_all_results, save_results
 from study.statistics import paired_difference
 from study.stress import stress_scores, tuned
 from study.variants import VARIANTS, in_numbers, pretrained_variant

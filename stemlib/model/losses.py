@@ -11,14 +11,14 @@ Loss = Literal["ce", "zero_one"]
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 
 
-def task_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, regression: bool = False) -> Tensor:
+def task_loss(logits: Tensor, labels: Tensor, regression: bool = False) -> Tensor:
     """Cross-entropy for class labels `[M]`; for `[M, T]` labels the mean binary one over labels that exist.
 
     For a `regression` the mean squared error takes its place. Missing labels are NaN; where none exists (a
-    small batch of a sparse task) the loss is zero. Only classes are smoothed.
+    small batch of a sparse task) the loss is zero.
     """
     if labels.dim() == 1:
-        return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        return F.cross_entropy(logits, labels)
     known = labels.isfinite()
     if not known.any():
         return logits.sum() * 0

@@ -190,9 +190,6 @@ def test_task_loss_of_classes_and_of_binary_labels() -> None:
     logits = torch.randn(6, 3)
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     assert torch.equal(task_loss(logits, labels), F.cross_entropy(logits, labels))
-    smooth = task_loss(logits, labels, label_smoothing=0.2)
-    expected = 0.8 * F.cross_entropy(logits, labels) + 0.2 * -logits.log_softmax(-1).mean()
-    torch.testing.assert_close(smooth, expected)
 
     binary = torch.randint(0, 2, (6, 3)).float()
     binary[0, 1] = binary[4, 2] = float("nan")
