@@ -20,14 +20,7 @@ from torch_geometric.transforms import NormalizeFeatures
 from stemlib.data.public import load
 from stemlib.presets import BaselineConfig, TrainConfig
 from study.methods import Method
-from study.rivals.settings import (
-    BGRLConfig,
-    DGIConfig,
-    GraphMAEConfig,
-    MowstConfig,
-    PretextConfig,
-    ProbeConfig,
-)
+from study.rivals.settings import BGRLConfig, DGIConfig, GraphMAEConfig, MowstConfig, PretextConfig, ProbeConfig
 from study.statistics import summary
 from study.trained import run
 
@@ -62,9 +55,7 @@ SETTINGS = (
     # 128 hidden units instead of 16; weight decay is decoupled, here and below.
     network("gcn", BaselineConfig("gcn", hidden=128)),
     # ReLU instead of ELU; eight heads in the last layer too, averaged.
-    network(
-        "gat", BaselineConfig("gat", hidden=64, heads=8, dropout=0.6, input_dropout=0.6), lr=5e-3, epochs=1000
-    ),
+    network("gat", BaselineConfig("gat", hidden=64, heads=8, dropout=0.6, input_dropout=0.6), lr=5e-3, epochs=1000),
     # The authors' script for this split keeps 40 % of the edges.
     network(
         "dropedge",

@@ -47,10 +47,7 @@ def peak_mb() -> float:
 
 
 def table(
-    file: str,
-    cases: Iterable[tuple],
-    measure: Callable[..., Row],
-    finish: Callable[[pd.DataFrame], pd.DataFrame],
+    file: str, cases: Iterable[tuple], measure: Callable[..., Row], finish: Callable[[pd.DataFrame], pd.DataFrame]
 ) -> None:
     """The command line of a benchmark: measure every case in a process of its own, print and keep the table.
 
@@ -62,9 +59,7 @@ def table(
     """
     parser = argparse.ArgumentParser(description=f"{Path(file).name}: see its docstring.")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument(
-        "--one", type=int, metavar="CASE", help="measure that case in this process, print JSON"
-    )
+    parser.add_argument("--one", type=int, metavar="CASE", help="measure that case in this process, print JSON")
     arguments = parser.parse_args()
     cases = list(cases)
     if arguments.one is not None:

@@ -60,9 +60,7 @@ def measure(width: int, report: str, repeats: int) -> Row:
     with torch.no_grad():
         seconds = seconds_by_turns(actions, repeats)
     row = {"width": width, "report": report, "limit": limit} | seconds.median().to_dict()
-    return row | {
-        f"in_{name}s": (seconds.report_s / seconds[f"{name}_s"]).median() for name in ("predict", "forward")
-    }
+    return row | {f"in_{name}s": (seconds.report_s / seconds[f"{name}_s"]).median() for name in ("predict", "forward")}
 
 
 REPORTS = ("coverage", *(f"sensitivity, {readout}" for readout in get_args(Readout)))

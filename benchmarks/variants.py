@@ -49,11 +49,7 @@ def training_steps(model: StemGNN, task: Task, precisions: dict[str, str]) -> di
 def measure(width: int, repeats: int) -> Row:
     """One row of the table."""
     model, task, everyone, _ = setting(width)
-    asks = {
-        "forward": lambda *of: model(*of).logits,
-        "soft": deploy(model),
-        "top1": deploy(model, "top1"),
-    }
+    asks = {"forward": lambda *of: model(*of).logits, "soft": deploy(model), "top1": deploy(model, "top1")}
     with torch.no_grad():
         calls = {name: partial(ask, task.graph, everyone.index) for name, ask in asks.items()}
         difference = agreement(calls["forward"](), calls["soft"]())
@@ -64,9 +60,7 @@ def measure(width: int, repeats: int) -> Row:
     row: Row = {"width": width, "bf16_hardware": bf16_hardware(), "difference": difference}
     for first, seconds in (("forward", inference), ("step", training)):
         row |= {f"{name}_s": seconds[name].median() for name in seconds}
-        row |= {
-            f"{name}_faster": (seconds[first] / seconds[name]).median() for name in seconds if name != first
-        }
+        row |= {f"{name}_faster": (seconds[first] / seconds[name]).median() for name in seconds if name != first}
     return row
 
 

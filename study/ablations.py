@@ -87,8 +87,7 @@ def lead_table(balances: pd.DataFrame) -> pd.DataFrame:
         Text, with a star where the p-value, corrected within the data set, is below 0.05; empty where nothing was met.
     """
     leads = pd.concat(
-        effects(rows, split_overlap(task)).assign(task=task)
-        for task, rows in balances.groupby("task", sort=False)
+        effects(rows, split_overlap(task)).assign(task=task) for task, rows in balances.groupby("task", sort=False)
     )
     numbers = leads[["difference", "low", "high", "p"]].itertuples(index=False)
     leads["text"] = [in_points(*found) + " *" * bool(p < SIGNIFICANT) for *found, p in numbers]

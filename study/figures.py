@@ -72,9 +72,7 @@ def use_style() -> None:
     )
 
 
-def panels(
-    columns: int = 1, rows: int = 1, *, height: float = ROW_HEIGHT, **kwargs: object
-) -> tuple[Figure, Axes]:
+def panels(columns: int = 1, rows: int = 1, *, height: float = ROW_HEIGHT, **kwargs: object) -> tuple[Figure, Axes]:
     """A figure of the column's width with `rows x columns` axes, as `plt.subplots` gives them."""
     return plt.subplots(rows, columns, figsize=(WIDTH, height * rows), **kwargs)
 

@@ -32,9 +32,7 @@ from stemlib.theory.floor import HomophilyModel, Samples
 from stemlib.theory.floor_nonlinear import FrequencyModel, RouterContext
 
 
-def condition_graph(
-    model: HomophilyModel, context: RouterContext, nodes: int, seed: int, *, mirrored: bool
-) -> Data:
+def condition_graph(model: HomophilyModel, context: RouterContext, nodes: int, seed: int, *, mirrored: bool) -> Data:
     """A graph of one condition of model 1a, drawn at homophily `h` or, mirrored, at `1 - h`.
 
     Returns:

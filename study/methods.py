@@ -15,14 +15,7 @@ from stemlib.data.tasks import Task
 from stemlib.presets import BaselineConfig, ModelConfig, Preset, TrainConfig, change
 from stemlib.training.pretrained import from_pretrained, pretrained_settings
 from study.families import AnyConfig, build
-from study.rivals.settings import (
-    BGRLConfig,
-    DGIConfig,
-    GraphMAEConfig,
-    MowstConfig,
-    PretextConfig,
-    ProbeConfig,
-)
+from study.rivals.settings import BGRLConfig, DGIConfig, GraphMAEConfig, MowstConfig, PretextConfig, ProbeConfig
 
 
 @dataclass(frozen=True)

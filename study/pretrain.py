@@ -1,7 +1,7 @@
 """Pretrain on a pool of graphs, and release the checkpoint.
 
-    python -m study.pretrain --preset laptop --release laptop
-    torchrun --nproc-per-node 4 -m study.pretrain --preset paper --device cuda
+python -m study.pretrain --preset laptop --release laptop
+torchrun --nproc-per-node 4 -m study.pretrain --preset paper --device cuda
 """
 
 from __future__ import annotations

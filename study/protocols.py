@@ -141,9 +141,7 @@ PROTOCOLS: dict[str, Protocol] = {
     **_each("pubmed", "draw-{}", 10, **MEDIUM),
     **_each("wikics", "fixed-{}", 3, **MEDIUM),
     # A GCN's validation score falls for a dozen epochs while its loss does too: next to nothing ends a run early.
-    **_each(
-        "ogbn-arxiv ogbn-arxiv-predictions", "time", 3, candidates=ONE, epochs=60, patience=60, **NO_PENALTY
-    ),
+    **_each("ogbn-arxiv ogbn-arxiv-predictions", "time", 3, candidates=ONE, epochs=60, patience=60, **NO_PENALTY),
     **_each("wn18rr", "given", 3, width=128, batch_size=8192, **LARGE),
     **_each("fb15k237", "given", 3, width=128, batch_size=16384, **FEW_EPOCHS, **NO_PENALTY),
     **_each("hiv pcba", "scaffold", 3, **MOLECULES, **LARGE),

@@ -29,8 +29,13 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     if min(values) == max(values):
         return values[0], values[0]
     resampled = bootstrap(
-        (values,), statistic=lambda x, axis: x.mean(axis=axis), confidence_level=level,
-        n_resamples=RESAMPLES, method="percentile", rng=0, vectorized=True,
+        (values,),
+        statistic=lambda x, axis: x.mean(axis=axis),
+        confidence_level=level,
+        n_resamples=RESAMPLES,
+        method="percentile",
+        rng=0,
+        vectorized=True,
     )
     return float(resampled.confidence_interval.low), float(resampled.confidence_interval.high)
 

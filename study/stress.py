@@ -71,12 +71,7 @@ def stress_scores(
 
 
 def frozen(
-    experiment: str,
-    task: Task,
-    buckets: Buckets,
-    methods: Iterable[Method],
-    seed: int,
-    per_class: int | None = None,
+    experiment: str, task: Task, buckets: Buckets, methods: Iterable[Method], seed: int, per_class: int | None = None
 ) -> tuple[dict[str, nn.Module], list[Condition]]:
     """The networks of one seed, by method, trained inside the `ID` bucket if they are not yet, and whom they meet.
 
@@ -126,9 +121,7 @@ def meetings(
         rates, draws, combined, seed: see `stress_scores`.
     """
     kinds = ["clean", *["shift"] * (len(conditions) - 1)]
-    yield [
-        (met, {"kind": kind, "rate": 0.0, "draw": 0}) for met, kind in zip(conditions, kinds, strict=True)
-    ]
+    yield [(met, {"kind": kind, "rate": 0.0, "draw": 0}) for met, kind in zip(conditions, kinds, strict=True)]
     for met, kind in zip(conditions, kinds, strict=True):
         of_condition, prefix = (rates, "") if kind == "clean" else (combined, "shift, ")
         small = alone(met) if of_condition else met

@@ -8,9 +8,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-PARAMETERS = (
-    'preset: str = "smoke"  # the budget\nn: int = 1  # a number\nlr: float = 0.1\nnames: str = "a b"'
-)
+PARAMETERS = 'preset: str = "smoke"  # the budget\nn: int = 1  # a number\nlr: float = 0.1\nnames: str = "a b"'
 RECORD = """
 import pandas as pd
 from study import records
@@ -51,8 +49,7 @@ def write_notebook(path: Path, *sources: str, parameters: str = PARAMETERS) -> P
 def write_grid(root: Path, *entries: object, **top: object) -> str:
     """A grid file in the folder; an entry that is no mapping is the `n` of a run of `06_tiny`."""
     runs = [
-        entry if isinstance(entry, dict) else {"notebook": "06_tiny", "parameters": {"n": entry}}
-        for entry in entries
+        entry if isinstance(entry, dict) else {"notebook": "06_tiny", "parameters": {"n": entry}} for entry in entries
     ]
     file = root / "grid.yaml"
     file.write_text(yaml.safe_dump({"preset": "smoke", "runs": runs, **top}))

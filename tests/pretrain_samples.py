@@ -25,9 +25,7 @@ CONFIG = PretrainConfig(
 def tiny_pool() -> Pool:
     """Nodes without edge features, links with typed edges, graphs with features edge by edge."""
     tasks = (node_task(), link_task(), graph_task())
-    return Pool(
-        Member(unit_features(task, WIDTH), weight) for task, weight in zip(tasks, (1, 2, 3), strict=True)
-    )
+    return Pool(Member(unit_features(task, WIDTH), weight) for task, weight in zip(tasks, (1, 2, 3), strict=True))
 
 
 def config(**changes: Any) -> PretrainConfig:

@@ -37,11 +37,7 @@ def arxiv(folder: Path, nodes: int = 12) -> None:
     source, target = np.arange(1, nodes), np.arange(nodes - 1)
     adjacency = scipy.sparse.csr_matrix((np.ones(nodes - 1), (source, target)), (nodes, nodes))
     labels = np.arange(nodes) % 3
-    parts = {
-        "train": range(nodes // 2),
-        "valid": range(nodes // 2, nodes - 3),
-        "test": range(nodes - 3, nodes),
-    }
+    parts = {"train": range(nodes // 2), "valid": range(nodes // 2, nodes - 3), "test": range(nodes - 3, nodes)}
     for root in (folder / "ogbn_arxiv", folder / "other/ogbn_arxiv"):
         write(root / "raw/node-label.csv.gz", "".join(f"{label}\n" for label in labels))
         write(root / "raw/node_year.csv.gz", "".join(f"{2000 + i}\n" for i in range(nodes)))
@@ -87,23 +83,10 @@ def wordnet(folder: Path) -> None:
         "also_see", "derivationally_related_form", "has_part", "hypernym", "instance_hypernym", "member_meronym",
         "member_of_domain_region", "member_of_domain_usage", "similar_to", "synset_domain_topic_of", "verb_group",
     )  # fmt: skip
-    write(
-        texts / "relation2text.txt.gz", "".join(f"_{name}\t{name.replace('_', ' ')}\n" for name in relations)
-    )
+    write(texts / "relation2text.txt.gz", "".join(f"_{name}\t{name.replace('_', ' ')}\n" for name in relations))
 
 
-RINGS = (
-    "c1ccccc1",
-    "C1CCCCC1",
-    "c1ccncc1",
-    "C1CCNCC1",
-    "c1ccsc1",
-    "c1ccoc1",
-    "C1CC1",
-    "C1CCC1",
-    "C1CCCC1",
-    "C1CCOC1",
-)
+RINGS = ("c1ccccc1", "C1CCCCC1", "c1ccncc1", "C1CCNCC1", "c1ccsc1", "c1ccoc1", "C1CC1", "C1CCC1", "C1CCCC1", "C1CCOC1")
 SMILES = ["CCO", "not a molecule", "CC(=O)O", "[NH4+]", *RINGS, *(f"C{ring}" for ring in RINGS[:8])]
 
 

@@ -28,9 +28,7 @@ def exact(task: Task) -> Task:
     return replace(task, graph=graph, labels=labels)
 
 
-def random_task(
-    kind: str, seed: int = 0, *, nodes: int = 9, edges: int = 20, edge_features: str = "none"
-) -> Task:
+def random_task(kind: str, seed: int = 0, *, nodes: int = 9, edges: int = 20, edge_features: str = "none") -> Task:
     """A task of any kind on a random graph: self-loops, repeated edges and isolated nodes among it."""
     if kind == "graph":
         return exact(graph_task(count=8, seed=seed))

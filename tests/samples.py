@@ -38,13 +38,7 @@ def small_baseline(kind: str, **settings: object) -> BaselineConfig:
 
 
 def random_graph(
-    nodes: int = 12,
-    edges: int = 30,
-    *,
-    width: int = 6,
-    edge_width: int = 3,
-    edge_features: str = "none",
-    seed: int = 0,
+    nodes: int = 12, edges: int = 30, *, width: int = 6, edge_width: int = 3, edge_features: str = "none", seed: int = 0
 ) -> Graph:
     """Uniform edges in float64, self-loops and repeats among them; edge features `none`, by `rows` or `types`."""
     generator = torch.Generator().manual_seed(seed)
@@ -95,9 +89,7 @@ def link_task(pairs: int = 60, seed: int = 0) -> Task:
     graph.edge_type = torch.randint(4, (graph.num_edges,), generator=generator)
     graph.edge_attr = torch.randn(4, 5, generator=generator)
     split = stratified_split(torch.arange(pairs), labels, seed, name="random")
-    return checked(
-        Task("tiny-links", "link", graph, labels, {"random": split}, pairs=drawn, checksum=f"links-{seed}")
-    )
+    return checked(Task("tiny-links", "link", graph, labels, {"random": split}, pairs=drawn, checksum=f"links-{seed}"))
 
 
 def graph_task(count: int = 32, seed: int = 0) -> Task:
@@ -107,9 +99,7 @@ def graph_task(count: int = 32, seed: int = 0) -> Task:
     first = sizes.cumsum(0) - sizes
     batch = torch.arange(count).repeat_interleave(sizes)
     target = torch.arange(len(batch)).repeat_interleave(2)
-    source = (
-        first[batch[target]] + (torch.rand(len(target), generator=generator) * sizes[batch[target]]).long()
-    )
+    source = first[batch[target]] + (torch.rand(len(target), generator=generator) * sizes[batch[target]]).long()
     alternating = torch.stack([torch.arange(count) % 2, torch.arange(count) // 2 % 2], 1).float()
     graph = Graph(
         x=torch.randn(len(batch), 4, generator=generator) + 2 * alternating[batch].repeat(1, 2),

@@ -120,9 +120,7 @@ states = st.dictionaries(
     keys,
     st.recursive(
         values,
-        lambda inner: (
-            st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.dictionaries(keys, inner, max_size=3)
-        ),
+        lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.dictionaries(keys, inner, max_size=3),
     ),
 )
 

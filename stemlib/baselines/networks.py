@@ -100,12 +100,7 @@ class Baseline(Network):
     """
 
     def __init__(
-        self,
-        config: BaselineConfig,
-        in_width: int,
-        classes: int,
-        kind: Kind = "node",
-        edge_width: int | None = None,
+        self, config: BaselineConfig, in_width: int, classes: int, kind: Kind = "node", edge_width: int | None = None
     ) -> None:
         super().__init__(config, in_width, classes, kind, edge_width)
         self.input_dropout = Dropout(config.input_dropout)
@@ -117,9 +112,7 @@ class Baseline(Network):
             "gat": {"heads": config.heads},
             "softmedian": {"temperature": config.temperature},
         }
-        self.network = NETWORKS[config.kind](
-            width, **sizes, **special.get(config.kind, {}), dropout=config.dropout
-        )
+        self.network = NETWORKS[config.kind](width, **sizes, **special.get(config.kind, {}), dropout=config.dropout)
 
     def forward(self, graph: Graph | Data, instances: Tensor | None) -> Output:
         """Logits and embeddings of nodes `[M]`, pairs of nodes `[M, 2]`, or all graphs (None)."""
@@ -133,7 +126,5 @@ class Baseline(Network):
             edges = (adjacency(self.config.kind, graph, x.dtype),)
         if x is graph.x and self.config.kind in MAPS_FIRST and not x.requires_grad:
             x = graph.derived("compact", lambda: compact(graph.x), graph.x)
-        logits = read_out(
-            self.network(self.input_dropout(x), *edges), graph, instances, self.kind, self.config.pool
-        )
+        logits = read_out(self.network(self.input_dropout(x), *edges), graph, instances, self.kind, self.config.pool)
         return Output(logits, logits)

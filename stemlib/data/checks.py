@@ -51,9 +51,7 @@ def _feature_problems(graph: Graph) -> list[str]:
         elif value is not None and not value.isfinite().all():
             row = int((~value.isfinite()).any(-1).nonzero()[0])
             bad = int((~value.isfinite()).sum())
-            problems.append(
-                f"{name} has {bad} NaN or infinite values, first in row {row}; impute or drop them"
-            )
+            problems.append(f"{name} has {bad} NaN or infinite values, first in row {row}; impute or drop them")
     nodes, types = graph.num_nodes, graph.node_type
     if types is None and graph.x.size(0) != nodes:
         problems.append(f"node features `x` have {graph.x.size(0)} rows for {nodes} nodes")
@@ -73,19 +71,14 @@ def _edge_problems(graph: Graph) -> list[str]:
     problems = []
     nodes = graph.num_nodes
     if edges.numel() and (int(edges.min()) < 0 or int(edges.max()) >= nodes):
-        problems.append(
-            f"`edge_index` names nodes {int(edges.min())}..{int(edges.max())}, but there are {nodes}"
-        )
+        problems.append(f"`edge_index` names nodes {int(edges.min())}..{int(edges.max())}, but there are {nodes}")
     types, table = graph.edge_type, graph.edge_attr
     if types is not None:
         if types.shape != (edges.size(1),):
             problems.append(f"`edge_type` must be [{edges.size(1)}], one per edge, got {tuple(types.shape)}")
-        elif (
-            types.numel() and table is not None and not 0 <= int(types.min()) <= int(types.max()) < len(table)
-        ):
+        elif types.numel() and table is not None and not 0 <= int(types.min()) <= int(types.max()) < len(table):
             problems.append(
-                f"`edge_type` names rows {int(types.min())}..{int(types.max())} of `edge_attr`, "
-                f"which has {len(table)}"
+                f"`edge_type` names rows {int(types.min())}..{int(types.max())} of `edge_attr`, which has {len(table)}"
             )
     elif table is not None and table.size(0) != edges.size(1):
         problems.append(f"`edge_attr` has {table.size(0)} rows for {edges.size(1)} edges")
@@ -112,9 +105,7 @@ def _label_problems(task: Task) -> list[str]:
     elif labels.dim() == 1 and int(labels.min()) < 0:
         problems.append("class labels must be long, from 0 on")
     elif labels.dim() == 1 and int(labels.max()) >= len(labels):
-        problems.append(
-            f"class labels reach {int(labels.max())} with {len(labels)} labels; number them 0, 1, ..."
-        )
+        problems.append(f"class labels reach {int(labels.max())} with {len(labels)} labels; number them 0, 1, ...")
     elif labels.dim() == 2 and not (
         labels.is_floating_point() and ((labels == 0) | (labels == 1) | labels.isnan()).all()
     ):
@@ -127,10 +118,7 @@ def _pair_problems(task: Task) -> list[str]:
     if pairs is None or pairs.dim() != 2 or pairs.size(1) != 2 or pairs.dtype != torch.long:
         return ["a link task needs `pairs`, a long tensor [M, 2]"]
     if pairs.numel() and not 0 <= int(pairs.min()) <= int(pairs.max()) < task.graph.num_nodes:
-        return [
-            f"`pairs` names nodes {int(pairs.min())}..{int(pairs.max())}, "
-            f"but there are {task.graph.num_nodes}"
-        ]
+        return [f"`pairs` names nodes {int(pairs.min())}..{int(pairs.max())}, but there are {task.graph.num_nodes}"]
     return []
 
 
@@ -162,9 +150,7 @@ def _split_problems(task: Task, split: Split) -> list[str]:
         elif index.numel() == 0:
             problems.append(f"split {split.name!r}: its {part} part is empty")
         elif int(index.min()) < 0 or int(index.max()) >= task.instances:
-            problems.append(
-                f"split {split.name!r}: its {part} part names instances outside 0..{task.instances - 1}"
-            )
+            problems.append(f"split {split.name!r}: its {part} part names instances outside 0..{task.instances - 1}")
         else:
             seen.index_add_(0, index, torch.ones_like(index))
     if (seen > 1).any():
@@ -177,11 +163,7 @@ def _untrained_classes(task: Task) -> list[str]:
     if task.labels.dim() == 2:
         return []
     classes = task.labels.unique()
-    names = [
-        split.name
-        for split in task.splits.values()
-        if not torch.isin(classes, task.labels[split.train]).all()
-    ]
+    names = [split.name for split in task.splits.values() if not torch.isin(classes, task.labels[split.train]).all()]
     return [f"classes without a training instance in: {', '.join(names)}"] if names else []
 
 

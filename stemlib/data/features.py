@@ -114,9 +114,7 @@ def _sentence_vectors(texts: Sequence[str], encoder: str) -> Tensor:
 
 def unit_features(task: Task, width: int) -> Task:
     """The task with node and edge features of `width` columns and rows of length one; zero rows stay zero."""
-    unit = {
-        name: F.normalize(reduced(table, width, task.name), dim=-1) for name, table in _tables(task.graph).items()
-    }
+    unit = {name: F.normalize(reduced(table, width, task.name), dim=-1) for name, table in _tables(task.graph).items()}
     return replace(task.with_graph(replace(task.graph, **unit)), checksum=digest([task.checksum, "unit rows", width]))
 
 

@@ -56,9 +56,7 @@ class Graph:
     nodes: Tensor | None = None
     hops: tuple[Hop, ...] = ()
     about: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    _derived: dict[Hashable, tuple[list[tuple[Tensor, int]], Any]] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    _derived: dict[Hashable, tuple[list[tuple[Tensor, int]], Any]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.num_nodes is None:

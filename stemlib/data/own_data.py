@@ -60,9 +60,7 @@ def from_data(
         raise ValueError(f"kind must be one of {', '.join(LABELS)}; got {kind!r}")
     found = []
     if data.get("edge_index") is None and data.get("adj_t") is not None:
-        found.append(
-            "edges stand in `adj_t`; make `edge_index` [2, E] of them: torch_geometric.utils.to_edge_index"
-        )
+        found.append("edges stand in `adj_t`; make `edge_index` [2, E] of them: torch_geometric.utils.to_edge_index")
     labels = data.get(LABELS[kind])
     if not isinstance(labels, Tensor):
         found.append(f"no labels: `{LABELS[kind]}` must be a tensor")

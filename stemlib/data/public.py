@@ -58,11 +58,7 @@ def data_set(name: str) -> DataSet:
 
 
 def load(
-    name: str,
-    *,
-    width: int | None = WIDTH,
-    encoder: str = TFIDF,
-    message_edges: Literal["train", "all"] = "train",
+    name: str, *, width: int | None = WIDTH, encoder: str = TFIDF, message_edges: Literal["train", "all"] = "train"
 ) -> Task:
     """Load a public data set.
 

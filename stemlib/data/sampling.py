@@ -127,11 +127,7 @@ def spans(first: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _search(
-    graph: Graph,
-    seeds: Tensor,
-    fanouts: Sequence[int | None],
-    generator: torch.Generator | None,
-    hidden: Tensor | None,
+    graph: Graph, seeds: Tensor, fanouts: Sequence[int | None], generator: torch.Generator | None, hidden: Tensor | None
 ) -> Reached:
     if any(fanout is not None and fanout < 1 for fanout in fanouts):
         raise ValueError(f"a fan-out must be at least 1, or None for all neighbours; got {list(fanouts)}")

@@ -73,19 +73,13 @@ def per_class_split(
     for label in labels.unique().tolist():
         members = order[labels[order] == label]
         if members.numel() <= per_class:
-            raise ValueError(
-                f"class {label} has {members.numel()} instances; {per_class} to train leave none"
-            )
+            raise ValueError(f"class {label} has {members.numel()} instances; {per_class} to train leave none")
         chosen.append(members[:per_class])
     train = torch.cat(chosen)
     rest = order[~torch.isin(order, train)]
     if rest.numel() <= val:
-        raise ValueError(
-            f"{rest.numel()} instances are left after training's; {val} to validate leave none to test"
-        )
-    return Split(
-        name or f"draw-{seed}", train.sort().values, rest[:val].sort().values, rest[val:].sort().values
-    )
+        raise ValueError(f"{rest.numel()} instances are left after training's; {val} to validate leave none to test")
+    return Split(name or f"draw-{seed}", train.sort().values, rest[:val].sort().values, rest[val:].sort().values)
 
 
 def within(split: Split, index: Tensor, name: str) -> Split:
@@ -122,7 +116,5 @@ def few_labels(split: Split, labels: Tensor, per_class: int, seed: int) -> Split
     generator = torch.Generator().manual_seed(seed)
     order = split.train[torch.randperm(split.train.numel(), generator=generator)]
     columns = labels[order].reshape(order.numel(), -1)
-    chosen = [
-        order[column == label][:per_class] for column in columns.T for label in column[~column.isnan()].unique()
-    ]
+    chosen = [order[column == label][:per_class] for column in columns.T for label in column[~column.isnan()].unique()]
     return Split(f"{split.name}-{per_class}-per-class", torch.cat(chosen).unique(), split.val, split.test)

@@ -82,9 +82,7 @@ class KnowledgeGraph(DataSet):
         texts, text_files, notes = self._read_texts()
         identifiers = triples.entities + triples.relations
         if unnamed := [name for name in identifiers if name not in texts]:
-            raise ValueError(
-                f"{self.texts} has no text for {len(unnamed)} identifiers: {', '.join(unnamed[:5])}, ..."
-            )
+            raise ValueError(f"{self.texts} has no text for {len(unnamed)} identifiers: {', '.join(unnamed[:5])}, ...")
         words, forward = ([texts[name] for name in names] for names in (triples.entities, triples.relations))
         # One call, for entities and relations to share a space. The second half is the inverse relations.
         inverse = [f"inverse of {text}" for text in forward]

@@ -66,9 +66,7 @@ def deploy(model: StemGNN, routing: Routing = "soft") -> Deployed:
     if routing not in get_args(Routing):
         raise ValueError(f"routing must be one of {', '.join(get_args(Routing))}, got {routing!r}")
     if routing == "top1" and not model.encoder.routed_layers:
-        raise ValueError(
-            "top1 needs routed layers; this model has routed='none', so deploy it with routing='soft'"
-        )
+        raise ValueError("top1 needs routed layers; this model has routed='none', so deploy it with routing='soft'")
     with torch.no_grad():
         model = deepcopy(model).eval()
         classify = folded_classifier(model)

@@ -50,9 +50,7 @@ def routing_regulariser(gates: Gates, gate_logits: list[Tensor]) -> Tensor:
 
     Returns a scalar; 0 where no layer is routed.
     """
-    terms = [
-        (g * torch.log_softmax(a, dim=-1)).sum(-1).mean() for g, a in zip(gates, gate_logits, strict=True)
-    ]
+    terms = [(g * torch.log_softmax(a, dim=-1)).sum(-1).mean() for g, a in zip(gates, gate_logits, strict=True)]
     return torch.stack(terms).mean() if terms else torch.zeros(())
 
 
@@ -105,9 +103,7 @@ class Encoder(nn.Module):
             else:
                 sage = config.backbone == "sage"
                 self.layers.append(DenseSAGE(a, b) if sage else DenseConv(config.backbone, a, b))
-            self.norms.append(
-                {"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}[config.norm](b)
-            )
+            self.norms.append({"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}[config.norm](b))
         self.activation = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}[config.activation]()
         self.input_dropout = Dropout(config.input_dropout)
         self.dropout = Dropout(config.dropout)
@@ -193,9 +189,7 @@ class Encoder(nn.Module):
                 logits = self.routers[len(encoding.gates)](own).to(own.dtype)
                 forced = given[len(encoding.gates)]
                 if forced is not None and forced.shape != logits.shape:
-                    raise ValueError(
-                        f"gates of a layer must be {tuple(logits.shape)}, got {tuple(forced.shape)}"
-                    )
+                    raise ValueError(f"gates of a layer must be {tuple(logits.shape)}, got {tuple(forced.shape)}")
                 encoding.gates.append(self.route(logits) if forced is None else forced)
                 encoding.gate_logits.append(logits)
                 if keep_outputs:

@@ -32,12 +32,7 @@ class StemGNN(Network):
     """
 
     def __init__(
-        self,
-        config: ModelConfig,
-        in_width: int,
-        classes: int,
-        kind: Kind = "node",
-        edge_width: int | None = None,
+        self, config: ModelConfig, in_width: int, classes: int, kind: Kind = "node", edge_width: int | None = None
     ) -> None:
         super().__init__(config, in_width, classes, kind, edge_width)
         self.encoder = Encoder(config, in_width, edge_width)

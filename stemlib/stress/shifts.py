@@ -162,10 +162,6 @@ def alignment_buckets(covariate: Tensor) -> Buckets:
 
 def _check_covariate(covariate: Tensor) -> None:
     if covariate.dim() != 1 or covariate.numel() < 3:
-        raise ValueError(
-            f"a covariate needs one value for each of at least 3 instances, got {tuple(covariate.shape)}"
-        )
+        raise ValueError(f"a covariate needs one value for each of at least 3 instances, got {tuple(covariate.shape)}")
     if not covariate.isfinite().all():
-        raise ValueError(
-            f"the covariate is NaN or infinite for {int((~covariate.isfinite()).sum())} instances"
-        )
+        raise ValueError(f"the covariate is NaN or infinite for {int((~covariate.isfinite()).sum())} instances")

@@ -190,10 +190,7 @@ def coverage(model: StemGNN, condition: Condition, scope: Scope | None = None, l
 
 
 def coverages(
-    model: StemGNN,
-    conditions: Iterable[Condition],
-    scope: Scope | None = None,
-    losses: Sequence[Loss] = LOSSES,
+    model: StemGNN, conditions: Iterable[Condition], scope: Scope | None = None, losses: Sequence[Loss] = LOSSES
 ) -> list[Coverage]:
     """Decompose every condition's risk in every loss; conditions on one graph share one set of passes."""
     conditions = list(conditions)
@@ -207,11 +204,7 @@ def coverages(
         table = path_losses(model, task, everyone, scope)
         for i in on_it:
             by_condition[i] = table.rows(torch.searchsorted(everyone, known[i]))
-    return [
-        _coverage(by_condition[i], condition, loss)
-        for loss in losses
-        for i, condition in enumerate(conditions)
-    ]
+    return [_coverage(by_condition[i], condition, loss) for loss in losses for i, condition in enumerate(conditions)]
 
 
 def _coverage(table: PathLosses, condition: Condition, loss: Loss) -> Coverage:

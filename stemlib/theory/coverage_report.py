@@ -30,9 +30,7 @@ class NullCoverage(NamedTuple):
     shuffled: float
 
 
-def null_coverage(
-    found: Coverage, independent: Tensor | None = None, draws: int = 20, seed: int = 0
-) -> NullCoverage:
+def null_coverage(found: Coverage, independent: Tensor | None = None, draws: int = 20, seed: int = 0) -> NullCoverage:
     """The null to report beside `C`.
 
     Args:

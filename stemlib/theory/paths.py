@@ -109,9 +109,7 @@ def path_losses(model: StemGNN, task: Task, index: Tensor, scope: Scope | None =
                 {
                     "gates": per_instance(gates, batch.graph, batch.instances, task.kind),
                     "entropy": per_instance(entropy, batch.graph, batch.instances, task.kind).squeeze(-1),
-                    "routed": torch.stack(
-                        [instance_loss(output.logits, batch.labels, loss) for loss in LOSSES]
-                    ),
+                    "routed": torch.stack([instance_loss(output.logits, batch.labels, loss) for loss in LOSSES]),
                     "forced": force(model, batch, output.encoding, first),
                 }
             )
@@ -154,9 +152,7 @@ def _forced_in_node_scope(model: StemGNN, batch: Batch, encoding: Encoding, firs
         outputs = _experts_fed_by({index: mean[nodes] for index, mean in means.items()}, encoder)
         ends = _path_ends(encoder, outputs, encoding.inputs[first][nodes], first)
         tables.append(
-            torch.cat(
-                [_path_end_losses(model, classify, z, batch.graph, local, labels) for z in ends], dim=-1
-            )
+            torch.cat([_path_end_losses(model, classify, z, batch.graph, local, labels) for z in ends], dim=-1)
         )
     return torch.cat(tables, dim=1)
 

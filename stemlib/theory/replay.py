@@ -162,11 +162,7 @@ def _routed(encoder: Encoder) -> list[int]:
 
 
 def read_change(
-    model: StemGNN,
-    states: Replays,
-    readout: Readout,
-    ends: tuple[Reading, Reading],
-    tokens_of: Tokenise | None,
+    model: StemGNN, states: Replays, readout: Readout, ends: tuple[Reading, Reading], tokens_of: Tokenise | None
 ) -> Change:
     """The change of a read-out and its pieces, in both orders.
 

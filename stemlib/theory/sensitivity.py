@@ -99,9 +99,7 @@ class Sensitivity:
         return row | self.head.summary()
 
 
-def sensitivity(
-    model: StemGNN, clean: Condition, perturbed: Condition, readout: Readout = "embedding"
-) -> Sensitivity:
+def sensitivity(model: StemGNN, clean: Condition, perturbed: Condition, readout: Readout = "embedding") -> Sensitivity:
     """Take the change of a read-out under perturbation apart: Statement 3.1 of docs/theory.md.
 
     Args:

@@ -16,12 +16,7 @@ Epochs = Callable[[torch.Generator | None], Iterable[Batch]]
 
 
 def every_epoch(
-    task: Task,
-    index: Tensor,
-    size: int = 0,
-    *,
-    fanouts: Sequence[int | None] = (),
-    hide: bool = False,
+    task: Task, index: Tensor, size: int = 0, *, fanouts: Sequence[int | None] = (), hide: bool = False
 ) -> Epochs:
     """`batches` again and again: what does not change between epochs is made once.
 

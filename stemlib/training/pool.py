@@ -135,9 +135,7 @@ def at_hand(whole: bool = False) -> list[str]:
     return [*(name for name in names if name not in left_out), BUILT_IN]
 
 
-def load_pool(
-    width: int, names: Iterable[str] | None = None, *, nodes: int = 10_000, whole: bool = False
-) -> Pool:
+def load_pool(width: int, names: Iterable[str] | None = None, *, nodes: int = 10_000, whole: bool = False) -> Pool:
     """The pool of some data sets, with the reference's weights where it has one and `OTHER_WEIGHTS` else.
 
     Args:

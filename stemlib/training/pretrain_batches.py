@@ -82,13 +82,7 @@ def _mixed(*key: int) -> int:
 
 
 def draw_batch(
-    member: Member,
-    size: int,
-    fanouts: Sequence[int | None],
-    edge_share: float,
-    draws: Draws,
-    *,
-    layered: bool = True,
+    member: Member, size: int, fanouts: Sequence[int | None], edge_share: float, draws: Draws, *, layered: bool = True
 ) -> PretrainBatch:
     """This process's part of a batch.
 

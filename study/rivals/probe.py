@@ -35,9 +35,7 @@ class GAT(GATConv):
             nn.init.xavier_normal_(weight, INITIAL_GAIN)
 
 
-def convolution(
-    kind: str, in_width: int, out_width: int, heads: int = 1, attention_dropout: float = 0.0
-) -> nn.Module:
+def convolution(kind: str, in_width: int, out_width: int, heads: int = 1, attention_dropout: float = 0.0) -> nn.Module:
     """One of PyG's convolutions, for edges as `stemlib.baselines.networks.adjacency` gives them.
 
     Raises:
@@ -73,9 +71,7 @@ class GraphEncoder(nn.Module):
             convolution(config.encoder, *width, config.heads, attention_dropout) for width in widths
         )
         batch = config.norm == "batch"
-        self.norms = nn.ModuleList(
-            nn.BatchNorm1d(config.hidden) if batch else nn.Identity() for _ in self.convolutions
-        )
+        self.norms = nn.ModuleList(nn.BatchNorm1d(config.hidden) if batch else nn.Identity() for _ in self.convolutions)
         self.activations = nn.ModuleList(nn.PReLU() for _ in self.convolutions)
         self.register_buffer("centre", torch.zeros(config.hidden))
         self.register_buffer("scale", torch.ones(()))
@@ -108,12 +104,7 @@ class Probe(Network):
     """
 
     def __init__(
-        self,
-        config: ProbeConfig,
-        in_width: int,
-        classes: int,
-        kind: Kind = "node",
-        edge_width: int | None = None,
+        self, config: ProbeConfig, in_width: int, classes: int, kind: Kind = "node", edge_width: int | None = None
     ) -> None:
         super().__init__(config, in_width, classes, kind, edge_width)
         self.encoder = GraphEncoder(config, in_width + (edge_width or 0)).requires_grad_(False).eval()

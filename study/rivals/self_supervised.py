@@ -140,9 +140,7 @@ class MaskedAutoencoder(nn.Module):
     encoder's kind with one head, so that their features are told from their neighbours alone.
     """
 
-    def __init__(
-        self, config: GraphMAEConfig, model: ProbeConfig, width: int, edge_width: int | None
-    ) -> None:
+    def __init__(self, config: GraphMAEConfig, model: ProbeConfig, width: int, edge_width: int | None) -> None:
         super().__init__()
         self.config, self.kind, self.edge_width = config, model.encoder, edge_width
         self.encoder = GraphEncoder(model, width, config.dropout, config.attention_dropout)

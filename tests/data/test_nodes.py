@@ -69,11 +69,7 @@ def test_ogbn_arxiv_by_its_own_format(tiny: Path) -> None:
     assert task.graph.num_edges == 22
     assert task.graph.about["year"].tolist() == list(range(2000, 2012))
     split = task.split("time")
-    assert [part.tolist() for part in (split.train, split.val, split.test)] == [
-        [*range(6)],
-        [6, 7, 8],
-        [9, 10, 11],
-    ]
+    assert [part.tolist() for part in (split.train, split.val, split.test)] == [[*range(6)], [6, 7, 8], [9, 10, 11]]
 
 
 def test_predictions_are_ranked_and_the_description_says_what_they_are(tiny: Path) -> None:

@@ -42,8 +42,7 @@ def test_a_link_task() -> None:
 
 def test_a_graph_task() -> None:
     graphs = [
-        Data(x=torch.randn(2 + i, 3), edge_index=torch.tensor([[0], [1]]), y=torch.tensor([i % 2]))
-        for i in range(9)
+        Data(x=torch.randn(2 + i, 3), edge_index=torch.tensor([[0], [1]]), y=torch.tensor([i % 2])) for i in range(9)
     ]
     batch = Batch.from_data_list(graphs)
     splits = {"drawn": stratified_split(torch.arange(9), batch.y, seed=0, name="drawn")}
@@ -76,14 +75,7 @@ def test_every_problem_is_named_at_once() -> None:
     with pytest.raises(ValueError, match="cannot be used") as error:
         from_data(graph, name="broken")
     message = str(error.value)
-    for text in (
-        "'broken'",
-        "NaN",
-        "99",
-        "from 0 on",
-        "`val_mask` must be boolean",
-        "`test_mask` must be [12]",
-    ):
+    for text in ("'broken'", "NaN", "99", "from 0 on", "`val_mask` must be boolean", "`test_mask` must be [12]"):
         assert text in message
     assert message.count("\n  - ") == 5
 

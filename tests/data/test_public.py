@@ -51,9 +51,7 @@ def test_every_entry_says_what_it_is() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(
-        ValueError, match=r"unknown data set 'Coraa'; did you mean 'cora'.*There are: cora, citeseer"
-    ):
+    with pytest.raises(ValueError, match=r"unknown data set 'Coraa'; did you mean 'cora'.*There are: cora, citeseer"):
         load("Coraa")
 
 

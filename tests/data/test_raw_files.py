@@ -76,9 +76,7 @@ def test_offline_the_failed_download_is_told(own_folder: Path, monkeypatch: pyte
         raise OSError("no route to host")
 
     monkeypatch.setattr(datasets.Planetoid, "download", offline)
-    with pytest.raises(
-        FileNotFoundError, match=r"STEMLIB_DATA is not set.*ind\.cora\.x.*no route to host"
-    ) as error:
+    with pytest.raises(FileNotFoundError, match=r"STEMLIB_DATA is not set.*ind\.cora\.x.*no route to host") as error:
         load("cora")
     assert isinstance(error.value.__cause__, OSError)
 
@@ -100,9 +98,7 @@ def test_a_download_is_kept_once_and_not_repeated(own_folder: Path, monkeypatch:
     assert any("not verified" in note for note in first.notes)
 
 
-def test_a_damaged_download_is_refused_and_not_kept(
-    own_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_download_is_refused_and_not_kept(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def download(self: datasets.Planetoid) -> None:
         for name in self.raw_file_names:
             (Path(self.raw_dir) / name).write_text("half a file")
@@ -138,9 +134,7 @@ def test_nothing_is_unpickled_before_its_checksum(data: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["wikics", "ogbn-arxiv", "ogbn-arxiv-predictions", "wn18rr", "pcba"])
 @pytest.mark.parametrize("damage", ["cut", "altered"])
-def test_cut_and_altered_files_are_refused(
-    name: str, damage: str, data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cut_and_altered_files_are_refused(name: str, damage: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw_samples.WRITERS[name](data)
     list_sums(monkeypatch, data)
     folder = data / data_set(name).folder

@@ -34,9 +34,7 @@ def gradient(model: torch.nn.Module, graph: Graph, instances: Tensor, labels: Te
     """Of the mean loss, all parameters in one vector."""
     model.zero_grad()
     task_loss(model(graph, instances).logits, labels).backward()
-    values = [
-        value.grad if value.grad is not None else torch.zeros_like(value) for value in model.parameters()
-    ]
+    values = [value.grad if value.grad is not None else torch.zeros_like(value) for value in model.parameters()]
     return torch.cat([value.flatten() for value in values])
 
 
@@ -85,9 +83,7 @@ def test_one_linear_layer_s_gradient_is_unbiased() -> None:
     """The mean over many draws, within 4 standard errors of the full gradient, in every direction."""
     graph = sorted_by_target(random_graph(30, 300))
     weight, seeds = torch.randn(30, 6, dtype=torch.double), torch.arange(10)
-    full = (weight[seeds] * neighbour_mean(graph.x, graph.edge_index)[seeds]).sum(
-        0
-    )  # d/dw of sum_i a_i w mean_i
+    full = (weight[seeds] * neighbour_mean(graph.x, graph.edge_index)[seeds]).sum(0)  # d/dw of sum_i a_i w mean_i
     draws, generator = [], rng()
     for _ in range(600):
         part = sampled_neighbourhood(graph, seeds, (2,), generator)

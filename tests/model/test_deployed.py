@@ -56,9 +56,7 @@ def hard_gates(model: StemGNN, graph) -> list[Tensor]:
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_soft_is_the_model(task: Task, settings: dict[str, object]) -> None:
     model, batch = trained(task, **settings), batch_of(task)
-    torch.testing.assert_close(
-        deploy(model)(batch.graph, batch.instances), model(batch.graph, batch.instances).logits
-    )
+    torch.testing.assert_close(deploy(model)(batch.graph, batch.instances), model(batch.graph, batch.instances).logits)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
@@ -82,9 +80,7 @@ def test_deeper_layers_choose_on_hard_routed_states() -> None:
 def test_one_expert_is_both() -> None:
     task = TASKS["node"]()
     model, batch = trained(task, experts=1), batch_of(task)
-    torch.testing.assert_close(
-        *(deploy(model, how)(batch.graph, batch.instances) for how in ("soft", "top1"))
-    )
+    torch.testing.assert_close(*(deploy(model, how)(batch.graph, batch.instances) for how in ("soft", "top1")))
 
 
 @pytest.mark.parametrize("routing", ["soft", "top1"])

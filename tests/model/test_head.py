@@ -43,9 +43,7 @@ def test_averaged_heads_are_one_linear_map(width: int, classes: int, heads: int,
 
 @few
 @given(**sizes, seed=st.integers(0, 2**31))
-def test_norms_are_ordered_and_bound_the_change_of_logits(
-    width: int, classes: int, heads: int, seed: int
-) -> None:
+def test_norms_are_ordered_and_bound_the_change_of_logits(width: int, classes: int, heads: int, seed: int) -> None:
     head, codes = drawn(width, classes, heads, seed)
     norms = head.norms()
     assert list(norms) == ["spectral", "frobenius", "penalised"]

@@ -45,9 +45,7 @@ def test_means_are_what_they_are_defined_as(graph: Graph) -> None:
     if graph.edge_attr is None:
         return
     rows = spelled_out(graph)
-    torch.testing.assert_close(
-        edge_mean(graph, graph.edge_attr), by_definition(rows, target, len(graph.x)), **EXACT
-    )
+    torch.testing.assert_close(edge_mean(graph, graph.edge_attr), by_definition(rows, target, len(graph.x)), **EXACT)
     table = torch.randn(len(graph.edge_attr), graph.x.size(1), dtype=torch.double)
     features = table if graph.edge_type is None else table[graph.edge_type]
     torch.testing.assert_close(
@@ -103,9 +101,7 @@ def test_an_edge_index_in_another_order_is_sorted_too() -> None:
     by_source, order = EdgeIndex(graph.edge_index, sparse_size=size).sort_by("row")
     for index, rows in ((by_source, graph.edge_attr[order]), (EdgeIndex(graph.edge_index), graph.edge_attr)):
         fast = sorted_by_target(Graph(x=graph.x, edge_index=index, edge_attr=rows))
-        torch.testing.assert_close(
-            neighbour_mean(graph.x, fast.edge_index), neighbour_mean(graph.x, plain(index))
-        )
+        torch.testing.assert_close(neighbour_mean(graph.x, fast.edge_index), neighbour_mean(graph.x, plain(index)))
         torch.testing.assert_close(edge_mean(fast, fast.edge_attr), expected)
 
 
@@ -120,9 +116,7 @@ def test_means_do_not_depend_on_how_nodes_and_edges_are_numbered(graph: Graph, r
         neighbour_mean(other.x, other.edge_index), neighbour_mean(graph.x, graph.edge_index)[order], **EXACT
     )
     if graph.edge_attr is not None:
-        torch.testing.assert_close(
-            edge_mean(other, other.edge_attr), edge_mean(graph, graph.edge_attr)[order], **EXACT
-        )
+        torch.testing.assert_close(edge_mean(other, other.edge_attr), edge_mean(graph, graph.edge_attr)[order], **EXACT)
 
 
 @pytest.mark.parametrize("fast", [False, True], ids=["plain", "sorted"])

@@ -79,14 +79,13 @@ def model(recorded: Arrays) -> StemGNN:
     classes = recorded["eval/probabilities"].size(1)
     base = reference_config("moe_all", "batch", encoder)
     config = ModelConfig(
-        **{**vars(base), "codebook": "reference", "heads": heads, "codes": codes, "code_width": code_width},
+        **{**vars(base), "codebook": "reference", "heads": heads, "codes": codes, "code_width": code_width}
     )
     width = recorded["graph/x"].size(1)
     model = StemGNN(config, width, classes, edge_width=width)
     model.encoder.load_state_dict(encoder_state(encoder, config))
     model.tokens.load_state_dict(
-        {name: tokens[name] for name in tokens if name.startswith("project")}
-        | {"codebook": tokens["_codebook.embed"]},
+        {name: tokens[name] for name in tokens if name.startswith("project")} | {"codebook": tokens["_codebook.embed"]},
         strict=False,
     )
     model.head.linear.load_state_dict(below(recorded, "train/head/"), strict=False)
@@ -99,9 +98,7 @@ def before_training_pass(model: StemGNN) -> None:
         norm.reset_running_stats()
 
 
-def test_training_pass_and_gradients(
-    recorded: Arrays, model: StemGNN, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_pass_and_gradients(recorded: Arrays, model: StemGNN, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = iter([value for key, value in sorted(recorded.items()) if key.endswith("gumbel_noise")])
     monkeypatch.setattr(experts, "gumbel_noise", lambda like: next(noise))
     temperature = 0.7  # stated in the vectors' README
@@ -115,9 +112,7 @@ def test_training_pass_and_gradients(
     torch.testing.assert_close(output.embedding, recorded["train/z"], **CLOSE)
     assert torch.equal(output.tokens.indices, recorded["train/tokens/indices"])
     torch.testing.assert_close(output.tokens.codes, recorded["train/tokens/codes"], **CLOSE)
-    torch.testing.assert_close(
-        model.tokens.reconstruct(output.tokens), recorded["train/tokens/quantized"], **CLOSE
-    )
+    torch.testing.assert_close(model.tokens.reconstruct(output.tokens), recorded["train/tokens/quantized"], **CLOSE)
     per_head = model.head.logits_per_head(output.tokens.codes)
     torch.testing.assert_close(per_head, recorded["train/head/logits_per_head"], **CLOSE)
 
@@ -130,9 +125,7 @@ def test_training_pass_and_gradients(
     torch.testing.assert_close(token_loss.view(1), recorded["train/tokens/loss"], **CLOSE)
     weights = TrainConfig(lipschitz=1e-3, routing=0.1, commitment=10.0, orthogonality=1.0)
     total = task + model.penalty(output, weights)
-    torch.testing.assert_close(
-        total.view(1), recorded["train/loss/total_with_0.1_regulariser_and_token_loss"], **CLOSE
-    )
+    torch.testing.assert_close(total.view(1), recorded["train/loss/total_with_0.1_regulariser_and_token_loss"], **CLOSE)
 
     total.backward()
     theirs = {
@@ -149,9 +142,7 @@ def test_training_pass_and_gradients(
     ours = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     assert theirs.keys() == ours.keys()
     for name, gradient in theirs.items():
-        torch.testing.assert_close(
-            ours[name], gradient, **CLOSE, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        torch.testing.assert_close(ours[name], gradient, **CLOSE, msg=lambda text, name=name: f"{name}: {text}")
 
     for layer, norm in enumerate(model.encoder.norms):
         state = below(recorded, f"train/encoder/state/norms.{layer}.")
@@ -165,9 +156,7 @@ def test_evaluation(recorded: Arrays, model: StemGNN) -> None:
     torch.testing.assert_close(output.embedding, recorded["eval/z"], **CLOSE)
     assert torch.equal(output.tokens.indices, recorded["eval/tokens/indices"])
     torch.testing.assert_close(output.tokens.codes, recorded["eval/tokens/codes"], **CLOSE)
-    torch.testing.assert_close(
-        model.tokens.reconstruct(output.tokens), recorded["eval/tokens/quantized"], **CLOSE
-    )
+    torch.testing.assert_close(model.tokens.reconstruct(output.tokens), recorded["eval/tokens/quantized"], **CLOSE)
     per_head = model.head.logits_per_head(output.tokens.codes)
     torch.testing.assert_close(per_head, recorded["eval/head/logits_per_head"], **CLOSE)
     torch.testing.assert_close(output.logits.softmax(-1), recorded["eval/probabilities"], **CLOSE)
@@ -198,10 +187,7 @@ def test_alignment_buckets(protocols: Arrays) -> None:
 
 def same_up_to_ties(value: torch.Tensor, ours: torch.Tensor, theirs: torch.Tensor) -> None:
     """Equal sets, but for nodes whose covariate equals that of a node which the other set has instead."""
-    ours_only, theirs_only = (
-        set(ours.tolist()) - set(theirs.tolist()),
-        set(theirs.tolist()) - set(ours.tolist()),
-    )
+    ours_only, theirs_only = (set(ours.tolist()) - set(theirs.tolist()), set(theirs.tolist()) - set(ours.tolist()))
     assert ours.numel() == theirs.numel()
     torch.testing.assert_close(
         value[sorted(ours_only)].sort().values, value[sorted(theirs_only)].sort().values, **CLOSE
@@ -227,9 +213,7 @@ def test_feature_masking(protocols: Arrays, case: str) -> None:
 def test_edge_deletion(protocols: Arrays, case: str) -> None:
     rate, seed = re.fullmatch(r"p([\d.]+)_seed(\d+)", case).groups()
     graph = graph_of(protocols, flipped=False, edge_features=False)
-    graph.edge_index = to_undirected(
-        graph.edge_index, num_nodes=graph.num_nodes
-    )  # as the reference does first
+    graph.edge_index = to_undirected(graph.edge_index, num_nodes=graph.num_nodes)  # as the reference does first
     ours = delete_edges(graph, protocols["perturb/test_mask"], float(rate), int(seed)).graph.edge_index
     theirs = protocols[f"perturb/edge_delete/{case}/edge_index"]
     assert set(map(tuple, ours.T.tolist())) == set(map(tuple, theirs.T.tolist()))

@@ -138,18 +138,12 @@ def test_training_with_drawn_neighbours_learns_and_repeats(task: Task) -> None:
 
 @pytest.mark.parametrize(
     ("config", "settings"),
-    [
-        (small_baseline("sage"), {}),
-        (small_model(norm="batch"), {}),
-        (small_model(), {"routing": 0.1}),
-    ],
+    [(small_baseline("sage"), {}), (small_model(norm="batch"), {}), (small_model(), {"routing": 0.1})],
 )
 def test_drawing_neighbours_where_all_nodes_are_needed_is_refused(config: object, settings: dict) -> None:
     task = node_task()
     with pytest.raises(ValueError, match="fanout=5"):
-        training_batches(
-            build(config, task), task, task.split("random"), TrainConfig(fanout=5, **settings)
-        )
+        training_batches(build(config, task), task, task.split("random"), TrainConfig(fanout=5, **settings))
 
 
 def test_codebooks_of_large_tasks_start_on_a_part(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,9 +49,7 @@ def logits_and_gradients(model: Baseline, task: Task) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_networks_give_the_numbers_of_full_features(
-    kind: str, words: Task, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_networks_give_the_numbers_of_full_features(kind: str, words: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model = Baseline(small_baseline(kind), WORDS, classes=3)
     read = []
@@ -68,9 +66,7 @@ FORMS = {"stem": {}, "static": {"routed": "none"}, "last": {"routed": "last"}, "
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_experts_give_the_numbers_of_full_features(
-    form: str, words: Task, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_experts_give_the_numbers_of_full_features(form: str, words: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model, split, found = build(small_model(**FORMS[form]), words).eval(), words.split("random"), []
     for fewest in (NODES, 2**40):

@@ -32,9 +32,7 @@ shapes = {"heads": st.integers(1, 4), "codes": st.integers(2, 9), "code_width": 
 
 @few
 @given(**shapes, seed=st.integers(0, 2**31))
-def test_indices_name_the_codes_of_largest_inner_product(
-    heads: int, codes: int, code_width: int, seed: int
-) -> None:
+def test_indices_name_the_codes_of_largest_inner_product(heads: int, codes: int, code_width: int, seed: int) -> None:
     tokens = interface(seed=seed, heads=heads, codes=codes, code_width=code_width).double().eval()
     z = torch.randn(11, WIDTH, dtype=torch.double)
     out = tokens(z)
@@ -78,9 +76,7 @@ def test_evaluation_equals_vector_quantize_pytorch(heads: int, code_width: int) 
     state = tokens.state_dict()
     embed = oracle.state_dict()["_codebook.embed"]
     assert embed.shape == tokens.codebook.shape
-    theirs = {
-        name: state[name] for name in state if name.startswith("project") and name in oracle.state_dict()
-    }
+    theirs = {name: state[name] for name in state if name.startswith("project") and name in oracle.state_dict()}
     oracle.load_state_dict(theirs | {"_codebook.embed": state["codebook"]}, strict=False)
     if heads == 1 and code_width == WIDTH:  # the library then projects nothing
         torch.nn.init.eye_(tokens.project_in.weight)
@@ -253,9 +249,7 @@ def test_perplexity_of_known_uses() -> None:
 
 @few
 @given(st.integers(1, 40), st.integers(2, 9), st.integers(1, 3), st.integers(0, 2**31))
-def test_perplexity_lies_between_one_and_the_number_of_codes(
-    points: int, codes: int, heads: int, seed: int
-) -> None:
+def test_perplexity_lies_between_one_and_the_number_of_codes(points: int, codes: int, heads: int, seed: int) -> None:
     indices = torch.randint(codes, (points, heads), generator=torch.Generator().manual_seed(seed))
     value = perplexity(indices, codes)
     used = torch.tensor([indices[:, head].unique().numel() for head in range(heads)])

@@ -43,9 +43,7 @@ def test_masking_hits_features_of_the_nodes_under_test_alone(graph: Graph, rate:
 
 @few
 @given(graphs, rates, seeds)
-def test_deletion_hits_undirected_edges_at_the_nodes_under_test_alone(
-    graph: Graph, rate: float, seed: int
-) -> None:
+def test_deletion_hits_undirected_edges_at_the_nodes_under_test_alone(graph: Graph, rate: float, seed: int) -> None:
     nodes = some_nodes(graph, seed)
     before = graph.edge_index.clone()
     damage = delete_edges(graph, nodes, rate, seed)
@@ -121,10 +119,7 @@ def test_a_self_loop_is_one_edge_and_a_graph_may_have_none() -> None:
     assert (damage.hit, damage.candidates) == (1, 1)
     assert damage.graph.edge_index.tolist() == [[1], [1]]
     empty = Graph(x=torch.ones(2, 1), edge_index=torch.empty(2, 0, dtype=torch.long))
-    assert (delete_edges(empty, nodes, 1.0, 0).candidates, delete_edges(empty, nodes, 1.0, 0).realised) == (
-        0,
-        0.0,
-    )
+    assert (delete_edges(empty, nodes, 1.0, 0).candidates, delete_edges(empty, nodes, 1.0, 0).realised) == (0, 0.0)
 
 
 def test_the_nodes_of_instances() -> None:
@@ -156,8 +151,6 @@ def test_a_damaged_task_is_a_task(task: Task) -> None:
         (torch.zeros(12, dtype=torch.bool), 0.5, "no node to corrupt: the mask of nodes under test is empty"),
     ],
 )
-def test_a_senseless_corruption_is_refused(
-    corrupt: Corrupt, nodes: torch.Tensor, rate: float, message: str
-) -> None:
+def test_a_senseless_corruption_is_refused(corrupt: Corrupt, nodes: torch.Tensor, rate: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         corrupt(random_graph(), nodes, rate, 0)

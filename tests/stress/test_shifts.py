@@ -40,9 +40,7 @@ def test_covariates_by_hand() -> None:
     torch.testing.assert_close(feature_homophily(graph), torch.tensor([0, 0.5**1.5, 0.5**0.5, 0]))
 
 
-def test_homophily_does_not_depend_on_how_many_edges_are_taken_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_homophily_does_not_depend_on_how_many_edges_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = node_task().graph
     whole = feature_homophily(graph)
     monkeypatch.setattr(shifts, "VALUES_AT_ONCE", 20)
@@ -98,9 +96,7 @@ def test_graphs_have_sizes_and_molecules_have_scaffolds() -> None:
 
 @few
 @given(numbers, st.sampled_from([0.05, 0.15, 0.3, 0.45]))
-def test_tails_are_the_lowest_and_highest_and_the_rest_is_inside(
-    covariate: torch.Tensor, tail: float
-) -> None:
+def test_tails_are_the_lowest_and_highest_and_the_rest_is_inside(covariate: torch.Tensor, tail: float) -> None:
     buckets = tail_buckets(covariate, tail)
     low, inside, high = (buckets.members[name] for name in ("OOD-low", "ID", "OOD-high"))
     assert torch.cat([low, inside, high]).sort().values.tolist() == list(range(len(covariate)))

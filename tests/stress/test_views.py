@@ -25,9 +25,7 @@ def facts(graph: Graph) -> dict[int, tuple[int, int]]:
 
 @few
 @given(st.integers(1, 8), st.integers(0, 40), st.integers(0, 2**31))
-def test_both_directions_share_one_fate_and_edges_keep_what_is_theirs(
-    nodes: int, edges: int, seed: int
-) -> None:
+def test_both_directions_share_one_fate_and_edges_keep_what_is_theirs(nodes: int, edges: int, seed: int) -> None:
     graph = typed(nodes, edges, seed)
     torch.manual_seed(seed)
     seen = view(graph, 0.0, 0.5)
@@ -79,9 +77,7 @@ def test_an_edge_has_one_fate_in_all_hops() -> None:
     assert second.items() <= first.items() <= all_first.items()
     assert second.keys() == first.keys() & all_second.keys()
     assert 0 < len(first) < len(all_first)
-    assert [hop.edge_index.sparse_size() for hop in seen.hops] == [
-        hop.edge_index.sparse_size() for hop in part.hops
-    ]
+    assert [hop.edge_index.sparse_size() for hop in seen.hops] == [hop.edge_index.sparse_size() for hop in part.hops]
 
 
 def test_a_graph_without_edges_is_fine() -> None:

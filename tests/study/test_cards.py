@@ -20,14 +20,7 @@ from stemlib.data.molecules import featured
 from stemlib.data.public import load
 from stemlib.data.smiles import molecules
 from stemlib.data.tasks import Split, Task
-from study.cards import (
-    card,
-    class_balance,
-    distributions,
-    draw_molecule,
-    draw_neighbourhood,
-    small_neighbourhood,
-)
+from study.cards import card, class_balance, distributions, draw_molecule, draw_neighbourhood, small_neighbourhood
 
 
 def path_of_four() -> Task:
@@ -156,9 +149,7 @@ def test_a_neighbourhood_is_drawn_in_the_colours_of_its_classes(axis: Axes) -> N
     assert len(colours) == task.labels[nodes].unique().numel()
 
 
-def test_a_molecule_is_drawn_as_its_graph(
-    axis: Axes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_molecule_is_drawn_as_its_graph(axis: Axes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Acetic acid: four heavy atoms, three bonds, one of them double."""
     monkeypatch.setattr(cache, "cache_folder", lambda: tmp_path)
     strings = ["CCO", "CC(=O)O"]

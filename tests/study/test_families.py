@@ -32,9 +32,7 @@ def saved(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "config", CONFIGS, ids=lambda config: getattr(config, "kind", None) or config.codebook
-)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: getattr(config, "kind", None) or config.codebook)
 def test_a_model_comes_back_bit_by_bit(task: Task, config: Any, tmp_path: Path) -> None:
     model = build(config, task).train()
     graph, instances, _ = next(batches(task, torch.arange(task.instances)))
@@ -60,9 +58,7 @@ def test_a_model_can_be_saved_over_another(saved: Path) -> None:
 
 def rewrite(file: Path, **changes: Any) -> None:
     settings = json.loads(file.read_text())
-    file.write_text(
-        json.dumps({key: value for key, value in (settings | changes).items() if value is not ...})
-    )
+    file.write_text(json.dumps({key: value for key, value in (settings | changes).items() if value is not ...}))
 
 
 def sha256(file: Path) -> str:
@@ -94,14 +90,10 @@ def test_another_models_weights_are_refused(saved: Path, tmp_path: Path) -> None
         load_model(saved)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "{}", '{"format": "another program, version 1"}', "\x00\xff"]
-)
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"format": "another program, version 1"}', "\x00\xff"])
 def test_settings_of_another_kind_are_refused(saved: Path, text: str) -> None:
     (saved / "model.json").write_text(text)
-    with pytest.raises(
-        ValueError, match=r"model.json (is not valid JSON|does not describe a).*save the model again"
-    ):
+    with pytest.raises(ValueError, match=r"model.json (is not valid JSON|does not describe a).*save the model again"):
         load_model(saved)
 
 

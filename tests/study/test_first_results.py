@@ -19,9 +19,7 @@ from study.protocols import CANDIDATES, PROTOCOLS
 from study.records import read_results, save_results
 
 
-def test_results_say_what_was_run_and_are_read_back(
-    task: Task, runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_results_say_what_was_run_and_are_read_back(task: Task, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = task_results(task, SHORT, TINY)
     assert found.model.tolist() == [name for name in METHODS for _ in SHORT.runs]
     assert found.seed.tolist() == [0, 1] * len(METHODS)

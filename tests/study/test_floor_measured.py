@@ -50,9 +50,7 @@ def test_a_trained_static_network_respects_the_floor_of_all_rules(h: float) -> N
     s, t, y = (torch.cat(columns) for columns in zip(*parts, strict=True))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = torch.nn.Sequential(
-            torch.nn.Linear(2, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1)
-        ).double()
+        network = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1)).double()
 
     def predict(s: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         return network(torch.stack([s, t], dim=1)).squeeze(1)

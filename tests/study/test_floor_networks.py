@@ -161,33 +161,25 @@ def test_rules_are_what_the_experts_compute(routed: NodeRegressor) -> None:
     assert change[3].item() == pytest.approx(routed.rules()[1, 0].item(), abs=1e-5)
     sources, targets = graph.edge_index
     reached = torch.bincount(targets[sources == 3], minlength=20)
-    assert torch.allclose(
-        change - change[3] * (torch.arange(20) == 3), routed.rules()[1, 1] * reached / 8, atol=1e-5
-    )
+    assert torch.allclose(change - change[3] * (torch.arange(20) == 3), routed.rules()[1, 1] * reached / 8, atol=1e-5)
 
 
 def test_misrouting_costs_what_the_closed_form_says(routed: NodeRegressor) -> None:
     graph = condition_graph(MODEL, CONTEXT, 30_000, seed=60, mirrored=True)
-    none, half, all_ = (
-        graph_risk(misroute(routed, graph, share, generator()), graph) for share in (0.0, 0.5, 1.0)
-    )
+    none, half, all_ = (graph_risk(misroute(routed, graph, share, generator()), graph) for share in (0.0, 0.5, 1.0))
     assert none == pytest.approx(MODEL.best_risk, rel=0.1)
     assert half == pytest.approx((none + all_) / 2, rel=0.03)
     assert all_ == pytest.approx(MODEL.wrong_risk, rel=0.15)
 
 
 def test_two_static_layers_leave_the_scope_of_the_floor() -> None:
-    network = train_worst_case(
-        NodeRegressor(experts=1, layers=2), [(graph, graph.y) for graph in both(1500, 0)]
-    )
+    network = train_worst_case(NodeRegressor(experts=1, layers=2), [(graph, graph.y) for graph in both(1500, 0)])
     assert max(graph_risk(network(graph), graph) for graph in both(5000, 50)) < 0.3
 
 
 def test_training_minds_the_worse_condition() -> None:
     easy, hard = MODEL.sample(2000, generator(), 0.9), MODEL.sample(2000, generator(1), 0.1)
-    network = train_worst_case(
-        CappedNetwork(width=0), [easy, hard, easy, easy]
-    )  # a mean would favour the easy one
+    network = train_worst_case(CappedNetwork(width=0), [easy, hard, easy, easy])  # a mean would favour the easy one
     first, second = risks_in_both(network, easy, hard)
     assert first.mean == pytest.approx(second.mean, rel=0.02)
 

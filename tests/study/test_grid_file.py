@@ -62,11 +62,7 @@ def test_lists_are_multiplied_out_into_runs_with_readable_folders(root: Path) ->
         ([entry(n=[])], {}, ["n is an empty list"]),
         ([entry(preset="laptop")], {}, ["preset is not given here but at the top"]),
         ([1, entry(n=[2, 1])], {}, ["06_tiny/preset=smoke@n=1 occurs 2 times"]),
-        (
-            [entry(m=1, n="x"), entry("07_no"), 1, 1],
-            {},
-            ["parameter m", "got 'x'", "07_no", "n=1 occurs 2 times"],
-        ),
+        ([entry(m=1, n="x"), entry("07_no"), 1, 1], {}, ["parameter m", "got 'x'", "07_no", "n=1 occurs 2 times"]),
     ],
 )
 def test_everything_that_is_wrong_is_named(

@@ -95,9 +95,7 @@ def test_a_seed_says_it_all(task: Task, name: str, tmp_path: Path, monkeypatch: 
 
 
 def test_unknown_methods_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(
-        ValueError, match=r"unknown methods \['gae', 'x'\]; there are stem, .*, dgi, bgrl, graphmae$"
-    ):
+    with pytest.raises(ValueError, match=r"unknown methods \['gae', 'x'\]; there are stem, .*, dgi, bgrl, graphmae$"):
         named(TINY, "gae", "dgi", "x")
 
 

@@ -16,9 +16,7 @@ from study import pretrain as command
 from study import records
 
 
-def test_the_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     asked = []
 
     def load_pool(width: int, names: list[str] | None, **settings: object) -> Pool:

@@ -33,9 +33,7 @@ def tree() -> tuple[subprocess.Popen, psutil.Process]:
     return process, psutil.Process(int(process.stdout.readline()))
 
 
-def test_a_closed_input_ends_the_process_and_what_it_started(
-    tree: tuple[subprocess.Popen, psutil.Process],
-) -> None:
+def test_a_closed_input_ends_the_process_and_what_it_started(tree: tuple[subprocess.Popen, psutil.Process]) -> None:
     process, child = tree
     end = time.monotonic() + 10
     while resident_memory(process.pid) < 100e6 and time.monotonic() < end:
@@ -47,9 +45,7 @@ def test_a_closed_input_ends_the_process_and_what_it_started(
     assert has_ended(child)
 
 
-def test_the_end_of_a_tree_is_the_end_of_all_its_processes(
-    tree: tuple[subprocess.Popen, psutil.Process],
-) -> None:
+def test_the_end_of_a_tree_is_the_end_of_all_its_processes(tree: tuple[subprocess.Popen, psutil.Process]) -> None:
     process, child = tree
     started = time.monotonic()
     end_tree(process.pid)

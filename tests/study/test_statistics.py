@@ -10,15 +10,7 @@ from hypothesis import strategies as st
 from samples import few
 from scipy.stats import ttest_rel
 
-from study.statistics import (
-    against_strongest,
-    holm,
-    in_points,
-    interval,
-    mean_in_points,
-    paired_difference,
-    summary,
-)
+from study.statistics import against_strongest, holm, in_points, interval, mean_in_points, paired_difference, summary
 
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 

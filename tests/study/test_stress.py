@@ -52,9 +52,7 @@ def test_a_score_is_that_of_the_trained_model_under_the_condition(task: Task, ru
         assert found == pytest.approx([100 * scores(model, [one])["masked 0.5"] for one in damaged])
 
 
-def test_finished_runs_are_read_back_and_few_labels_are_other_runs(
-    runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_finished_runs_are_read_back_and_few_labels_are_other_runs(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = shifted(node_task()) | {"methods": METHODS[:1], "seeds": [0], "rates": (0.5,)}
     table = stress_scores("t", **given)
     stress_scores("t", **given, per_class=2)

@@ -15,14 +15,7 @@ from study import records
 from study.adversary import worst_conditions
 from study.protocols import split_overlap
 from study.stress import stress_scores
-from study.stress_chapters import (
-    READ_OUT,
-    StressTest,
-    changes_in_the_worst,
-    headline,
-    kept_demands,
-    stress_test,
-)
+from study.stress_chapters import READ_OUT, StressTest, changes_in_the_worst, headline, kept_demands, stress_test
 
 
 @pytest.fixture

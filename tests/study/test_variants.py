@@ -68,9 +68,12 @@ def test_a_variant_of_a_run_by_epochs_has_a_part_of_the_epochs(asked: list[tuple
 
 
 def test_the_others_have_nothing_in_common_with_a_data_set() -> None:
-    tasks = [dataclasses.replace(member.task, name=name) for name, member in zip(
-        ("cora", "cora-ml", "hiv", "muv"), [*tiny_pool().members[:1] * 2, *tiny_pool().members[2:] * 2], strict=True
-    )]
+    tasks = [
+        dataclasses.replace(member.task, name=name)
+        for name, member in zip(
+            ("cora", "cora-ml", "hiv", "muv"), [*tiny_pool().members[:1] * 2, *tiny_pool().members[2:] * 2], strict=True
+        )
+    ]
     pool = Pool(Member(task, 1.0) for task in tasks)
     assert related(pool, "cora") == {"cora", "cora-ml"}
     assert related(pool, "hiv") == {"hiv", "muv"}

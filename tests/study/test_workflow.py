@@ -21,16 +21,7 @@ RUNS = ("preset=smoke@n=1", "preset=smoke@n=2@names=b+c")
 
 def dry_run(root: Path, *arguments: str) -> str:
     """What Snakemake says in a repository of the test's own."""
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--dry-run",
-        "--cores",
-        "2",
-        "--snakefile",
-        WORKFLOW / "Snakefile",
-    ]
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "2", "--snakefile", WORKFLOW / "Snakefile"]
     found = os.pathsep.join(filter(None, [str(paths.ROOT), os.environ.get("PYTHONPATH")]))  # `make workflow` names one
     environment = {**os.environ, "STEMLIB_ROOT": str(root), "PYTHONPATH": found}
     ended = subprocess.run(
@@ -39,9 +30,7 @@ def dry_run(root: Path, *arguments: str) -> str:
     return ended.stdout + ended.stderr
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("snakemake") is None, reason="Snakemake is missing: make workflow"
-)
+@pytest.mark.skipif(importlib.util.find_spec("snakemake") is None, reason="Snakemake is missing: make workflow")
 def test_a_dry_run_asks_for_every_run_that_is_not_done(tmp_path: Path) -> None:
     write_notebook(tmp_path / "notebooks" / "06_tiny.ipynb")
     entry = {"notebook": "06_tiny", "parameters": {"n": 2, "names": "b c"}}

@@ -141,9 +141,7 @@ def decide(logits: Tensor, binary: bool) -> Tensor:
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize(("binary", "bias"), [(False, 0.0), (True, 0.0), (False, 1000.0)])
-def test_no_input_inside_the_radius_changes_the_decision(
-    dtype: torch.dtype, binary: bool, bias: float
-) -> None:
+def test_no_input_inside_the_radius_changes_the_decision(dtype: torch.dtype, binary: bool, bias: float) -> None:
     """Random perturbations, and steps straight at the border of every other class; also far from zero."""
     head = decision(5).to(dtype)
     head.linear.bias.data += bias
@@ -158,9 +156,7 @@ def test_no_input_inside_the_radius_changes_the_decision(
             assert torch.equal(decide(head(moved), binary), decide(logits, binary))
 
 
-def at_the_borders(
-    head: AveragedHead, inputs: Tensor, logits: Tensor, length: Tensor, binary: bool
-) -> list[Tensor]:
+def at_the_borders(head: AveragedHead, inputs: Tensor, logits: Tensor, length: Tensor, binary: bool) -> list[Tensor]:
     """The inputs moved by `length` towards each class's border: the gradient of a linear map is its weight."""
     weight = head.effective_weight
     if binary:

@@ -182,9 +182,7 @@ def test_the_null_of_independent_networks() -> None:
     assert null.independent_env == pytest.approx(independent.mean(0).amin().item())
     table = report([found], [null])
     assert table[["C_independent", "C_independent_env", "C_shuffled"]].iloc[0].tolist() == list(null)
-    with pytest.raises(
-        ValueError, match=r"as many independent networks as there are paths, \(80, 2\), got \(80, 1\)"
-    ):
+    with pytest.raises(ValueError, match=r"as many independent networks as there are paths, \(80, 2\), got \(80, 1\)"):
         null_coverage(found, independent[:, :1])
     baseline = build(small_baseline("gcn"), node_task())
     two = independent_losses([baseline], [condition(node_task())] * 2)

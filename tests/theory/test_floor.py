@@ -18,11 +18,7 @@ CHECK = HomophilyModel(mu=1.0, sigma=2.0, d=8, h=0.9)
 COUNT = 200_000
 
 models = st.builds(
-    HomophilyModel,
-    mu=st.floats(0.1, 3),
-    sigma=st.floats(0.2, 3),
-    d=st.integers(1, 50),
-    h=st.floats(0, 1),
+    HomophilyModel, mu=st.floats(0.1, 3), sigma=st.floats(0.2, 3), d=st.integers(1, 50), h=st.floats(0, 1)
 )
 coefficients = st.floats(-3, 3)
 reliances = st.floats(0, 3)
@@ -59,9 +55,7 @@ def test_floor_bounds_every_linear_rule(model: HomophilyModel, a: float, b: floa
 def test_floor_is_attained_without_the_sensitive_feature(model: HomophilyModel) -> None:
     a, b = model.worst_case_rule(0.0)
     assert b == 0
-    assert model.risk(a, 0.0, torch.tensor([model.h, 1 - model.h])).tolist() == pytest.approx(
-        [model.floor] * 2
-    )
+    assert model.risk(a, 0.0, torch.tensor([model.h, 1 - model.h])).tolist() == pytest.approx([model.floor] * 2)
 
 
 @given(models, coefficients, coefficients)
@@ -90,9 +84,7 @@ def test_worst_case_risk_is_the_numerical_minimum(model: HomophilyModel, relianc
 
 
 @given(models, reliances, coefficients)
-def test_in_distribution_risk_is_the_least_at_its_reliance(
-    model: HomophilyModel, reliance: float, a: float
-) -> None:
+def test_in_distribution_risk_is_the_least_at_its_reliance(model: HomophilyModel, reliance: float, a: float) -> None:
     least = model.in_distribution_risk(reliance).item()
     assert least <= model.risk(a, math.copysign(reliance, model.nu)).item() + 1e-12
     assert least <= model.worst_case_risk(reliance).item() + 1e-12
@@ -106,9 +98,7 @@ def test_routed_risk_meets_the_floor_at_rho_crit(model: HomophilyModel) -> None:
     assert model.floor / 4 - 1e-12 <= rho <= 0.25
     assert model.routed_risk(rho).item() == pytest.approx(model.floor, rel=1e-9)
     if abs(model.nu) > 1e-3:
-        assert rho == pytest.approx(
-            (model.floor - model.best_risk) / (model.wrong_risk - model.best_risk), rel=1e-6
-        )
+        assert rho == pytest.approx((model.floor - model.best_risk) / (model.wrong_risk - model.best_risk), rel=1e-6)
         below, above = model.routed_risk(torch.tensor([0.99 * rho, 1.01 * rho])).tolist()
         assert below < model.floor < above
 

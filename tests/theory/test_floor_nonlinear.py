@@ -74,9 +74,7 @@ def test_random_networks_under_the_cap_respect_the_floor(cap: float, seed: int, 
     st.sampled_from([torch.tanh, torch.sin, torch.abs, torch.relu, torch.clone]),
     st.sampled_from([torch.tanh, torch.sin, torch.abs, torch.sign, torch.clone]),
 )
-def test_separable_predictors_under_the_cap_respect_the_floor(
-    cap: float, scale: float, slope_one, any_shape
-) -> None:
+def test_separable_predictors_under_the_cap_respect_the_floor(cap: float, scale: float, slope_one, any_shape) -> None:
     assert respects_the_floor(lambda u, v: scale * any_shape(u) + cap * slope_one(v), cap, FEW)
 
 
@@ -146,9 +144,7 @@ def test_the_routed_form_loses_beyond_the_critical_shift(cap: float) -> None:
     for shift, breaks in ((critical - 0.1, True), (critical + 0.1, False)):
         misrouted = CONTEXT.draw_misrouted(COUNT, generator(5), shift)
         worst = max(
-            empirical_risk(
-                lambda u, v, c=c, w=misrouted: MODEL.routed(u, v, w, cap=cap, condition=c), CONDITIONS[c]
-            )
+            empirical_risk(lambda u, v, c=c, w=misrouted: MODEL.routed(u, v, w, cap=cap, condition=c), CONDITIONS[c])
             for c in (0, 1)
         )
         assert (worst.mean < MODEL.floor(cap).item()) == breaks

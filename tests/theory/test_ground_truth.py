@@ -32,12 +32,7 @@ SURE = 80.0  # a router's logit whose softmax is 1 to rounding
 RIGHT = math.log1p(math.exp(-2))
 WRONG = RIGHT + 2
 IDENTITY = {"rel": 1e-9, "abs": 1e-9}
-MEAN_Y, OWN_Y, OWN_C, OWN_ONE = (
-    0,
-    3,
-    4,
-    5,
-)  # rows of an expert's weight: neighbours' mean of (y, c, 1), then own
+MEAN_Y, OWN_Y, OWN_C, OWN_ONE = (0, 3, 4, 5)  # rows of an expert's weight: neighbours' mean of (y, c, 1), then own
 
 
 def graph_of_two_environments(wrong_context: float = 0.0) -> Task:
@@ -119,12 +114,7 @@ def test_a_router_that_errs_at_a_known_rate(rate: float) -> None:
     model = opposite_experts(task, SURE)
     for met in environments(task):
         found = coverage(model, met)
-        assert pytest.approx((RIGHT + 2 * rate, RIGHT, 2 * rate, 0), **IDENTITY) == (
-            found.R,
-            found.C,
-            found.S,
-            found.X,
-        )
+        assert pytest.approx((RIGHT + 2 * rate, RIGHT, 2 * rate, 0), **IDENTITY) == (found.R, found.C, found.S, found.X)
         assert (found.oracle_share, found.regret_if_misselected) == pytest.approx((1 - rate, 2))
         error = coverage(model, met, loss="zero_one")
         assert pytest.approx((rate, 0, rate, 0)) == (error.R, error.C, error.S, error.X)
@@ -159,9 +149,7 @@ def two_layers(task: Task, second_turns: bool) -> StemGNN:
     if second_turns:
         second.weight.data[1, 4:6, :2] = -torch.eye(2).double() + torch.eye(2).double().flip(0)
     model.encoder.routers[0].weight.data[0, 1] = SURE
-    model.encoder.routers[1].bias.data[0] = (
-        SURE  # layer 2 always takes expert 0, which leaves its input alone
-    )
+    model.encoder.routers[1].bias.data[0] = SURE  # layer 2 always takes expert 0, which leaves its input alone
     model.head.linear.weight.data[:, :2] = -signs
     return model
 
@@ -291,11 +279,7 @@ def test_tokens_of_a_known_turn(degrees: float, flips: bool) -> None:
     tokens, head, row = found.tokens, found.head, found.summary()
     assert tokens.query_change.flatten().tolist() == pytest.approx([turn] * NODES, rel=1e-9)
     assert tokens.margin.flatten().tolist() == pytest.approx([math.sin(math.radians(15))] * NODES, rel=1e-9)
-    assert (row["token_flip_rate"], row["tokens_kept"], row["tokens_certified"]) == (
-        flips,
-        1 - flips,
-        1 - flips,
-    )
+    assert (row["token_flip_rate"], row["tokens_kept"], row["tokens_certified"]) == (flips, 1 - flips, 1 - flips)
     assert row["token_gain"] == pytest.approx(2 / turn**2 if flips else 0, rel=1e-9)
     assert (row["perplexity"], row["perplexity_perturbed"]) == pytest.approx((1, 1))
     assert row["total"] == pytest.approx(5 if flips else 0)  # logits (2, 0) to (0, 1)

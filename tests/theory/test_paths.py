@@ -77,13 +77,7 @@ def test_node_scope_is_forcing_an_instances_own_gates(
 ) -> None:
     task = without_returns(random_task(kind, seed, nodes=7, edges=16, edge_features=edges))
     layers, routed = stack
-    architecture = {
-        "experts": experts,
-        "layers": layers,
-        "routed": routed,
-        "norm": norm,
-        "codebook": codebook,
-    }
+    architecture = {"experts": experts, "layers": layers, "routed": routed, "norm": norm, "codebook": codebook}
     model = random_model(task, seed, **architecture)
     found = path_losses(model, task, everything(task), "node").forced
     with torch.no_grad():
@@ -110,9 +104,7 @@ def test_node_scope_keeps_messages_as_routed_at_any_depth(kind: str, architectur
                 (gates,) = path_gates([expert], len(state), model.config.experts, like=state)
                 state = encoder.finish_layer(index, encoder.layers[index](mean, state, gates))
             logits, _ = model.classify(read_out(state, task.graph, task.select(everything(task)), kind))
-            torch.testing.assert_close(
-                found.forced["ce"][:, p], instance_loss(logits, task.labels, "ce"), **EXACT
-            )
+            torch.testing.assert_close(found.forced["ce"][:, p], instance_loss(logits, task.labels, "ce"), **EXACT)
 
 
 @some
@@ -176,9 +168,7 @@ def test_chunks_and_batches_change_nothing(kind: str, monkeypatch: pytest.Monkey
     assert parts.index.tolist() == whole.index.tolist() == index.tolist()
     for loss in LOSSES:
         torch.testing.assert_close(parts.forced[loss], whole.forced[loss], **EXACT)
-        torch.testing.assert_close(
-            parts.rows(torch.tensor([1])).forced[loss], whole.forced[loss][1:2], **EXACT
-        )
+        torch.testing.assert_close(parts.rows(torch.tensor([1])).forced[loss], whole.forced[loss][1:2], **EXACT)
 
 
 def test_instance_loss_of_missing_labels_by_hand() -> None:

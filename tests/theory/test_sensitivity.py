@@ -10,16 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from routed_samples import (
-    architectures,
-    condition,
-    damaged,
-    exact,
-    kinds,
-    random_model,
-    random_task,
-    seeds,
-)
+from routed_samples import architectures, condition, damaged, exact, kinds, random_model, random_task, seeds
 from samples import EXACT, TASKS, node_task, small_model
 from torch import Tensor
 
@@ -66,9 +57,7 @@ def gates_of(model: StemGNN, met: Condition) -> Gates:
 
 @some
 @given(kinds, architectures, readouts, seeds)
-def test_pieces_are_differences_of_whole_passes(
-    kind: str, architecture: dict, readout: str, seed: int
-) -> None:
+def test_pieces_are_differences_of_whole_passes(kind: str, architecture: dict, readout: str, seed: int) -> None:
     model, task = network(kind, architecture, seed, readout)
     clean, perturbed = condition(task), damaged(task, seed)
     pi, pi_perturbed = gates_of(model, clean), gates_of(model, perturbed)
@@ -297,9 +286,7 @@ def test_refusals() -> None:
         sensitivity(random_model(task, codebook="none"), clean, perturbed, "tokens")
     with pytest.raises(ValueError, match="without routed layers"):
         sensitivity(random_model(task, routed="none"), clean, perturbed)
-    with pytest.raises(
-        ValueError, match="'clean' and 'damaged' must have the same instances on the same nodes"
-    ):
+    with pytest.raises(ValueError, match="'clean' and 'damaged' must have the same instances on the same nodes"):
         sensitivity(random_model(task), Condition("clean", task, torch.arange(3)), perturbed)
     other = random_task("node", nodes=12)
     with pytest.raises(ValueError, match="9 of 9 nodes and 9 of 12"):

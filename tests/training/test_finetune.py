@@ -123,10 +123,7 @@ def test_the_best_validation_state_is_restored_and_reported(task: Task, runs: Pa
     assert record.metrics["test"] == epochs["test"][best]
     assert record.metrics["test_best"] == epochs["test"].max()
     model = trained_model("t", task, "random", what, 0)
-    assert {
-        **evaluate(model, task, task.split("random")),
-        "test_best": epochs["test"].max(),
-    } == record.metrics
+    assert {**evaluate(model, task, task.split("random")), "test_best": epochs["test"].max()} == record.metrics
     assert record.selection == "validation"
 
 
@@ -169,9 +166,7 @@ def test_the_record_says_from_what(runs: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", TASKS)
-def test_minibatches_see_every_training_instance_once_an_epoch(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_minibatches_see_every_training_instance_once_an_epoch(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     task = TASKS[kind]()
     split, model = task.split("random"), build(small_model(), task)
     seen = []
@@ -188,15 +183,11 @@ def test_minibatches_see_every_training_instance_once_an_epoch(
     finetune.train_epoch(model, shown, train, optimiser)
     assert [len(labels) for labels in seen] == [len(chunk) for chunk in split.train.split(7)]
     together = torch.cat(seen).nan_to_num(-1).double().flatten(1) if seen[0].dim() == 2 else torch.cat(seen)
-    expected = (
-        task.labels[split.train].nan_to_num(-1).double() if seen[0].dim() == 2 else task.labels[split.train]
-    )
+    expected = task.labels[split.train].nan_to_num(-1).double() if seen[0].dim() == 2 else task.labels[split.train]
     assert sorted(together.tolist()) == sorted(expected.tolist())
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, {"codebook": "learnable", "commitment": 1.0}, {"codebook": "reference"}]
-)
+@pytest.mark.parametrize("settings", [{}, {"codebook": "learnable", "commitment": 1.0}, {"codebook": "reference"}])
 def test_frozen_tokens_stay_as_they_started(runs: Path, settings: dict[str, object]) -> None:
     task, what = node_task(), method(freeze_tokens=True, orthogonality=1.0, **settings)
     run("t", task, "random", what, 0)
@@ -217,10 +208,7 @@ def test_frozen_tokens_stay_as_they_started(runs: Path, settings: dict[str, obje
 @pytest.mark.parametrize("kind", TASKS)
 def test_something_is_learnt(kind: str, runs: Path) -> None:
     task = TASKS[kind]()
-    for what in (
-        method(epochs=40, patience=40),
-        Method("gcn", small_baseline("gcn"), replace(TRAIN, epochs=40)),
-    ):
+    for what in (method(epochs=40, patience=40), Method("gcn", small_baseline("gcn"), replace(TRAIN, epochs=40))):
         record = run("t", task, "random", what, 0)
         assert record.metrics["train"] > 0.8, what.name
         assert history(task, what)["loss"].iloc[-1] < history(task, what)["loss"].iloc[0]
@@ -228,27 +216,16 @@ def test_something_is_learnt(kind: str, runs: Path) -> None:
 
 def test_a_model_that_diverges_is_stopped_and_leaves_no_record(runs: Path) -> None:
     task, what = node_task(), method(lr=1e30)
-    with pytest.raises(
-        FloatingPointError, match="tiny: the model's logits are not finite; lower the learning rate"
-    ):
+    with pytest.raises(FloatingPointError, match="tiny: the model's logits are not finite; lower the learning rate"):
         run("t", task, "random", what, 0)
     assert not list(runs.rglob("record.json"))
 
 
-def test_progress_bars_can_be_switched_off(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_bars_can_be_switched_off(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     task = node_task()
 
     def shown() -> str:
-        fit(
-            build(small_model(), task),
-            task,
-            task.split("random"),
-            replace(TRAIN, epochs=1),
-            0,
-            label="the label",
-        )
+        fit(build(small_model(), task), task, task.split("random"), replace(TRAIN, epochs=1), 0, label="the label")
         return capsys.readouterr().err
 
     assert shown() == ""

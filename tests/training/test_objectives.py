@@ -23,9 +23,7 @@ def quantised() -> torch.Tensor:
 EDGES, NEGATIVES = torch.tensor([[0, 1, 2], [3, 4, 5]]), torch.tensor([[0, 5], [2, 5]])
 
 
-def test_feature_and_edge_feature_losses_are_mean_squared_errors(
-    decoders: Decoders, quantised: torch.Tensor
-) -> None:
+def test_feature_and_edge_feature_losses_are_mean_squared_errors(decoders: Decoders, quantised: torch.Tensor) -> None:
     x, edge_attr = torch.randn(6, 3).double(), torch.randn(3, 2).double()
     expected = (decoders.feature(quantised) - x).square().sum() / x.numel()
     torch.testing.assert_close(decoders.feature_loss(quantised, x), expected, **EXACT)
@@ -34,9 +32,7 @@ def test_feature_and_edge_feature_losses_are_mean_squared_errors(
     torch.testing.assert_close(decoders.edge_feature_loss(quantised, EDGES, edge_attr), expected, **EXACT)
 
 
-def test_edge_loss_is_the_cross_entropy_of_inner_products(
-    decoders: Decoders, quantised: torch.Tensor
-) -> None:
+def test_edge_loss_is_the_cross_entropy_of_inner_products(decoders: Decoders, quantised: torch.Tensor) -> None:
     projected = decoders.edge(quantised)
 
     def mean_loss(pairs: torch.Tensor, truth: float) -> torch.Tensor:

@@ -113,7 +113,5 @@ def test_small_and_empty_graphs_are_fine() -> None:
 
 def test_a_batch_moves_to_a_device_whole() -> None:
     batch = draw_batch(MEMBERS["link"], 20, (3, 3), 0.5, draws(0, 0)).to("meta")
-    assert {
-        value.device.type for value in (batch.seeds, batch.edges, batch.edge_features, batch.graph.x)
-    } == {"meta"}
+    assert {value.device.type for value in (batch.seeds, batch.edges, batch.edge_features, batch.graph.x)} == {"meta"}
     assert batch.computed > 20

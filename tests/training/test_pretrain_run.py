@@ -122,11 +122,7 @@ def test_a_data_set_with_nothing_to_learn_from_is_named() -> None:
 
 def test_every_encoder_can_be_pretrained() -> None:
     """Those that need whole graphs too."""
-    for routed, backbone, norm in (
-        ("none", "gcn", "none"),
-        ("last", "gat", "none"),
-        ("all", "sage", "batch"),
-    ):
+    for routed, backbone, norm in (("none", "gcn", "none"), ("last", "gat", "none"), ("all", "sage", "batch")):
         run = tiny_run(small_model(routed=routed, backbone=backbone, norm=norm), steps=4)
         for _ in range(4):
             assert math.isfinite(run.step()["loss"])

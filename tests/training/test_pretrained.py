@@ -113,11 +113,7 @@ def test_fine_tuning_from_a_checkpoint(saved: Path, runs: Path) -> None:
 
 
 def test_a_checkpoint_counts_by_its_weights_not_by_its_place(
-    saved: Path,
-    copied: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    runs: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    saved: Path, copied: Path, tmp_path_factory: pytest.TempPathFactory, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = unit_features(node_task(), WIDTH)
     split = task.split("random")
@@ -160,15 +156,12 @@ def test_another_architecture_is_refused(saved: Path) -> None:
 def test_features_of_another_width_are_refused(saved: Path, kind: str) -> None:
     task: Task = TASKS[kind]()
     with pytest.raises(
-        ValueError,
-        match=r"reads features of width 6 .* x of 'tiny.*' has width \d and .*unit_features\(task, 6\)",
+        ValueError, match=r"reads features of width 6 .* x of 'tiny.*' has width \d and .*unit_features\(task, 6\)"
     ):
         from_pretrained(saved, task)
 
 
-def test_damaged_and_foreign_files_are_refused(
-    copied: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_damaged_and_foreign_files_are_refused(copied: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     weights_file, settings_file = copied / "model.safetensors", copied / "model.json"
     whole, text = weights_file.read_bytes(), settings_file.read_text()
     weights_file.write_bytes(whole[:-3])

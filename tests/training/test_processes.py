@@ -61,16 +61,12 @@ def test_two_processes_give_the_loss_curve_of_one(
     else:
         means = [curve.loss.tail(20).mean() for curve in curves]
         assert means[1] == pytest.approx(means[0], rel=0.05)
-        assert curves[0].loss.head(3).mean() - means[0] > 3 * abs(
-            means[1] - means[0]
-        )  # training does far more
+        assert curves[0].loss.head(3).mean() - means[0] > 3 * abs(means[1] - means[0])  # training does far more
 
 
 def test_two_killed_processes_end_with_the_bits_of_uninterrupted_ones(pairs: Path) -> None:
     for rank in range(2):
-        killed, whole = (
-            load_file(pairs / what / f"weights-{rank}.safetensors") for what in ("resumed", "noisy")
-        )
+        killed, whole = (load_file(pairs / what / f"weights-{rank}.safetensors") for what in ("resumed", "noisy"))
         assert equal(killed, whole)
 
 

@@ -17,9 +17,7 @@ from stemlib.training.shared_products import SharedProducts, share_first_product
 from study.families import build
 
 
-def prepared(
-    task: Task, shared: bool, **settings: object
-) -> tuple[StemGNN, list, list, torch.optim.Optimizer]:
+def prepared(task: Task, shared: bool, **settings: object) -> tuple[StemGNN, list, list, torch.optim.Optimizer]:
     torch.manual_seed(0)
     model, split = build(small_model(**settings), task), task.split("random")
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.01, fused=True)

@@ -44,9 +44,7 @@ def total(student: Student, batch: PretrainBatch, **changes: object) -> torch.Te
         ("graph", "none", ALL - {"commitment"}),
     ],
 )
-def test_a_batch_has_the_objectives_that_it_has_data_for(
-    kind: str, codebook: str, expected: set[str]
-) -> None:
+def test_a_batch_has_the_objectives_that_it_has_data_for(kind: str, codebook: str, expected: set[str]) -> None:
     outcome = a_student(codebook=codebook)(a_batch(kind), config())
     assert outcome.losses.keys() == outcome.counts.keys() == expected
     assert all(value.isfinite() and value.dim() == 0 for value in outcome.losses.values())
@@ -69,9 +67,7 @@ def test_objectives_read_the_view_and_aim_at_the_clean_batch() -> None:
     torch.testing.assert_close(outcome.losses["feature"], expected)
     torch.testing.assert_close(outcome.losses["edge"], decoders.edge_loss(z, batch.edges, batch.non_edges))
     clean = student.teacher(batch.graph).z
-    torch.testing.assert_close(
-        outcome.losses["teacher"], decoders.teacher_loss(z[batch.seeds], clean[batch.seeds])
-    )
+    torch.testing.assert_close(outcome.losses["teacher"], decoders.teacher_loss(z[batch.seeds], clean[batch.seeds]))
     dropped = student(batch, config(feature_dropout=0.9, edge_dropout=0.9))
     assert dropped.losses["feature"] != outcome.losses["feature"]
     assert outcome.gate_logits[0].shape == (len(batch.seeds), 3)
@@ -83,9 +79,7 @@ def test_the_teacher_starts_as_a_copy_and_gets_no_gradient() -> None:
     before = deepcopy(student.teacher.module.state_dict())
     total(student, a_batch()).backward()
     assert all(value.grad is None and not value.requires_grad for value in student.teacher.parameters())
-    assert all(
-        torch.equal(before[name], value) for name, value in student.network.encoder.state_dict().items()
-    )
+    assert all(torch.equal(before[name], value) for name, value in student.network.encoder.state_dict().items())
     assert any(value.grad is not None for value in student.network.encoder.parameters())
 
 

@@ -37,18 +37,11 @@ def test_a_training_killed_at_every_stage_ends_with_the_bits_of_an_uninterrupted
     taken = []
     step = EncoderRun.step
     monkeypatch.setattr(EncoderRun, "step", lambda self: taken.append(len(self.curve.losses)) or step(self))
-    killed, whole = (
-        train_encoder(node_task(), ENCODER, PRETEXT, 3, tmp_path / name)
-        for name in ("killed", "whole")
-    )
+    killed, whole = (train_encoder(node_task(), ENCODER, PRETEXT, 3, tmp_path / name) for name in ("killed", "whole"))
     assert taken == list(range(10))  # the killed run's steps were all taken before
     assert equal(weights(killed), weights(whole))
     assert (killed / "losses.csv").read_text() == (whole / "losses.csv").read_text()
-    assert sorted(file.name for file in killed.glob("[!.]*")) == [
-        "losses.csv",
-        "model.json",
-        "model.safetensors",
-    ]
+    assert sorted(file.name for file in killed.glob("[!.]*")) == ["losses.csv", "model.json", "model.safetensors"]
 
 
 @pytest.mark.parametrize("config", PRETEXTS, ids=lambda config: config.objective)
@@ -86,9 +79,7 @@ def test_what_is_trained_has_embeddings_of_one_norm(task: Task) -> None:
     z = model.encode(run.shown(task.instances))
     torch.testing.assert_close(z.mean(0), torch.zeros(8), atol=1e-4, rtol=0)
     assert z.square().sum(1).mean().item() == pytest.approx(1, rel=1e-4)
-    changed = {
-        name for name, value in model.encoder.state_dict().items() if not torch.equal(value, state[name])
-    }
+    changed = {name for name, value in model.encoder.state_dict().items() if not torch.equal(value, state[name])}
     assert changed == {"centre", "scale"}
 
 
@@ -100,9 +91,7 @@ def test_training_without_labels_learns() -> None:
         assert sum(losses[-10:]) < 0.97 * sum(losses[:10]), config.objective
 
 
-def test_a_probe_starts_from_the_encoder_whatever_its_head(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_probe_starts_from_the_encoder_whatever_its_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = node_task()
     folder = train_encoder(task, ENCODER, PRETEXTS[0], 0, tmp_path)
     monkeypatch.setattr(EncoderRun, "step", None)  # no further step
@@ -110,10 +99,7 @@ def test_a_probe_starts_from_the_encoder_whatever_its_head(
         model = build(head, task)
         assert start_from_encoder(model, task, PRETEXTS[0], 0, tmp_path) > 0
         assert equal(dict(model.encoder.state_dict()), weights(folder))
-    for changed, config in (
-        (replace(ENCODER, hidden=6), PRETEXTS[0]),
-        (ENCODER, replace(PRETEXTS[0], lr=0.1)),
-    ):
+    for changed, config in ((replace(ENCODER, hidden=6), PRETEXTS[0]), (ENCODER, replace(PRETEXTS[0], lr=0.1))):
         assert encoder_folder(task, changed, config, 0, tmp_path).parent != folder.parent
 
 

@@ -36,9 +36,7 @@ UNDISTURBED = dict.fromkeys(
 
 @pytest.mark.parametrize("encoder", [GCN, GAT], ids=["gcn", "gat"])
 @pytest.mark.parametrize("config", PRETEXTS, ids=lambda config: config.objective)
-def test_every_objective_reads_every_kind_of_task(
-    task: Task, config: PretextConfig, encoder: ProbeConfig
-) -> None:
+def test_every_objective_reads_every_kind_of_task(task: Task, config: PretextConfig, encoder: ProbeConfig) -> None:
     what = objective(config, encoder, task.graph.x.size(1), task.edge_width).train()
     labelled = copy(task.graph)
     labelled.y = task.labels
