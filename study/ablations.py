@@ -19,9 +19,9 @@ WHOLE = "stem"
 # By group, by name: what is changed of `ModelConfig` or `TrainConfig`.
 ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "parts": {
-        "no-experts": {"routed": "none"},
+        "tokens": {"routed": "none"},
         "one-expert": {"experts": 1},
-        "no-tokens": {"codebook": "none"},
+        "routed": {"codebook": "none"},
         "no-penalty": {"lipschitz": 0.0},
         "with-regulariser": {"routing": 0.1},  # of the routes; the one part that the whole model is without
         "no-parts": {"routed": "none", "codebook": "none", "lipschitz": 0.0},
@@ -99,9 +99,9 @@ def lead_table(balances: pd.DataFrame) -> pd.DataFrame:
 # From a GCN to the whole model, a few parts at a time; the first two steps change several things at once.
 STEPS = {
     "own weights for a node's state": ("gcn", "sage"),
-    "the reference's layer and head": ("sage", "static"),
-    "tokens, without experts": ("static", "tokens"),
-    "experts, without tokens": ("static", "routed"),
+    "the reference's layer and head": ("sage", "dense"),
+    "tokens, without experts": ("dense", "tokens"),
+    "experts, without tokens": ("dense", "routed"),
     "experts, with tokens": ("tokens", "stem"),
     "tokens, with experts": ("routed", "stem"),
 }

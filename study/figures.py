@@ -28,7 +28,7 @@ PALETTE = dict(
 DARK = dict(zip(PALETTE, sns.color_palette("dark"), strict=True))
 COLOURS = {
     "stem": PALETTE["blue"],
-    "static": PALETTE["orange"],
+    "dense": PALETTE["orange"],
     "tokens": PALETTE["brown"],
     "routed": PALETTE["pink"],
     "reference": DARK["blue"],
@@ -44,7 +44,6 @@ COLOURS = {
     "bgrl": DARK["pink"],
     "graphmae": DARK["brown"],
     "pretrained": PALETTE["blue"],
-    "scratch": PALETTE["orange"],
     "theory": (0.0, 0.0, 0.0),
     "coverage": PALETTE["blue"],
     "selection": PALETTE["orange"],

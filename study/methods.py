@@ -82,15 +82,15 @@ def pretrained(
         freeze_tokens: whether projection and codes stay as pretrained, as in the reference.
         changes: of dropouts, temperature or pool; see `stemlib.training.pretrained.from_pretrained`.
     """
-    scratch = stem(preset)
-    dropouts = {"input_dropout": scratch.model.input_dropout, "dropout": scratch.model.dropout}
+    fresh = stem(preset)
+    dropouts = {"input_dropout": fresh.model.input_dropout, "dropout": fresh.model.dropout}
     model = change(ModelConfig(**pretrained_settings(checkpoint)["config"]), **(dropouts | changes))
-    return Method(name, model, change(scratch.train, freeze_tokens=freeze_tokens), checkpoint)
+    return Method(name, model, change(fresh.train, freeze_tokens=freeze_tokens), checkpoint)
 
 
-def static(preset: Preset) -> Method:
-    """The same network without routing and without tokens: one static GraphSAGE-mean network."""
-    return stem(preset, "static", routed="none", codebook="none")
+def dense(preset: Preset) -> Method:
+    """The same network without routing and without tokens: dense GraphSAGE layers and the averaged head."""
+    return stem(preset, "dense", routed="none", codebook="none")
 
 
 def routed(preset: Preset) -> Method:
@@ -99,7 +99,7 @@ def routed(preset: Preset) -> Method:
 
 
 def tokens(preset: Preset) -> Method:
-    """Tokens without experts: a static GraphSAGE network and its codebooks, the form of GFT."""
+    """Tokens without experts: dense GraphSAGE layers and their codebooks, the form of GFT."""
     return stem(preset, "tokens", routed="none")
 
 
@@ -140,7 +140,7 @@ def probe(preset: Preset, pretext: PretextConfig, **changes: Any) -> Method:
 METHODS: dict[str, Callable[[Preset], Method]] = {
     "stem": stem,
     "routed": routed,
-    "static": static,
+    "dense": dense,
     "tokens": tokens,
     "reference": reference,
     **{kind: partial(baseline, kind=kind) for kind in ("mlp", "gcn", "sage", "gat", "gin")},

@@ -44,7 +44,6 @@ EXPERIMENT = "05_pretraining"
 BUDGETS = (0, 10, 5, 3)  # training instances per class; 0: all
 COVARIATE = "degree"
 RATE = 0.4  # of corruption
-SCRATCH = "scratch"
 
 
 def unit_task(name: str, preset: Preset) -> Task:
@@ -60,7 +59,7 @@ def starts(preset: Preset, checkpoints: dict[str, Path], free_tokens: bool = Tru
         checkpoints: folders by name.
         free_tokens: from each twice, with its tokens frozen (`<name>`) and learnt further (`<name>, free tokens`).
     """
-    methods = [stem(preset, SCRATCH)]
+    methods = [stem(preset)]
     for name, folder in checkpoints.items():
         methods.append(pretrained(preset, folder, name))
         if free_tokens:
@@ -104,7 +103,7 @@ def compared(
     return pd.concat(frames, ignore_index=True)
 
 
-def gains(scores: pd.DataFrame, method: str, baseline: str = SCRATCH) -> pd.DataFrame:
+def gains(scores: pd.DataFrame, method: str, baseline: str = "stem") -> pd.DataFrame:
     """How many points a method gains on the baseline, paired by seed.
 
     A seed varies split, damage and fine-tuning. A checkpoint is one run of pretraining, so that its own luck is in no

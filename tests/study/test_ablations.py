@@ -39,15 +39,15 @@ def test_several_groups_share_the_whole_model_and_names_differ() -> None:
 def test_effects_are_the_whole_model_s_lead_paired_by_seed() -> None:
     rows = [
         {"method": method, "seed": seed, "fit": 80 + 5 * seed - lack, "shift": 60.0, "corruption": 50.0 + seed * lack}
-        for method, lack in (("stem", 0), ("no-tokens", 2), ("no-experts", -1))
+        for method, lack in (("stem", 0), ("routed", 2), ("tokens", -1))
         for seed in range(4)
     ]
     table = effects(pd.DataFrame(rows), 0.5).set_index(["variant", "demand"])
-    assert table.difference["no-tokens", "fit"] == 2.0
-    assert table.difference["no-experts", "fit"] == -1.0
-    assert table.loc[("no-tokens", "fit"), ["low", "high"]].tolist() == [2.0, 2.0]
-    assert table.difference["no-experts", "shift"] == 0.0
-    assert table.difference["no-tokens", "corruption"] == -3.0
+    assert table.difference["routed", "fit"] == 2.0
+    assert table.difference["tokens", "fit"] == -1.0
+    assert table.loc[("routed", "fit"), ["low", "high"]].tolist() == [2.0, 2.0]
+    assert table.difference["tokens", "shift"] == 0.0
+    assert table.difference["routed", "corruption"] == -3.0
     assert len(table) == 6
     without = pd.DataFrame(rows).assign(shift=float("nan"))
     assert set(effects(without, 0.5).demand) == {"fit", "corruption"}
@@ -62,26 +62,26 @@ def test_leads_are_said_by_data_set_with_a_star_where_they_are_sure() -> None:
             for seed in range(5)
         ]
 
-    rows = of_task("b", **{"no-tokens": -2.0}) + of_task("a", **{"8-codes": 0.0, "no-tokens": 1.0})
+    rows = of_task("b", **{"routed": -2.0}) + of_task("a", **{"8-codes": 0.0, "routed": 1.0})
     table = lead_table(pd.DataFrame(rows))
-    assert table.index.tolist() == ["no-tokens", "8-codes"]  # as in ABLATIONS
+    assert table.index.tolist() == ["routed", "8-codes"]  # as in ABLATIONS
     assert table.columns.tolist() == [("b", "fit"), ("b", "shift"), ("a", "fit"), ("a", "shift")]
-    assert table.loc["no-tokens", ("b", "fit")].startswith("+2.0 [+2.0, +2.1]")
-    assert table.loc["no-tokens", ("b", "fit")].endswith(" *")
-    assert table.loc["no-tokens", ("a", "fit")].startswith("-1.0 [")
-    assert table.loc["no-tokens", ("b", "shift")] == "+0.0 [+0.0, +0.0]"
+    assert table.loc["routed", ("b", "fit")].startswith("+2.0 [+2.0, +2.1]")
+    assert table.loc["routed", ("b", "fit")].endswith(" *")
+    assert table.loc["routed", ("a", "fit")].startswith("-1.0 [")
+    assert table.loc["routed", ("b", "shift")] == "+0.0 [+0.0, +0.0]"
     assert table.loc["8-codes", ("b", "fit")] == ""
 
 
 def test_steps_are_told_by_what_they_lose_more() -> None:
-    """Each network of the chain loses a point more than the one before, on two graphs; a third has not met `static`."""
-    losses = {"gcn": 1.0, "sage": 2.0, "static": 3.0, "tokens": 4.0, "routed": 4.0, "stem": 5.0}
+    """Each network of the chain loses a point more than the one before, on two graphs; a third has not met `dense`."""
+    losses = {"gcn": 1.0, "sage": 2.0, "dense": 3.0, "tokens": 4.0, "routed": 4.0, "stem": 5.0}
     rows = [
         {"task": task, "covariate": "degree", "seed": seed, "method": name, "demand": demand}
         | {"score": 80 + seed - lost * (demand == "deleted")}
         for task in ("a", "b", "c")
         for name, lost in losses.items()
-        if (task, name) != ("c", "static")
+        if (task, name) != ("c", "dense")
         for seed in range(3)
         for demand in ("clean", "deleted")
     ]

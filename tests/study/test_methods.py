@@ -40,7 +40,7 @@ def test_a_record_stores_every_setting() -> None:
 
 def test_ours_start_binary_heads_at_log_odds_and_the_reference_does_not() -> None:
     found = {method.name: method.train.prior for method in named(PRESETS["laptop"], *METHODS)}
-    assert {name for name, prior in found.items() if prior} == {"stem", "routed", "static", "tokens"}
+    assert {name for name, prior in found.items() if prior} == {"stem", "routed", "dense", "tokens"}
 
 
 def test_every_setting_tells_runs_apart() -> None:

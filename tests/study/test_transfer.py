@@ -33,7 +33,7 @@ def test_every_start_has_every_budget_and_condition(
     monkeypatch.setattr(protocols, "STEPS", 7)
     task = unit_features(TASKS[kind](), WIDTH)
     methods = starts(TINY, {"pretrained": saved})
-    assert [method.name for method in methods] == ["scratch", "pretrained", "pretrained, free tokens"]
+    assert [method.name for method in methods] == ["stem", "pretrained", "pretrained, free tokens"]
     assert [method.train.freeze_tokens for method in methods] == [False, True, False]
     assert starts(TINY, {"pretrained": saved}, free_tokens=False) == methods[:2]
     table = compared(task, methods, [0, 1], SHORT, TINY, budgets=(0, 3))
@@ -46,7 +46,7 @@ def test_every_start_has_every_budget_and_condition(
     assert set(cells.map(tuple)) == {("clean", "shift", "shift", "masked", "deleted")}
     assert (set(table.task), set(table.preset)) == ({task.name}, {"tiny"})
     assert table.groupby("method").checkpoint.first().map(len).to_dict() == {
-        "scratch": 0,
+        "stem": 0,
         "pretrained": 12,
         "pretrained, free tokens": 12,
     }
@@ -58,7 +58,7 @@ def test_every_start_has_every_budget_and_condition(
         ]
         mean = table[(table.labels == 3) & (table.kind == "shift")].groupby("method").score.mean()
         gain = found[(found.labels == 3) & (found.kind == "shift")].gain.item()
-        assert gain == pytest.approx(mean["pretrained"] - mean["scratch"])
+        assert gain == pytest.approx(mean["pretrained"] - mean["stem"])
         assert (found.low <= found.gain).all()
 
 
@@ -66,12 +66,12 @@ def test_gains_are_paired_by_seed() -> None:
     rows = [
         {"task": "t", "labels": 5, "kind": kind, "method": method, "seed": seed, "score": 50 + 10 * seed + bonus}
         for kind in ("clean", "shift")
-        for method, bonus in (("scratch", 0), ("pretrained", 2))
+        for method, bonus in (("stem", 0), ("pretrained", 2))
         for seed in range(4)
     ]
     found = gains(pd.DataFrame(rows), "pretrained")
     assert found[["gain", "low", "high"]].values.tolist() == [[2.0, 2.0, 2.0]] * 2  # seeds differ by 10 points
-    with pytest.raises(ValueError, match="'other' and 'scratch' do not have the same seed"):
+    with pytest.raises(ValueError, match="'other' and 'stem' do not have the same seed"):
         gains(pd.DataFrame(rows), "other")
 
 
@@ -113,4 +113,4 @@ def test_the_built_in_graph_is_compared_by_name(saved: Path, runs: Path, monkeyp
     monkeypatch.setattr(protocols, "mixed_graph", lambda nodes: replace(node_task(nodes), name="built-in"))
     monkeypatch.setattr(transfer, "starts", lambda preset, *given: starts(TINY, *given)[:1])
     table = transfer.results("built-in", replace(TINY, hidden=WIDTH, epochs=1), {"p": saved}, 1, (3,))
-    assert (set(table.task), set(table.labels), set(table.method)) == ({"built-in"}, {3}, {"scratch", "gcn"})
+    assert (set(table.task), set(table.labels), set(table.method)) == ({"built-in"}, {3}, {"stem", "gcn"})
