@@ -2,7 +2,7 @@
 
     python -m study.first_results cora pubmed
 
-MLP, GCN, GraphSAGE and STEM-GNN are trained from scratch on each data set, and its `02_benchmarks-<name>.csv` in
+MLP, GCN, GraphSAGE and STEM-GNN are trained from scratch on each data set, and its `02_data_sets-<name>.csv` in
 `data/results/` is written before the next. Finished runs are read back, so that a killed collection continues.
 
 The candidate with the best validation score on the first seed and split is used for all. Published figures stand here
@@ -25,7 +25,7 @@ from study.protocols import PROTOCOLS, Protocol, best, protocol_of
 from study.records import KEPT, read_all_results, save_results, table
 from study.trained import run
 
-EXPERIMENT = "02_benchmarks"
+EXPERIMENT = "02_data_sets"
 METHODS = ("mlp", "gcn", "sage", "stem")
 
 

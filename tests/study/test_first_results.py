@@ -61,8 +61,8 @@ def test_the_command_keeps_each_data_set_as_soon_as_it_is_done(
     monkeypatch.setattr(records, "DATA", tmp_path)
     with pytest.raises(FileNotFoundError):
         first_results.main(["cornell", "texas", "cora", "--preset", "paper"])
-    assert read_results("02_benchmarks-cornell").values.tolist() == [["cornell", "paper"]]
-    assert not (tmp_path / "results/02_benchmarks-cora.csv").exists()
+    assert read_results("02_data_sets-cornell").values.tolist() == [["cornell", "paper"]]
+    assert not (tmp_path / "results/02_data_sets-cora.csv").exists()
     with pytest.raises(SystemExit):
         first_results.main(["corra"])
     assert "corra" in capsys.readouterr().err
@@ -73,7 +73,7 @@ def test_kept_runs_come_in_the_order_of_the_protocols(tmp_path: Path, monkeypatc
     for name in ("actor", "fb15k237", "cora"):
         tasks = [name, f"{name}-all"] if name == "fb15k237" else [name]
         rows = [{"task": task, "split": split} for task in tasks for split in ("draw-0", "draw-11", "public")]
-        save_results(pd.DataFrame(rows), f"02_benchmarks-{name}")
+        save_results(pd.DataFrame(rows), f"02_data_sets-{name}")
     kept = kept_runs()
     assert kept.task.unique().tolist() == ["cora", "fb15k237", "fb15k237-all", "actor"]
     assert kept.splits.tolist() == ["draw", "draw", "public"] * 4
