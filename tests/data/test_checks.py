@@ -15,7 +15,7 @@ import pytest
 import torch
 from samples import BACKBONES, BASELINES, ENCODERS, graph_task, link_task, node_task, small_baseline, small_model
 
-from stemlib.data import public as benchmarks
+from stemlib.data import public
 from stemlib.data.checks import checked
 from stemlib.data.graph import Graph, plain
 from stemlib.data.splits import stratified_split
@@ -215,7 +215,7 @@ def test_more_experts_and_codes_than_nodes_are_no_error_but_absurd_numbers_are(r
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
     task = node_task()
     with pytest.raises(ValueError, match=r"unknown data set 'coar'.*did you mean 'cora'.* There are: "):
-        benchmarks.load("coar")
+        public.load("coar")
     with pytest.raises(ValueError, match="unknown preset 'big'; there are smoke, laptop, paper"):
         preset("big")
     with pytest.raises(ValueError, match="tiny has no split 'publik'; it has random"):
