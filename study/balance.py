@@ -48,7 +48,7 @@ def shared_balance(stress: pd.DataFrame, ours: str = "stem") -> pd.DataFrame:
     """The three demands as means over seeds and shifts, of the methods that were met wherever ours was.
 
     Args:
-        stress: rows of `study.stress.stress_scores` with `task` and `covariate`; a grid may be half done.
+        stress: rows of `study.stress.StressTest.scores`; a grid may be half done.
         ours: the method.
 
     Returns:

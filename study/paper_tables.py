@@ -66,7 +66,7 @@ def demand_scores(stress: pd.DataFrame) -> pd.DataFrame:
     """One score for each demand on each run.
 
     Args:
-        stress: rows of `study.stress.stress_scores` with `task` and `covariate`.
+        stress: rows of `study.stress.StressTest.scores`.
 
     Returns:
         Rows `task`, `covariate`, `method`, `seed`, `demand`, `score`: `clean`; `<covariate> shift`, the worst bucket;

@@ -7,6 +7,8 @@ instances that are met; its draws are the same for all methods.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import pandas as pd
@@ -14,101 +16,185 @@ import torch
 from torch import Tensor, nn
 
 from stemlib.data.tasks import Task, score
+from stemlib.model.stem import StemGNN
 from stemlib.presets import Preset
 from stemlib.stress.conditions import CORRUPTIONS, Condition, alone, corrupt, is_scored, shift_protocol
 from stemlib.stress.shifts import Buckets
+from stemlib.theory.coverage import coverages
+from stemlib.theory.sensitivity import sensitivity
 from stemlib.training.evaluation import predict, scores
+from study.adversary import worst_conditions
+from study.costs import size
 from study.methods import Method
-from study.protocols import Protocol, best
-from study.trained import trained_model
+from study.protocols import Protocol, best, split_overlap
+from study.statistics import against_strongest
+from study.trained import run, trained_model
 
 RATES = (0.2, 0.4, 0.6, 0.8)
 BETWEEN_DRAWS = 1000  # seeds lie below, so that no two draws of a table are the same
+READ_OUT = ["factor", "amplification, %", "token_gain", "tokens_certified", "tokens_kept"]  # of a sensitivity
 Meeting = list[tuple[Condition, dict[str, Any]]]  # conditions on one graph, with what a table says of them
 
 
-def stress_scores(
-    experiment: str,
-    task: Task,
-    buckets: Buckets,
-    methods: Iterable[Method],
-    seeds: Iterable[int],
-    rates: Sequence[float] = RATES,
-    *,
-    draws: int = 1,
-    combined: Sequence[float] = (),
-    per_class: int | None = None,
-) -> pd.DataFrame:
-    """Train every method inside the `ID` bucket and meet it with every condition; finished runs are read back.
+@dataclass(frozen=True)
+class StressTest:
+    """Methods that are trained inside the `ID` bucket of a task, and then meet whom they were not trained on.
 
-    Args:
-        experiment: under which the runs are kept.
+    Every table has one row per method, seed and what is met, with `task` and `covariate`; finished runs are read back.
+
+    Attributes:
         task: what is learnt.
         buckets: who is met, see `stemlib.stress.conditions.shift_protocol`.
         methods: what learns.
         seeds: one run each; a seed also draws the split of a node task, and the damage.
-        rates: of corruption of the `ID` test instances.
-        draws: of every corruption of a trained model.
-        combined: rates at which the other buckets are corrupted as well.
+        experiment: under which the runs are kept.
+        covariate: the buckets' one, by name.
         per_class: training instances per class; None for all.
-
-    Returns:
-        One row per method, seed and condition: `method`, `seed`, `condition`, `kind` (`clean`, `shift`, a corruption,
-        or `shift, <corruption>`), `rate`, `draw`, and `score` in per cent (NaN where a bucket has one class alone and
-        ROC-AUC is undefined, or one number alone is to be predicted).
     """
-    methods, rows = list(methods), []
-    for seed in seeds:
-        models, conditions = frozen(experiment, task, buckets, methods, seed, per_class)
-        for meeting in meetings(conditions, rates, draws, combined, seed):
-            met = [condition for condition, _ in meeting if is_scored(condition)]
+
+    task: Task
+    buckets: Buckets
+    methods: Sequence[Method]
+    seeds: Sequence[int]
+    experiment: str = "stress"
+    covariate: str = ""
+    per_class: int | None = None
+
+    def tuned(self, protocol: Protocol, preset: Preset) -> StressTest:
+        """With those settings for each method that do best inside the `ID` bucket, clean, on the first seed.
+
+        Args:
+            protocol: has the candidates, batches and epochs; of few labels see `Protocol.for_few`.
+            preset: the budget.
+        """
+        seed = self.seeds[0]
+        inside, split, _ = shift_protocol(self.task, self.buckets, seed, self.per_class)
+        if self.per_class is not None:
+            protocol = protocol.for_few(split.train.numel(), preset)
+        candidates = [protocol.methods(method, preset) for method in self.methods]
+        return replace(self, methods=[best(self.experiment, inside, split.name, some, seed) for some in candidates])
+
+    def networks(self) -> Iterator[tuple[int, dict[str, nn.Module], list[Condition]]]:
+        """Seed by seed the networks by method, trained if they are not yet; and `clean`, then the other buckets."""
+        for seed in self.seeds:
+            inside, split, conditions = shift_protocol(self.task, self.buckets, seed, self.per_class)
+            run_of = (self.experiment, inside, split.name)
+            yield seed, {each.name: trained_model(*run_of, each, seed) for each in self.methods}, conditions
+
+    def routed(self) -> Iterator[tuple[int, str, StemGNN, list[Condition]]]:
+        """Those of the networks that have routes, one after the other, with seed and name."""
+        for seed, models, conditions in self.networks():
             for name, model in models.items():
-                found = scores(model, met)
-                for condition, about in meeting:
-                    row = {"method": name, "seed": seed, "condition": condition.name} | about
-                    rows.append(row | {"score": 100 * found.get(condition.name, float("nan"))})
-    return pd.DataFrame(rows)
+                if isinstance(model, StemGNN) and model.encoder.routed_layers:
+                    yield seed, name, model, conditions
 
+    def scores(self, rates: Sequence[float] = RATES, draws: int = 1, combined: Sequence[float] = ()) -> pd.DataFrame:
+        """Every method meets every condition.
 
-def frozen(
-    experiment: str, task: Task, buckets: Buckets, methods: Iterable[Method], seed: int, per_class: int | None = None
-) -> tuple[dict[str, nn.Module], list[Condition]]:
-    """The networks of one seed, by method, trained inside the `ID` bucket if they are not yet, and whom they meet.
+        Args:
+            rates: of corruption of the `ID` test instances.
+            draws: of every corruption of a trained model.
+            combined: rates at which the other buckets are corrupted as well.
 
-    Args:
-        experiment, task, buckets, methods, per_class: see `stress_scores`.
-        seed: of the run.
+        Returns:
+            Rows with `condition`, `kind` (`clean`, `shift`, a corruption, or `shift, <corruption>`), `rate`, `draw`,
+            and `score` in per cent (NaN where a bucket has one class alone and ROC-AUC is undefined, or one number
+            alone is to be predicted).
+        """
+        rows = []
+        for seed, models, conditions in self.networks():
+            for meeting in meetings(conditions, rates, draws, combined, seed):
+                met = [condition for condition, _ in meeting if is_scored(condition)]
+                for name, model in models.items():
+                    found = scores(model, met)
+                    for condition, about in meeting:
+                        row = {"method": name, "seed": seed, "condition": condition.name} | about
+                        rows.append(row | {"score": 100 * found.get(condition.name, float("nan"))})
+        return self._named(rows)
 
-    Returns:
-        The networks, and the conditions: `clean`, then every other bucket.
-    """
-    inside, split, conditions = shift_protocol(task, buckets, seed, per_class)
-    models = {method.name: trained_model(experiment, inside, split.name, method, seed) for method in methods}
-    return models, conditions
+    def _named(self, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+        return pd.DataFrame(rows).assign(task=self.task.name, covariate=self.covariate)
 
+    def scores_along(self) -> pd.DataFrame:
+        """`scores_along` the covariate, of every network on all instances that it has not been trained on."""
+        frames = []
+        for _, models, conditions in self.networks():
+            unseen, task = torch.cat([condition.index for condition in conditions]), conditions[0].task
+            for name, model in models.items():
+                frames.append(scores_along(model, task, unseen, self.buckets.covariate).assign(method=name))
+        return pd.concat(frames)
 
-def tuned(
-    experiment: str,
-    task: Task,
-    buckets: Buckets,
-    methods: Iterable[Method],
-    seed: int,
-    protocol: Protocol,
-    preset: Preset,
-    per_class: int | None = None,
-) -> list[Method]:
-    """Each method with those settings of the protocol's candidates that do best inside the `ID` bucket, clean.
+    def worst_case(self, damage: str, rates: Sequence[float] = RATES) -> pd.DataFrame:
+        """Every network on the clean test instances, and on what an adversary makes of them against that network.
 
-    Args:
-        experiment, task, buckets, methods, per_class: see `stress_scores`.
-        seed: of the run whose validation score decides.
-        protocol: has the candidates, batches and epochs; of few labels see `Protocol.for_few`.
-        preset: the budget.
-    """
-    inside, split, _ = shift_protocol(task, buckets, seed, per_class)
-    if per_class is not None:
-        protocol = protocol.for_few(split.train.numel(), preset)
-    return [best(experiment, inside, split.name, protocol.methods(method, preset), seed) for method in methods]
+        Args:
+            damage: `masked` or `deleted`.
+            rates: see `study.adversary.worst_conditions`.
+
+        Returns:
+            Rows as those of `scores`, without `condition` and `draw`.
+        """
+        rows = []
+        for seed, models, (clean, *_) in self.networks():
+            for name, model in models.items():
+                for rate, met in chain([(0.0, clean)], worst_conditions(model, clean, damage, rates, seed)):
+                    about = {"method": name, "seed": seed, "kind": damage if rate else "clean", "rate": rate}
+                    rows.append(about | {"score": 100 * scores(model, [met])[met.name]})
+        return self._named(rows)
+
+    def coverage(self) -> pd.DataFrame:
+        """Risk, coverage, selection and mixing of the routed networks: `method`, `bucket`, `R`, `C`, `S`, `X`."""
+        return pd.DataFrame(
+            {"method": name, "bucket": found.condition} | {part: getattr(found, part) for part in "RCSX"}
+            for _, name, model, conditions in self.routed()
+            for found in coverages(model, conditions, losses=["ce"])
+        )
+
+    def sensitivity(self, damage: str, rates: Iterable[float]) -> pd.DataFrame:
+        """Base and amplification of the routed networks, and what their tokens do.
+
+        Returns:
+            One row per rate, seed and network: `method`, `rate`, `Sensitivity.summary` (at least `READ_OUT`), and
+            `amplification, %`, its share in the squares of base and amplification.
+        """
+        parts = pd.DataFrame(
+            {"method": name, "rate": rate} | sensitivity(model, clean, corrupt(clean, damage, rate, seed)[0]).summary()
+            for rate in rates
+            for seed, name, model, (clean, *_) in self.routed()
+        )
+        parts["amplification, %"] = 100 * parts.amplification / (parts.amplification + parts.base)
+        return parts.reindex(columns=parts.columns.union(READ_OUT, sort=False))
+
+    def costs(self) -> pd.DataFrame:
+        """What the runs cost.
+
+        Returns:
+            One row per method and seed: `values` and `MFLOP` (see `study.costs.size`, of the clean test instances, of
+            the first seed's network), `seconds` of training, and `optimism`: by how many points the best test epoch
+            beats the one that validation chose.
+        """
+        rows, sizes = [], {}
+        for seed in self.seeds:
+            inside, split, _ = shift_protocol(self.task, self.buckets, seed, self.per_class)
+            for method in self.methods:
+                if method.name not in sizes:
+                    model = trained_model(self.experiment, inside, split.name, method, seed)
+                    sizes[method.name] = size(model, inside, split.test)
+                record = run(self.experiment, inside, split.name, method, seed)
+                optimism = 100 * (record.metrics["test_best"] - record.metrics["test"])
+                row = {"method": method.name, "seed": seed, "seconds": record.seconds, "optimism": optimism}
+                rows.append(row | sizes[method.name])
+        return pd.DataFrame(rows)
+
+    def leads(self, scores: pd.DataFrame, by: str) -> pd.DataFrame:
+        """The whole model against the strongest other method, see `against_strongest`, paired by seed.
+
+        Args:
+            scores: one row per `method`, group and `seed`.
+            by: the column that makes a group.
+        """
+        scores = scores.assign(overlap=split_overlap(self.task.name))
+        return against_strongest(scores, "score", "stem", by, overlap="overlap").round(2)
 
 
 def meetings(
@@ -118,7 +204,8 @@ def meetings(
 
     Args:
         conditions: `clean`, then the shifted buckets.
-        rates, draws, combined, seed: see `stress_scores`.
+        rates, draws, combined: see `StressTest.scores`.
+        seed: of the damage.
     """
     kinds = ["clean", *["shift"] * (len(conditions) - 1)]
     yield [(met, {"kind": kind, "rate": 0.0, "draw": 0}) for met, kind in zip(conditions, kinds, strict=True)]

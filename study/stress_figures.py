@@ -32,7 +32,7 @@ def draw_severity(axis: Axes, stress: pd.DataFrame, kind: str) -> None:
 
     Args:
         axis: to draw on.
-        stress: rows of `stress_scores` of one task.
+        stress: from `StressTest.scores`.
         kind: `masked` or `deleted`.
     """
     rows = stress[stress.kind.isin(["clean", kind])]
@@ -45,7 +45,7 @@ def draw_damage(stress: pd.DataFrame, adversary: pd.DataFrame, kind: str) -> Fig
     """One corruption at random, and of the same budget what an adversary makes of it, see `draw_severity`.
 
     Args:
-        stress: rows of `stress_scores` of one task.
+        stress: from `StressTest.scores`.
         adversary: rows of `StressTest.worst_case`.
         kind: `masked` or `deleted`.
     """

@@ -37,7 +37,7 @@ from study.paths import DATA
 from study.protocols import PROTOCOLS, Protocol, protocol_of, split_overlap
 from study.records import KEPT, read_all_results, save_results
 from study.statistics import paired_difference
-from study.stress import stress_scores, tuned
+from study.stress import StressTest
 from study.variants import VARIANTS, in_numbers, pretrained_variant
 
 EXPERIMENT = "05_pretraining"
@@ -86,20 +86,19 @@ def compared(
         budgets: training instances per class; 0 for all.
 
     Returns:
-        The rows of `stress_scores` with `task`, `labels` (the budget), the chosen `lr`, `weight_decay` and `dropout`,
+        The rows of `StressTest.scores` with `labels` (the budget), the chosen `lr`, `weight_decay` and `dropout`,
         the `preset`, and twelve digits of the `checkpoint`'s sha256, empty from scratch.
     """
     methods, frames = list(methods), []
     buckets = tail_buckets(instance_covariate(task, COVARIATE))
     for labels in budgets:
-        few = labels or None
-        chosen = tuned(EXPERIMENT, task, buckets, methods, seeds[0], protocol, preset, few)
-        found = stress_scores(EXPERIMENT, task, buckets, chosen, seeds, (RATE,), per_class=few)
+        test = StressTest(task, buckets, methods, seeds, EXPERIMENT, per_class=labels or None).tuned(protocol, preset)
         settings = pd.DataFrame(
             {"method": method.name, "checkpoint": method.settings.get("checkpoint", "")[:12]} | method.tuned
-            for method in chosen
+            for method in test.methods
         )
-        frames.append(found.assign(task=task.name, labels=labels, preset=preset.name).merge(settings, on="method"))
+        found = test.scores((RATE,)).drop(columns="covariate").assign(labels=labels, preset=preset.name)
+        frames.append(found.merge(settings, on="method"))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -9,9 +9,9 @@ from run_samples import method, shifted
 from samples import node_task, small_baseline
 
 from stemlib.data.tasks import Task
-from study.costs import run_costs, size
+from study.costs import size
 from study.families import build
-from study.stress import stress_scores
+from study.stress import StressTest
 
 
 def test_an_mlp_s_size_and_products_are_those_by_hand() -> None:
@@ -26,10 +26,10 @@ def test_an_mlp_s_size_and_products_are_those_by_hand() -> None:
 
 def test_every_run_of_a_stress_test_has_its_cost(task: Task, runs: Path) -> None:
     methods = [method("one"), method("two", routed="none")]
-    asked = shifted(task) | {"methods": methods, "seeds": [3, 4]}
-    stress_scores("t", **asked, rates=())
+    test = StressTest(**shifted(task), methods=methods, seeds=[3, 4])
+    test.scores(())
     files = {file: file.stat().st_mtime_ns for file in runs.rglob("*")}
-    found = run_costs("t", **asked)
+    found = test.costs()
     assert {file: file.stat().st_mtime_ns for file in runs.rglob("*")} == files  # read back, not trained again
     assert found[["method", "seed"]].values.tolist() == [[name, seed] for seed in (3, 4) for name in ("one", "two")]
     assert (found.seconds > 0).all()

@@ -1,88 +1,29 @@
-"""What the chapters on shift and damage share: every step is the library's, for all seeds, with what a chapter asks."""
+"""What the chapters on shift and damage share: a stress test by name, kept records, and how to read them."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from run_samples import METHODS, SHORT, TINY, shifted
-from samples import node_task
 
-from stemlib.training.evaluation import scores
+from stemlib.presets import preset
 from study import records
-from study.adversary import worst_conditions
-from study.protocols import split_overlap
-from study.stress import stress_scores
-from study.stress_chapters import READ_OUT, StressTest, changes_in_the_worst, headline, kept_demands, stress_test
-
-
-@pytest.fixture
-def test(runs: Path) -> StressTest:
-    """Two methods, two seeds, one candidate of settings: nothing is tuned."""
-    given, protocol = shifted(node_task()), replace(SHORT, candidates=SHORT.candidates[:1])
-    return StressTest(given["task"], "degree", given["buckets"], range(2), METHODS, protocol, TINY)
+from study.methods import named
+from study.protocols import protocol_of
+from study.stress_chapters import changes_in_the_worst, headline, kept_demands, stress_test
 
 
 def test_parameters_name_what_is_met() -> None:
     found = stress_test("smoke", "built-in", "mlp stem", "homophily", 0)
     assert (found.task.name, found.covariate, found.seeds) == ("built-in", "homophily", range(3))
-    assert [method.name for method in found.candidates] == ["mlp", "stem"]
-    assert len(found.protocol.candidates) == 1
-    assert len(stress_test("laptop", "built-in", "mlp", "degree", 4).protocol.candidates) == 2
     assert found.buckets.counts == {"ID": 1400, "OOD-low": 300, "OOD-high": 300}
-
-
-def test_scores_are_the_library_s_with_the_task_and_its_covariate(test: StressTest) -> None:
-    given = {"experiment": "stress", "task": test.task, "buckets": test.buckets, "methods": test.given["methods"]}
-    expected = stress_scores(**given, seeds=[0, 1], rates=(0.5,), draws=2)
-    pd.testing.assert_frame_equal(test.scores((0.5,), 2), expected.assign(task=test.task.name, covariate="degree"))
-
-
-def test_the_adversary_s_scores_are_those_of_the_network_that_it_attacks(test: StressTest) -> None:
-    table = test.worst_case("masked", (0.4,))
-    by = [(seed, name, kind) for seed in (0, 1) for name in ("one", "two") for kind in ("clean", "masked")]
-    assert list(zip(table.seed, table.method, table.kind, strict=True)) == by
-    assert table.rate.tolist() == [0.0, 0.4] * 4
-    assert table.covariate.unique().tolist() == ["degree"]
-    for seed, models, (clean, *_) in test.networks():
-        for name, model in models.items():
-            rows = table[(table.seed == seed) & (table.method == name)].score.tolist()
-            ((_, met),) = worst_conditions(model, clean, "masked", (0.4,), seed)
-            assert rows == pytest.approx([100 * scores(model, [one])[one.name] for one in (clean, met)])
-    assert test.worst_case("deleted", ()).kind.unique().tolist() == ["clean"]
-
-
-def test_every_unseen_instance_is_in_one_group_along_the_covariate(test: StressTest) -> None:
-    found = test.scores_along()
-    unseen = sum(condition.index.numel() for _, _, conditions in test.networks() for condition in conditions)
-    assert found.groupby("method").instances.sum().to_dict() == {"one": unseen, "two": unseen}
-    assert found.groupby("method").size().to_dict() == {"one": 20, "two": 20}  # ten groups for each seed
-    first = found[(found.method == "one")][:10]
-    assert first.covariate.is_monotonic_increasing
-
-
-def test_only_routed_networks_are_taken_apart(test: StressTest) -> None:
-    parts = test.coverage()
-    assert parts.method.tolist() == ["one"] * 6  # the other one has no routes
-    assert parts.bucket.tolist() == ["clean", "OOD-low", "OOD-high"] * 2
-    assert parts.R.to_numpy() == pytest.approx((parts.C + parts.S + parts.X).to_numpy(), abs=1e-9)
-    pieces = test.sensitivity("deleted", (0.2, 0.6))
-    assert pieces.rate.tolist() == [0.2, 0.2, 0.6, 0.6]
-    assert (pieces.residual < 1e-4).all()
-    assert (pieces.total > 0).all()
-    squares = pieces.amplification + pieces.base
-    assert (pieces["amplification, %"] * squares).to_numpy() == pytest.approx((100 * pieces.amplification).to_numpy())
-    assert set(READ_OUT) <= set(pieces)
-
-
-def test_leads_know_that_splits_overlap(test: StressTest) -> None:
-    scores = pd.DataFrame({"method": ["stem", "gcn"] * 2, "seed": [0, 0, 1, 1], "score": [3.0, 1.0, 5.0, 2.0]})
-    (lead,) = test.leads(scores.assign(rate=0.2), "rate").to_dict("records")
-    assert (lead["strongest"], lead["difference"]) == ("gcn", 2.5)
-    reach = 12.7062 * 0.5**0.5 * (1 / 2 + split_overlap(test.task.name)) ** 0.5
-    assert lead["high"] == pytest.approx(2.5 + reach, abs=0.01)
+    assert [method.name for method in found.methods] == ["mlp", "stem"]
+    first = protocol_of("built-in").candidates[0]
+    chosen = {(method.train.lr, method.train.weight_decay) for method in found.methods}
+    assert chosen == {(first.lr, first.weight_decay)}
+    some = stress_test("smoke", "built-in", named(preset("smoke"), "gcn"), "degree", 4, epochs=7)
+    assert (some.seeds, [(method.name, method.train.epochs) for method in some.methods]) == (range(4), [("gcn", 7)])
 
 
 def test_a_run_s_own_rows_stand_in_until_some_are_kept(

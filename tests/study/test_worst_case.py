@@ -11,12 +11,12 @@ from run_samples import METHODS, shifted
 from samples import node_task
 
 from study.adversary import chance_and_adversary, edge_worth, worst_conditions, worst_deletion, worst_masking
-from study.stress import frozen
+from study.stress import StressTest
 
 
 @pytest.mark.parametrize("damage", ["masked", "deleted"])
 def test_a_network_meets_the_attack_with_each_budget(runs: Path, damage: str) -> None:
-    models, (clean, *_) = frozen("t", **shifted(node_task()), methods=METHODS[:1], seed=3)
+    ((_, models, (clean, *_)),) = StressTest(**shifted(node_task()), methods=METHODS[:1], seeds=[3]).networks()
     model, worth = models["one"], edge_worth(models["one"], clean, 3)
     found = dict(worst_conditions(model, clean, damage, (0.2, 0.4), 3))
     assert list(found) == [0.2, 0.4]
@@ -28,7 +28,7 @@ def test_a_network_meets_the_attack_with_each_budget(runs: Path, damage: str) ->
 
 
 def test_an_unknown_damage_is_an_error(runs: Path) -> None:
-    models, (clean, *_) = frozen("t", **shifted(node_task()), methods=METHODS[:1], seed=3)
+    ((_, models, (clean, *_)),) = StressTest(**shifted(node_task()), methods=METHODS[:1], seeds=[3]).networks()
     with pytest.raises(ValueError, match="unknown damage 'burnt'; there are masked and deleted"):
         list(worst_conditions(models["one"], clean, "burnt", (0.4,), 0))
 
