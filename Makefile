@@ -45,7 +45,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 # Needs uv. Keeps the versions that are pinned already; for newer ones: make lock UPGRADE=--upgrade
 lock:
-	uv pip compile pyproject.toml --extra test --universal --no-header --annotation-style line --quiet $(UPGRADE) \
+	uv pip compile pyproject.toml --extra study --extra test --universal --no-header --annotation-style line --quiet $(UPGRADE) \
 	    --output-file requirements.lock
 	{ printf '%s\n' \
 	    '# Every package of the study, pinned: CPython 3.11 to 3.14, Linux and macOS 14 or newer (arm64).' \

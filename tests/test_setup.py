@@ -18,6 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DIRECT = [
     *PROJECT["build-system"]["requires"],  # the package is built in the environment itself
     *PROJECT["project"]["dependencies"],
+    *PROJECT["project"]["optional-dependencies"]["study"],
     *PROJECT["project"]["optional-dependencies"]["test"],
 ]
 
