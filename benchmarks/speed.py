@@ -10,11 +10,11 @@ What makes ours faster, and the file that explains it:
 
 - **Receptive field** (`stemlib/sampling.py`): a layer computes the nodes that the next one reads, and no other.
   Exact where layers are means over neighbours and nothing (batch norm) reads all nodes at once.
-- **Sparse means** (`stemlib/messages.py`): a neighbourhood mean is one sparse product, its gradient the transposed one.
+- **Sparse means** (`stemlib/model/messages.py`): a neighbourhood mean is one sparse product, its gradient the transposed one.
   Gather and scatter write every edge's message to memory and read it again.
-- **One product for all experts** (`stemlib/layers.py`): weights side by side, `[N, 2 d] @ [2 d, K d']`, residual once.
+- **One product for all experts** (`stemlib/model/layers.py`): weights side by side, `[N, 2 d] @ [2 d, K d']`, residual once.
   No copy of the input per expert; mixing is a sum over `K` scaled tensors, not a tiny product per node.
-- **Blocks** (`stemlib/layers.py`): in evaluation 2,048 rows go through experts and mixing together.
+- **Blocks** (`stemlib/model/layers.py`): in evaluation 2,048 rows go through experts and mixing together.
   `[N, K, d']` is never in memory as a whole: it is mixed while it lies in the processor's cache.
 - **What stays is kept** (`stemlib/batches.py`): batches, their hops and the mean of the features are made once a run.
   They change only where neighbours are drawn, instances shuffled, or dropout falls on the features.
@@ -24,13 +24,13 @@ What makes ours faster, and the file that explains it:
   An evaluation asks for its instances, once for all parts of a split.
 - **Folded tables** (`stemlib/folded.py`): which code wins does not depend on the query's length.
   So projection and codebook are one matrix, and tokens and head become one look-up per head.
-- **The head as one map** (`stemlib/head.py`): the mean of the heads' logits is the logits of their mean.
+- **The head as one map** (`stemlib/model/head.py`): the mean of the heads' logits is the logits of their mean.
   One product in place of one per head.
-- **Straight through in one step** (`stemlib/tokens.py`): the codes come forward, one formula takes the gradient back.
+- **Straight through in one step** (`stemlib/model/tokens.py`): the codes come forward, one formula takes the gradient back.
   Queries, their lengths and the difference to the codes are not written out for it.
-- **Cheap dropout** (`stemlib/layers.py`): one draw of 64 random bits decides on four values.
+- **Cheap dropout** (`stemlib/model/layers.py`): one draw of 64 random bits decides on four values.
   PyTorch draws a number for every value; this takes a third of the time.
-- **Fused AdamW** (`stemlib/finetune.py`): one pass over every weight and its two moments instead of several.
+- **Fused AdamW** (`stemlib/training/finetune.py`): one pass over every weight and its two moments instead of several.
   It matters where weights are many and rows few.
 """
 
