@@ -6,31 +6,31 @@ Every case and algorithm runs in a process of its own, so that peak memory is it
 those of the matrix products, counted by torch on the step itself; the peak is the best of several 4096^3 float32
 products in this run. The table is printed and kept in `benchmarks/speed.csv`.
 
-What makes ours faster, and the file that explains it:
+What makes ours faster, and the file of `stemlib/` that explains it:
 
-- **Receptive field** (`stemlib/sampling.py`): a layer computes the nodes that the next one reads, and no other.
+- **Receptive field** (`data/sampling.py`): a layer computes the nodes that the next one reads, and no other.
   Exact where layers are means over neighbours and nothing (batch norm) reads all nodes at once.
-- **Sparse means** (`stemlib/model/messages.py`): a neighbourhood mean is one sparse product, its gradient the transposed one.
+- **Sparse means** (`model/messages.py`): a neighbourhood mean is one sparse product, its gradient the transposed one.
   Gather and scatter write every edge's message to memory and read it again.
-- **One product for all experts** (`stemlib/model/layers.py`): weights side by side, `[N, 2 d] @ [2 d, K d']`, residual once.
+- **One product for all experts** (`model/layers.py`): weights side by side, `[N, 2 d] @ [2 d, K d']`, residual once.
   No copy of the input per expert; mixing is a sum over `K` scaled tensors, not a tiny product per node.
-- **Blocks** (`stemlib/model/layers.py`): in evaluation 2,048 rows go through experts and mixing together.
+- **Blocks** (`model/layers.py`): in evaluation 2,048 rows go through experts and mixing together.
   `[N, K, d']` is never in memory as a whole: it is mixed while it lies in the processor's cache.
-- **What stays is kept** (`stemlib/batches.py`): batches, their hops and the mean of the features are made once a run.
+- **What stays is kept** (`training/epochs.py`): batches, their hops and the mean of the features are made once a run.
   They change only where neighbours are drawn, instances shuffled, or dropout falls on the features.
-- **First products shared** (`stemlib/shared_products.py`): no weight changes between an evaluation and the next step.
+- **First products shared** (`training/shared_products.py`): no weight changes between an evaluation and the next step.
   So the first layer's expert products of one serve the other, where its input is fixed.
-- **Nothing unread** (`stemlib/model.py`): terms of weight 0, frozen tokens' losses, the projection back are left out.
+- **Nothing unread** (`model/stem.py`): terms of weight 0, frozen tokens' losses, the projection back are left out.
   An evaluation asks for its instances, once for all parts of a split.
-- **Folded tables** (`stemlib/folded.py`): which code wins does not depend on the query's length.
+- **Folded tables** (`model/folded.py`): which code wins does not depend on the query's length.
   So projection and codebook are one matrix, and tokens and head become one look-up per head.
-- **The head as one map** (`stemlib/model/head.py`): the mean of the heads' logits is the logits of their mean.
+- **The head as one map** (`model/head.py`): the mean of the heads' logits is the logits of their mean.
   One product in place of one per head.
-- **Straight through in one step** (`stemlib/model/tokens.py`): the codes come forward, one formula takes the gradient back.
+- **Straight through in one step** (`model/tokens.py`): the codes come forward, one formula takes the gradient back.
   Queries, their lengths and the difference to the codes are not written out for it.
-- **Cheap dropout** (`stemlib/model/layers.py`): one draw of 64 random bits decides on four values.
+- **Cheap dropout** (`model/layers.py`): one draw of 64 random bits decides on four values.
   PyTorch draws a number for every value; this takes a third of the time.
-- **Fused AdamW** (`stemlib/training/finetune.py`): one pass over every weight and its two moments instead of several.
+- **Fused AdamW** (`training/finetune.py`): one pass over every weight and its two moments instead of several.
   It matters where weights are many and rows few.
 """
 
