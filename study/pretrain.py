@@ -17,9 +17,9 @@ import pandas as pd
 from stemlib.files import write_atomically
 from stemlib.presets import PRESETS, ModelConfig, change, preset
 from stemlib.training import processes
-from stemlib.training.pool import load_pool
 from stemlib.training.pretrain import pretrain
 from study.paths import DATA, RUNS
+from study.pool import load_pool
 from study.records import save_results
 
 POINTS = 40  # of a released run's curves

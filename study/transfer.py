@@ -31,9 +31,9 @@ from stemlib.data.public import DATA_SETS
 from stemlib.data.tasks import Task
 from stemlib.presets import PRESETS, Preset
 from stemlib.stress.shifts import instance_covariate, tail_buckets
-from stemlib.training.pool import load_pool
 from study.methods import Method, named, pretrained, stem
 from study.paths import DATA
+from study.pool import load_pool
 from study.protocols import PROTOCOLS, Protocol, protocol_of, split_overlap
 from study.records import KEPT, read_all_results, save_results
 from study.statistics import paired_difference

@@ -16,9 +16,10 @@ import pandas as pd
 
 from stemlib.presets import ModelConfig, Preset, change
 from stemlib.training.journal import LOSSES
-from stemlib.training.pool import WEIGHTS, Pool
+from stemlib.training.pool import Pool
 from stemlib.training.pretrain import pretrain
 from study.paths import RUNS
+from study.pool import WEIGHTS
 
 SHARE = 4  # a variant has this part of the preset's steps
 LAST = 10  # batches of a data set that its losses at the end are a mean of

@@ -10,11 +10,13 @@ import torch
 from pretrain_samples import WIDTH, tiny_pool
 from samples import TASKS, node_task
 
+from stemlib.data.built_in import BUILT_IN
 from stemlib.data.features import unit_features
 from stemlib.data.public import data_set
 from stemlib.data.tasks import Task
 from stemlib.paths import data_folder
-from stemlib.training.pool import BUILT_IN, OTHER_WEIGHTS, WEIGHTS, Member, Pool, at_hand, load_pool
+from stemlib.training.pool import Member, Pool
+from study.pool import OTHER_WEIGHTS, WEIGHTS, at_hand, load_pool
 
 
 def pool_of(*sizes_and_weights: tuple[int, float]) -> Pool:
@@ -85,7 +87,7 @@ def test_the_default_pool_is_what_is_at_hand_and_no_graph_comes_twice(
     assert at_hand() == ["cora", "ogbn-arxiv", "chembl-10k", BUILT_IN]
     (tmp_path / "MoleculeNet/esol/raw").mkdir(parents=True)
     assert "esol" not in at_hand()  # held out
-    monkeypatch.setattr("stemlib.training.pool.load", lambda name, **_: pytest.fail(name))
+    monkeypatch.setattr("study.pool.load", lambda name, **_: pytest.fail(name))
     with pytest.raises(pytest.fail.Exception, match="cora"):
         load_pool(8)
     assert data_folder() == tmp_path
@@ -98,8 +100,8 @@ def test_the_default_pool_has_the_references_weights(monkeypatch: pytest.MonkeyP
         loaded.append((name, settings))
         return replace(TASKS["graph" if name == "bace" else "node"](), name=name)
 
-    monkeypatch.setattr("stemlib.training.pool.load", load)
-    monkeypatch.setattr("stemlib.training.pool.at_hand", lambda whole: [*WEIGHTS, *["actor", "bace"][: 1 + whole]])
+    monkeypatch.setattr("study.pool.load", load)
+    monkeypatch.setattr("study.pool.at_hand", lambda whole: [*WEIGHTS, *["actor", "bace"][: 1 + whole]])
     pool = load_pool(16, nodes=50)
     weights = {member.task.name: member.weight for member in pool.members}
     assert weights.keys() == WEIGHTS.keys() | {"actor"}
