@@ -158,11 +158,11 @@ def score(logits: Tensor, labels: Tensor, regression: bool = False) -> float:
     """
     if len(labels) == 0:
         raise ValueError("no instances to score: the split or bucket is empty")
-    if labels.dim() == 1:
-        return (logits.argmax(-1) == labels).double().mean().item()
     if not logits.isfinite().all():
         bad = int((~logits.isfinite()).sum())
         raise ValueError(f"{bad} of {logits.numel()} logits to be scored are not finite; lower the learning rate")
+    if labels.dim() == 1:
+        return (logits.argmax(-1) == labels).double().mean().item()
     found, weights = (_r2 if regression else _roc_auc)(logits.double().numpy(), labels.double().numpy())
     if not weights.any():
         raise ValueError(

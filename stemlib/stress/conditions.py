@@ -7,6 +7,7 @@ and so are both together. The theory and the stress tests see only conditions.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -94,6 +95,15 @@ def shift_protocol(
     task = standardised(task.with_split(split), split)
     met = [Condition(name, task, index) for name, index in outside.items()]
     return task, split, [Condition("clean", task, split.test), *met]
+
+
+def of_one_task(conditions: Iterable[Condition]) -> list[list[Condition]]:
+    """Conditions that ask the same of one graph, group by group: they can share a pass."""
+    groups: dict[tuple[int, ...], list[Condition]] = {}
+    for condition in conditions:
+        task = condition.task
+        groups.setdefault((id(task.graph), id(task.labels), id(task.pairs)), []).append(condition)
+    return list(groups.values())
 
 
 def alone(condition: Condition) -> Condition:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from stemlib.model.losses import LOSSES, Loss
 from stemlib.model.stem import StemGNN
-from stemlib.stress.conditions import Condition
+from stemlib.stress.conditions import Condition, of_one_task
 from stemlib.theory.paths import PathLosses, Scope, path_losses
 from stemlib.theory.routing import labelled
 
@@ -197,14 +197,14 @@ def coverages(
     if unknown := set(losses) - set(LOSSES):
         raise ValueError(f"unknown loss {sorted(unknown)}; there are {', '.join(LOSSES)}")
     by_condition: dict[int, PathLosses] = {}
-    for task in {id(condition.task.graph): condition.task for condition in conditions}.values():
-        on_it = [i for i, condition in enumerate(conditions) if condition.task.graph is task.graph]
-        known = {i: labelled(task, conditions[i].index) for i in on_it}
+    for on_it in of_one_task(conditions):
+        task = on_it[0].task
+        known = {id(condition): labelled(task, condition.index) for condition in on_it}
         everyone = torch.cat(list(known.values())).unique()
         table = path_losses(model, task, everyone, scope)
-        for i in on_it:
-            by_condition[i] = table.rows(torch.searchsorted(everyone, known[i]))
-    return [_coverage(by_condition[i], condition, loss) for loss in losses for i, condition in enumerate(conditions)]
+        for condition, index in known.items():
+            by_condition[condition] = table.rows(torch.searchsorted(everyone, index))
+    return [_coverage(by_condition[id(each)], each, loss) for loss in losses for each in conditions]
 
 
 def _coverage(table: PathLosses, condition: Condition, loss: Loss) -> Coverage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import torch
@@ -11,7 +12,7 @@ from stemlib.data.batches import Batch
 from stemlib.data.tasks import PARTS, Split, Task, score
 from stemlib.model.folded import folded_classifier
 from stemlib.model.stem import StemGNN
-from stemlib.stress.conditions import Condition
+from stemlib.stress.conditions import Condition, of_one_task
 from stemlib.training.epochs import Epochs, every_epoch
 
 EVALUATION_BATCH = 4096  # graphs per evaluation batch
@@ -54,14 +55,24 @@ def answer(model: nn.Module, shown: Iterable[Batch], name: str, precision: str =
             for batch in shown:
                 with products_in(precision, batch):
                     embedding = model.embed(batch.graph, batch.instances)
-                parts.append(classify(embedding))
+                parts.append(classify(finite(embedding, name)))  # of NaN a codebook would make an ordinary code
         else:
             parts = [model(batch.graph, batch.instances).logits for batch in shown]
-        logits = torch.cat(parts)
     model.train(training)
-    if not logits.isfinite().all():
-        raise FloatingPointError(f"{name}: the model's logits are not finite; lower the learning rate")
-    return logits
+    return finite(torch.cat(parts), name)
+
+
+def finite(values: Tensor, name: str) -> Tensor:
+    """The values (embeddings, logits, a loss) as they are.
+
+    Raises:
+        FloatingPointError: NaN or infinity is among them.
+    """
+    if not values.isfinite().all():
+        raise FloatingPointError(
+            f"{name}: what the model computes is not finite; look for NaN in the features, or lower the learning rate"
+        )
+    return values
 
 
 def hops(model: nn.Module, task: Task) -> int:
@@ -83,12 +94,17 @@ def evaluate(
 
 
 def scores(model: nn.Module, conditions: Iterable[Condition]) -> dict[str, float]:
-    """The task's score under every condition; conditions on one graph share one pass."""
-    conditions = list(conditions)
-    result = {}
-    for task in {id(condition.task.graph): condition.task for condition in conditions}.values():
-        on_it = [condition for condition in conditions if condition.task.graph is task.graph]
-        index = torch.cat([condition.index for condition in on_it])
+    """The task's score under every condition, by its name; conditions of one task on one graph share one pass.
+
+    Raises:
+        ValueError: two conditions have one name.
+        FloatingPointError: as `predict`.
+    """
+    conditions, result = list(conditions), {}
+    if repeated := [name for name, count in Counter(each.name for each in conditions).items() if count > 1]:
+        raise ValueError(f"conditions of one name would have one score: {', '.join(repeated)}; name each apart")
+    for on_it in of_one_task(conditions):
+        task, index = on_it[0].task, torch.cat([condition.index for condition in on_it])
         logits = predict(model, task, index).split([condition.index.numel() for condition in on_it])
         for condition, out in zip(on_it, logits, strict=True):
             result[condition.name] = score(out, task.labels[condition.index], task.regression)

@@ -19,7 +19,7 @@ from stemlib.model.losses import task_loss
 from stemlib.model.stem import StemGNN
 from stemlib.presets import TrainConfig
 from stemlib.training.epochs import Epochs, every_epoch
-from stemlib.training.evaluation import EVALUATION_BATCH, answer, evaluation_batches, hops, products_in
+from stemlib.training.evaluation import EVALUATION_BATCH, answer, evaluation_batches, finite, hops, products_in
 from stemlib.training.loop import Loop, State
 from stemlib.training.shared_products import share_first_products
 
@@ -130,6 +130,7 @@ def train_epoch(
         with products_in(train.precision, batch):
             output = model(batch.graph, batch.instances)
         loss = task_loss(output.logits, batch.labels, regression=regression) + model.penalty(output, train)
+        finite(loss.detach(), "training")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
+
 import pytest
 import torch
 from run_samples import equal
-from samples import graph_task, small_model
+from samples import graph_task, node_task, small_baseline, small_model
 
 from stemlib.data.tasks import Task, score
+from stemlib.presets import TrainConfig
+from stemlib.stress.conditions import Condition
+from stemlib.theory.coverage import coverage, coverages
 from stemlib.training import evaluation
-from stemlib.training.evaluation import evaluate, predict
+from stemlib.training.evaluation import evaluate, predict, scores
+from stemlib.training.finetune import fit
 from study.families import build
 
 
@@ -40,3 +47,37 @@ def test_evaluation_scores_each_part(task: Task) -> None:
     assert list(scores) == ["test", "val"]
     assert scores["test"] == pytest.approx(score(predict(model, task, split.test), task.labels[split.test]))
     assert list(evaluate(model, task, split)) == ["train", "val", "test"]
+
+
+def test_each_condition_is_scored_by_its_own_task_s_labels() -> None:
+    task = node_task()
+    model, index = build(small_model(), task), task.split("random").test
+    other = replace(task, labels=(task.labels + 1) % 3)
+    one, two = Condition("one", task, index), Condition("two", other, index)
+    assert scores(model, [one, two]) == scores(model, [one]) | scores(model, [two])
+    found = coverages(model, [one, two], losses=("zero_one",))
+    assert [item.R for item in found] == [coverage(model, each, loss="zero_one").R for each in (one, two)]
+    assert found[0].R != found[1].R
+
+
+def test_two_conditions_of_one_name_are_refused() -> None:
+    task = node_task()
+    same = [Condition("clean", task, index) for index in task.split("random").train.split(10)[:2]]
+    with pytest.raises(ValueError, match="one name would have one score: clean"):
+        scores(build(small_model(), task), same)
+
+
+@pytest.mark.parametrize("kind", ["stem", "gcn"])
+def test_what_is_not_a_number_is_never_scored(kind: str) -> None:
+    """A codebook would make an ordinary code of NaN, and an argmax an ordinary class."""
+    task = node_task()
+    model = build(small_model() if kind == "stem" else small_baseline(kind), task)
+    graph = copy(task.graph)
+    graph.x = task.graph.x.clone()
+    graph.x[5] = float("nan")
+    with pytest.raises(FloatingPointError, match=r"tiny: .* not finite; look for NaN in the features"):
+        predict(model, task.with_graph(graph))
+    with pytest.raises(FloatingPointError, match=r"training: .* not finite"):
+        fit(model, task.with_graph(graph), task.split("random"), TrainConfig(epochs=1), 0)
+    with pytest.raises(ValueError, match="1 of 6 logits to be scored are not finite"):
+        score(torch.tensor([[0.0, 1.0], [float("nan"), 0.0], [1.0, 0.0]]), torch.tensor([1, 0, 0]))
