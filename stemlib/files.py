@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stemlib import __version__
 from stemlib.paths import cache_folder
 
 DIGEST_BYTES = 32
@@ -105,9 +106,13 @@ def cached(name: str, made_of: Mapping[str, Any], make: Callable[[], dict[str, T
     return tensors
 
 
-def run_key(settings: dict[str, Any], split_hash: str, data_checksum: str) -> str:
-    """Eight hexadecimal digits of everything but the seed that determines a run."""
-    return digest([settings, split_hash, data_checksum])[:8]
+def run_key(settings: dict[str, Any], split_hash: str, content: str, device: str = "cpu") -> str:
+    """Eight hexadecimal digits of everything but the seed that determines a run.
+
+    Threads and device are among it: sums in another order are other bits, and in the end other scores.
+    """
+    here = [__version__, torch.get_num_threads(), device]
+    return digest([settings, split_hash, content, here])[:8]
 
 
 def installed_versions() -> dict[str, str]:

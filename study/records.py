@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from stemlib import __version__
 from stemlib.files import installed_versions, write_atomically
 from study.paths import DATA, ROOT, RUNS, grid_run_folder
 
@@ -44,7 +45,11 @@ class Record:
         peak_memory_mb: of the whole process so far.
         parameters: number of trained values.
         versions: of the packages that matter.
-        data_checksum: of the task's data.
+        data_checksum: of where the task's data came from.
+        content: of every value of the task, see `stemlib.data.tasks.Task.content`.
+        threads: that torch had: sums in another order are other bits.
+        device: that it ran on.
+        library: version of `stemlib`.
     """
 
     experiment: str
@@ -61,6 +66,10 @@ class Record:
     peak_memory_mb: float
     parameters: int
     data_checksum: str
+    content: str
+    threads: int
+    device: str = "cpu"
+    library: str = __version__
     selection: str = "validation"
     versions: dict[str, str] = dataclasses.field(default_factory=lambda: installed_versions())
 

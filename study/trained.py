@@ -22,7 +22,7 @@ from study.rivals.encoders import start_from_encoder
 
 def run_folder(experiment: str, task: Task, split: Split, method: Method, seed: int) -> Path:
     """Where the run's record is or will be."""
-    key = run_key(method.settings, split.hash, task.checksum)
+    key = run_key(method.settings, split.hash, task.content)
     return RUNS / experiment / f"{task.name}-{split.name}-{method.name}-{key}" / f"seed-{seed}"
 
 
@@ -65,6 +65,8 @@ def _trained(experiment: str, task: Task, split: Split, method: Method, seed: in
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         parameters=sum(value.numel() for value in model.parameters() if value.requires_grad),
         data_checksum=task.checksum,
+        content=task.content,
+        threads=torch.get_num_threads(),
     )
     save_model(model, folder)
     write_record(folder, record, pd.DataFrame(progress.history))
@@ -75,4 +77,5 @@ def _trained(experiment: str, task: Task, split: Split, method: Method, seed: in
 def trained_model(experiment: str, task: Task, split_name: str, method: Method, seed: int) -> nn.Module:
     """The model of a finished run, trained first if it is not."""
     run(experiment, task, split_name, method, seed)
-    return load_model(run_folder(experiment, task, task.split(split_name), method, seed))
+    split = task.split(split_name)
+    return load_model(run_folder(experiment, standardised(task, split), split, method, seed))

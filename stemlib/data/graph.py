@@ -20,7 +20,10 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
 
+from stemlib.files import digest
+
 T = TypeVar("T")
+CONTENT = ("x", "edge_index", "edge_attr", "edge_type", "node_type", "edge_pair", "batch", "ptr")
 READ = ("x", "edge_index", "edge_attr", "batch", "ptr")  # of a user's `Data`; `edge_type` as `Graph.of` says
 
 
@@ -85,6 +88,16 @@ class Graph:
     def num_edges(self) -> int:
         """Number of directed edges `E`."""
         return self.edge_index.size(1)
+
+    @property
+    def content(self) -> str:
+        """sha256 of every value that is read; a value edited in place is another content."""
+        parts = {name: value for name in CONTENT if (value := getattr(self, name)) is not None}
+
+        def summed() -> str:
+            return digest({name: digest(plain(value)) for name, value in parts.items()})
+
+        return self.derived("content", summed, *parts.values())
 
     @property
     def per_edge(self) -> dict[str, Tensor]:

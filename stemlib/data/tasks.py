@@ -18,6 +18,7 @@ from torch import Tensor
 from torch_geometric.nn import global_add_pool, global_max_pool, global_mean_pool
 
 from stemlib.data.graph import Graph, sorted_by_target
+from stemlib.files import digest
 
 Kind = Literal["node", "link", "graph"]
 PARTS = ("train", "val", "test")
@@ -101,6 +102,15 @@ class Task:
         """Width of edge features; None where the graph has none."""
         edges = self.graph.edge_attr
         return None if edges is None else edges.size(1)
+
+    @property
+    def content(self) -> str:
+        """sha256 of every value that is learnt from or scored by; `checksum` says where the data came from.
+
+        A graph on which something was changed, other labels, or a value edited in place are other contents.
+        """
+        parts = [value for value in (self.labels, self.pairs) if value is not None]
+        return digest([self.kind, self.regression, self.graph.content, *map(digest, parts)])
 
     def select(self, index: Tensor) -> Tensor:
         """What the model's read-out takes for the instances `index` of a node or link task."""

@@ -89,7 +89,7 @@ class Pool:
     @property
     def checksum(self) -> str:
         """Of all that a run depends on: data, weights, and their order."""
-        return digest([[member.task.name, member.weight, member.task.checksum] for member in self.members])
+        return digest([[member.task.name, member.weight, member.task.graph.content] for member in self.members])
 
     @cached_property
     def shares(self) -> Tensor:

@@ -171,12 +171,13 @@ def pretraining_folder(
     seed: int,
     start: Path | None = None,
     root: Path | None = None,
+    device: str = "cpu",
 ) -> Path:
     """Where a run's checkpoint is or will be; see `pretrain`."""
     settings = {"model": dataclasses.asdict(model), "pretrain": dataclasses.asdict(config)}
     if start is not None:
         settings["start"] = pretrained_settings(start)["sha256"]
-    return (root or cache_folder() / "pretraining") / run_key(settings, "", pool.checksum) / f"seed-{seed}"
+    return (root or cache_folder() / "pretraining") / run_key(settings, "", pool.checksum, device) / f"seed-{seed}"
 
 
 def pretrain(
@@ -208,7 +209,7 @@ def pretrain(
         ValueError: settings that make no sense together, or a damaged state.
         FloatingPointError: the loss is not finite; says where.
     """
-    folder = pretraining_folder(pool, model, config, seed, start, root)
+    folder = pretraining_folder(pool, model, config, seed, start, root, device)
     if (folder / "model.json").is_file():
         return folder
     state_file = folder / "training.checked"

@@ -111,7 +111,7 @@ class EncoderRun:
 def encoder_folder(task: Task, model: ProbeConfig, config: PretextConfig, seed: int, root: Path) -> Path:
     """Where a trained encoder is or will be."""
     encoder = {name: value for name, value in dataclasses.asdict(model).items() if name not in OF_THE_HEAD}
-    key = run_key({"encoder": encoder, "pretext": dataclasses.asdict(config)}, "", task.checksum)
+    key = run_key({"encoder": encoder, "pretext": dataclasses.asdict(config)}, "", task.graph.content)
     return root / f"{task.name}-{config.objective}-{key}" / f"seed-{seed}"
 
 

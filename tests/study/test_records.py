@@ -43,6 +43,8 @@ def record(seed: int = 0, test: float = 0.5) -> Record:
         peak_memory_mb=300.0,
         parameters=10,
         data_checksum="made up",
+        content="made up",
+        threads=1,
     )
 
 

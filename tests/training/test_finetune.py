@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -266,3 +267,23 @@ def test_a_start_at_log_odds_is_a_first_epoch_with_less_to_learn() -> None:
     baseline = Method("mlp", small_baseline("mlp"), replace(TRAIN, prior=True))
     with pytest.raises(ValueError, match="prior=True is of a StemGNN's head; train Baseline with prior=False"):
         fit(baseline.build(task), task, task.split("random"), baseline.train, 0)
+
+
+def test_a_record_is_of_its_content_alone(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another graph, other labels, a value edited in place, or other threads: each is a run of its own."""
+    task, what = node_task(), method()
+    folders = [run_folder("t", task, task.split("random"), what, 0)]
+    blank = copy(task.graph)
+    blank.x = torch.zeros_like(blank.x)
+    others = [task.with_graph(blank), replace(task, labels=(task.labels + 1) % 3)]
+    folders += [run_folder("t", other, other.split("random"), what, 0) for other in others]
+    assert run("t", task, "random", what, 0).metrics != run("t", others[0], "random", what, 0).metrics
+    same = replace(task, graph=copy(task.graph), name=task.name)
+    assert run_folder("t", same, same.split("random"), what, 0) == folders[0]
+    task.graph.x[0, 0] += 1
+    folders.append(run_folder("t", task, task.split("random"), what, 0))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    folders.append(run_folder("t", task, task.split("random"), what, 0))
+    assert len(set(folders)) == 5
+    record = run("t", others[1], "random", what, 0)
+    assert (record.threads, record.device, record.content) == (2, "cpu", others[1].content)
