@@ -59,21 +59,22 @@ def ablated(preset: Preset, *groups: str) -> list[Method]:
     return methods
 
 
-def effects(balance: pd.DataFrame, overlap: float) -> pd.DataFrame:
+def effects(balance: pd.DataFrame, overlap: float, whole: str = WHOLE) -> pd.DataFrame:
     """What the whole model has over each variant, paired by seed, in points.
 
     Args:
         balance: from `study.balance.three_way_balance`, with the whole model and its variants.
         overlap: of the runs, see `against_strongest` and `split_overlap`.
+        whole: the method that the others are variants of.
 
     Returns:
         One row per variant and demand: `variant`, `demand`, `difference` (whole minus variant), `low`, `high`, and `p`,
         corrected for all rows together. A demand that was not met, as where a data set has no shift, has no row.
     """
     long = balance.melt(["method", "seed"], DEMANDS, var_name="demand", value_name="score").dropna()
-    variants = [name for name in balance.method.unique() if name != WHOLE]
-    pairs = [long[long.method.isin([WHOLE, name])].assign(variant=name, overlap=overlap) for name in variants]
-    table = against_strongest(pd.concat(pairs), "score", WHOLE, ["variant", "demand"], overlap="overlap")
+    variants = [name for name in balance.method.unique() if name != whole]
+    pairs = [long[long.method.isin([whole, name])].assign(variant=name, overlap=overlap) for name in variants]
+    table = against_strongest(pd.concat(pairs), "score", whole, ["variant", "demand"], overlap="overlap")
     return table[["variant", "demand", "difference", "low", "high", "p"]]
 
 
@@ -115,8 +116,8 @@ def extra_losses(demands: pd.DataFrame, demand: str) -> pd.DataFrame:
         demand: such as `deleted`; a loss is `clean` minus this.
 
     Returns:
-        Text, one row per step: on each graph that met all networks, with the interval of `paired_test`; as a mean over
-        the data sets that met the two, see `over_tasks`, and `of` how many.
+        Text, one row per step: on each graph on which all were trained, with the interval of `paired_test`; as a mean
+        over the data sets on which the two were, see `over_tasks`, and `of` how many.
     """
     scores = demands.pivot(index=["task", "covariate", "seed"], columns=["demand", "method"], values="score")
     lost = scores["clean"] - scores[demand]

@@ -28,19 +28,19 @@ from torch_geometric.utils import (
 )
 
 from stemlib.data.batches import union_of_graphs
-from stemlib.data.graph import plain
+from stemlib.data.graph import Graph, plain
 from stemlib.data.tasks import Task
 from stemlib.stress.shifts import feature_homophily
 from study.figures import PALETTE
 
 DEGREE_BINS = np.array([0, 1, *(2**power for power in range(1, 15)), np.inf])
 HOMOPHILY_BINS = np.linspace(0, 1, 21)
-LABELS = {"accuracy": "classes", "roc_auc": "binary labels", "r2": "values"}
+LABELS = {"accuracy": "classes", "roc_auc": "binary labels", "r2": "targets"}
 MOST_NODES, LOOKED_AT = 40, 100  # in a drawing, and for one
 ATOM_COLOURS = {"C": PALETTE["grey"], "N": PALETTE["blue"], "O": PALETTE["red"], "S": PALETTE["yellow"]}
 
 
-def neighbours(graph: Data) -> Tensor:
+def neighbours(graph: Graph) -> Tensor:
     """Every pair of different nodes that an edge joins, in both directions, `[2, E']`."""
     return remove_self_loops(to_undirected(plain(graph.edge_index), num_nodes=graph.num_nodes))[0]
 
@@ -131,7 +131,7 @@ def distributions(task: Task) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True).assign(task=task.name)[columns]
 
 
-def small_neighbourhood(graph: Data, most: int = MOST_NODES) -> tuple[Tensor, Tensor, int]:
+def small_neighbourhood(graph: Graph, most: int = MOST_NODES) -> tuple[Tensor, Tensor, int]:
     """A piece of a graph to draw: of the first nodes that have neighbours, the one with the most within two hops.
 
     Args:

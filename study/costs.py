@@ -1,4 +1,4 @@
-"""What a network costs: values, and operations of an evaluation."""
+"""What a network costs: parameters, and operations of an evaluation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def size(model: nn.Module, task: Task, index: Tensor | None = None) -> dict[str,
         index: instances that are asked about at once, `[n]`; None for all.
 
     Returns:
-        `values`: trained and fixed ones; `MFLOP`: millions of floating-point operations of the evaluation's products,
+        `parameters`: trained and fixed; `MFLOP`: millions of floating-point operations of the evaluation's products,
         of all features, be they words that `stemlib.model.sparse_features` would make less work of; sums over
         neighbours do not count.
     """
@@ -30,4 +30,4 @@ def size(model: nn.Module, task: Task, index: Tensor | None = None) -> dict[str,
     graph.x = torch.ones_like(graph.x)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         predict(model, replace(task, graph=graph), index)
-    return {"values": sum(value.numel() for value in model.parameters()), "MFLOP": counter.get_total_flops() / 1e6}
+    return {"parameters": sum(value.numel() for value in model.parameters()), "MFLOP": counter.get_total_flops() / 1e6}

@@ -43,7 +43,7 @@ COLOURS = {
     "dgi": DARK["purple"],
     "bgrl": DARK["pink"],
     "graphmae": DARK["brown"],
-    "pretrained": PALETTE["blue"],
+    "pretrained": DARK["orange"],
     "theory": (0.0, 0.0, 0.0),
     "coverage": PALETTE["blue"],
     "selection": PALETTE["orange"],

@@ -39,7 +39,7 @@ OUTSIDERS = {"the strongest without its parts": [name for name in METHODS if nam
 
 
 def of_classes(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose `task` learns classes: R2 has no lower end, so that one bad fit to values would be the mean."""
+    """The rows whose `task` learns classes: R2 has no lower end, so that one bad regression would be the mean."""
     return rows[~rows.task.isin([name for name, entry in DATA_SETS.items() if entry.regression])]
 
 

@@ -14,12 +14,8 @@ from stemlib.training.pool import Member, Pool
 WEIGHTS = {
     "cora": 5.0, "citeseer": 5.0, "pubmed": 5.0, "ogbn-arxiv": 5.0, "ogbn-arxiv-predictions": 5.0, "wikics": 5.0,
     "wn18rr": 5.0, "fb15k237": 10.0, "hiv": 1.0, "chembl": 0.1, "chembl-10k": 0.1, "pcba": 0.1, BUILT_IN: 5.0,
-}  # fmt: skip  # fmt: skip
-OTHER_WEIGHTS: dict[Kind, float] = {
-    "node": 1.0,
-    "link": 1.0,
-    "graph": 0.1,
-}  # of data sets that the reference lacks
+}  # fmt: skip
+OTHER_WEIGHTS: dict[Kind, float] = {"node": 1.0, "link": 1.0, "graph": 0.1}  # of data sets that the reference lacks
 # Regressions stay out of the default pool, so that a checkpoint can be tried on files that it has never met. Their
 # molecules it may have: 61 % of ESOL's, 12 % of lipo's and 3 % of the activities' stand in other sets of the pool.
 HELD_OUT = {"esol", "lipo", "chembl-activities"}

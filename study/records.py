@@ -43,7 +43,7 @@ class Record:
         epochs: how many were run.
         seconds: of training.
         peak_memory_mb: of the whole process so far.
-        parameters: number of trained values.
+        parameters: number of trained ones.
         versions: of the packages that matter.
         data_checksum: of where the task's data came from.
         content: of every value of the task, see `stemlib.data.tasks.Task.content`.

@@ -89,7 +89,7 @@ class StressTest:
                     yield seed, name, model, conditions
 
     def scores(self, rates: Sequence[float] = RATES, draws: int = 1, combined: Sequence[float] = ()) -> pd.DataFrame:
-        """Every method meets every condition.
+        """Test score of each trained network under each condition: clean, shifted, corrupted, and both.
 
         Args:
             rates: of corruption of the `ID` test instances.
@@ -169,8 +169,8 @@ class StressTest:
         """What the runs cost.
 
         Returns:
-            One row per method and seed: `values` and `MFLOP` (see `study.costs.size`, of the clean test instances, of
-            the first seed's network), `seconds` of training, and `optimism`: by how many points the best test epoch
+            One row per method and seed: `parameters` and `MFLOP` (see `study.costs.size`, of the clean test instances,
+            of the first seed's network), `seconds` of training, and `optimism`: by how many points the best test epoch
             beats the one that validation chose.
         """
         rows, sizes = [], {}

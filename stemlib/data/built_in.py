@@ -1,4 +1,4 @@
-"""The built-in graph: a contextual stochastic block model that theory 1a solves in closed form.
+"""The built-in graph: a contextual stochastic block model that model 1a of docs/theory.md solves in closed form.
 
 Every node has a class; its own feature is `mu * (class signal) + N(0, sigma^2)`, and each of its `d`
 neighbours shares its class with probability `h`. With two classes the signal is `y = +-1`, and the mean

@@ -23,7 +23,7 @@ from torch_geometric.data import Data
 from stemlib.files import digest
 
 T = TypeVar("T")
-CONTENT = ("x", "edge_index", "edge_attr", "edge_type", "node_type", "edge_pair", "batch", "ptr")
+CONTENT = ("x", "edge_index", "edge_attr", "edge_type", "node_type", "edge_pair", "batch", "ptr", "scaffold")
 READ = ("x", "edge_index", "edge_attr", "batch", "ptr")  # of a user's `Data`; `edge_type` as `Graph.of` says
 
 
@@ -41,6 +41,7 @@ class Graph:
         edge_pair: which instance of a link task an edge stands for, `[E]`.
         batch: which graph of a union a node is in, `[N]`.
         ptr: the first node of each graph of a union, and `N`, `[G + 1]`.
+        scaffold: numbers of molecules' scaffolds `[G]`; only the library's own readers set it.
         num_nodes: `N`; None for the rows of `x`, or of `node_type`.
         nodes: of a part of a graph, the nodes' numbers in it, `[N]`.
         hops: of a part of a graph, see `stemlib.data.sampling.neighbourhood`.
@@ -55,6 +56,7 @@ class Graph:
     edge_pair: Tensor | None = None
     batch: Tensor | None = None
     ptr: Tensor | None = None
+    scaffold: Tensor | None = None
     num_nodes: int | None = None
     nodes: Tensor | None = None
     hops: tuple[Hop, ...] = ()
@@ -143,7 +145,7 @@ class Hop(Graph):
     """The edges that one layer reads, from the nodes of its input to the first `num_nodes` of them.
 
     Attributes:
-        mean: the mean of the input's features, `[num_nodes, d]`, where it is known.
+        mean: the mean of the input's features, `[num_nodes, d]`, where it is cached.
         products: the first layer's products as a function of its weight, see `stemlib.training.shared_products`.
     """
 
@@ -151,7 +153,7 @@ class Hop(Graph):
     products: Callable[[Tensor], Tensor] | None = None
 
     def with_edges(self, edge_index: Tensor, places: Tensor) -> Hop:
-        """As `Graph.with_edges`; what was known of the old edges is forgotten."""
+        """As `Graph.with_edges`; what was cached of the old edges is dropped."""
         return replace(super().with_edges(edge_index, places), mean=None, products=None)
 
 

@@ -72,14 +72,16 @@ class MoleculeDataSet(DataSet):
 def featured(parsed: Molecules, smiles: list[str], width: int | None, encoder: str, name: str) -> Graph:
     """The union of molecules with feature tables: `x` `[A, d]` by `node_type`, `edge_attr` `[B, d]` by `edge_type`.
 
-    About it: the molecules' strings as `smiles`, the numbers of their scaffolds `[M]`, the types in words.
+    About it: the molecules' strings as `smiles`, the types in words.
     """
     atoms = [atom_text(row) for row in parsed.atoms.tolist()]
     bonds = [bond_text(row) for row in parsed.bonds.tolist()]
     vectors = encode_texts(atoms + bonds, width, encoder, name)
-    about = {"node_text": atoms, "edge_text": bonds, "scaffold": parsed.scaffold}
+    about = {"node_text": atoms, "edge_text": bonds}
     about["smiles"] = [smiles[row] for row in parsed.rows.tolist()]
-    return replace(parsed.graph, x=vectors[: len(atoms)], edge_attr=vectors[len(atoms) :], about=about)
+    return replace(
+        parsed.graph, x=vectors[: len(atoms)], edge_attr=vectors[len(atoms) :], scaffold=parsed.scaffold, about=about
+    )
 
 
 def unparsed(parsed: Molecules, smiles: list[str]) -> tuple[str, ...]:

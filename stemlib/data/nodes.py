@@ -76,7 +76,7 @@ class NodeDataSet(DataSet):
         dataset: the class's name, a key of `CLASSES`.
         arguments: of the class, after `root`.
         words: whether features are counts or weights of words, whose rows are given length 1, as vectors of texts have.
-            (The reference divides them by their sums; chapter 02 says what that costs.)
+            (The reference divides them by their sums.)
         binary: whether the two classes are scored as one binary label, by ROC-AUC, as published.
         split_by: what makes the splits from the graph, a key of `SPLITS`.
     """

@@ -26,6 +26,7 @@ def from_data(
     splits: Mapping[str, Split] | None = None,
     description: str = "",
     regression: bool = False,
+    edge_pair: Tensor | None = None,
 ) -> Task:
     """Make a task of a PyG graph.
 
@@ -40,6 +41,8 @@ def from_data(
         description: what a node, an edge and a label are.
         regression: whether labels, `[M]` or `[M, T]` with NaN where missing, are numbers to predict; they are learnt
             and answered as `stemlib.data.tasks.standardised` has them.
+        edge_pair: of a link task, which pair each edge stands for, `[E]`: a training step leaves its own pairs' edges
+            out, for a pair would otherwise be read off the edge that it is. None: no edge stands for a pair.
 
     Raises:
         TypeError: not a PyG `Data`.
@@ -71,7 +74,7 @@ def from_data(
         labels = labels.squeeze(1)
     graph, pairs = Graph.of(data.clone()), None
     if kind == "link":
-        graph.edge_pair, pairs = data.get("edge_pair"), data.get("edge_label_index")
+        graph.edge_pair, pairs = edge_pair, data.get("edge_label_index")
     if splits is None:
         mask_problems = _mask_problems(data, labels.size(0))
         found += mask_problems

@@ -27,7 +27,7 @@ class DataSet:
         description: what a node, an edge and a label are.
         folder: of the raw files, relative to the data folder.
         statistics: published counts, which the tests compare.
-        regression: whether labels are measured values, not classes.
+        regression: whether labels are measured targets, not classes.
     """
 
     name: str

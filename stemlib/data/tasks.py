@@ -94,7 +94,7 @@ class Task:
 
     @property
     def strata(self) -> Tensor:
-        """The classes that a split balances: the labels; of a regression 0 where one is known, else NaN."""
+        """Classes `[M]` or `[M, T]` to stratify by: a regression is one class, 0, with NaN where a label is missing."""
         return self.labels * 0 if self.regression else self.labels
 
     @property

@@ -130,15 +130,15 @@ class Encoder(nn.Module):
 
     def layer_mean(self, index: int, x: Tensor, graph: Graph) -> Tensor:
         """The neighbourhood mean `[N, d_l]` that routed layer `index` reads, edge features included."""
-        mean = graph.mean if self.knows(graph) else None
+        mean = graph.mean if self.may_use_cache(graph) else None
         if mean is None:
             mean = neighbour_mean(x, graph.edge_index)
         if self.config.routed_edge_features and graph.edge_attr is not None:
             mean = mean + edge_mean(graph, self.edge_projections[index](graph.edge_attr))
         return mean
 
-    def knows(self, graph: Graph) -> bool:
-        """Whether what is known of a hop's input beforehand holds: not where dropout changes that input."""
+    def may_use_cache(self, graph: Graph) -> bool:
+        """Whether the cached mean and products of a hop hold: not where dropout changes its input."""
         return isinstance(graph, Hop) and not (self.training and self.config.input_dropout)
 
     def finish_layer(self, index: int, h: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ class Encoder(nn.Module):
                     outputs = layer.expert_outputs(self.layer_mean(index, x, hop), own)
                     encoding.outputs.append(outputs)
                     x = mixture(encoding.gates[-1], outputs)
-                elif self.knows(hop) and hop.products is not None:
+                elif self.may_use_cache(hop) and hop.products is not None:
                     x = layer.mix(hop.products(layer.weight), own, encoding.gates[-1])
                 elif is_sparse(x):
                     x = layer.mix(layer.projected(x, hop.edge_index), own, encoding.gates[-1])

@@ -1,4 +1,4 @@
-"""What every network of the study has in common: its shape, and what it says of a task's instances."""
+"""What all networks have in common: their shape, and what they say of a task's instances."""
 
 from __future__ import annotations
 
@@ -50,5 +50,5 @@ class Network(nn.Module):
         self.kind, self.edge_width = kind, edge_width
 
     def penalty(self, output: Output, train: TrainConfig) -> Tensor:
-        """The regularisers of one training step, weighted; a scalar. None here but dropout and weight decay."""
+        """What training adds to the loss, weighted, a scalar: zero here; `StemGNN` overrides it."""
         return torch.zeros(())

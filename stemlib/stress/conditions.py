@@ -107,7 +107,10 @@ def of_one_task(conditions: Iterable[Condition]) -> list[list[Condition]]:
 
 
 def alone(condition: Condition) -> Condition:
-    """The condition without the graphs of a graph task that it does not meet: no others need be damaged or read."""
+    """The same condition of a graph task with its own graphs alone, renumbered: damaging it touches no others.
+
+    Node and link conditions come back as they are.
+    """
     task = condition.task
     if task.kind != "graph":
         return condition
@@ -137,7 +140,7 @@ def corrupt(condition: Condition, kind: str, rate: float, seed: int) -> tuple[Co
 
 
 def is_scored(condition: Condition) -> bool:
-    """Whether the metric is defined: labels are classes, or some binary label or value is not the same throughout."""
+    """Whether the metric is defined: labels are classes, or some binary label or target is not the same throughout."""
     labels = condition.task.labels[condition.index]
     if labels.dim() == 1:
         return True

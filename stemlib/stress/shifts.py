@@ -86,9 +86,9 @@ def scaffold_frequency(graph: Graph) -> Tensor:
     """How many molecules of the data set have a molecule's Bemis-Murcko scaffold, `[M]` float.
 
     Args:
-        graph: molecules, with the numbers of their scaffolds `[M]` as `scaffold` in `about`.
+        graph: molecules, with the numbers of their scaffolds `[M]`.
     """
-    _, group, size = graph.about["scaffold"].unique(return_inverse=True, return_counts=True)
+    _, group, size = graph.scaffold.unique(return_inverse=True, return_counts=True)
     return size[group].float()
 
 
@@ -98,7 +98,7 @@ GRAPH_COVARIATES = {"size": graph_size, "scaffold": scaffold_frequency}
 
 def covariates(task: Task) -> list[str]:
     """The covariates by which a task can be shifted."""
-    of_graphs = [name for name in GRAPH_COVARIATES if name == "size" or "scaffold" in task.graph.about]
+    of_graphs = [name for name in GRAPH_COVARIATES if name == "size" or task.graph.scaffold is not None]
     return [*NODE_COVARIATES, *(of_graphs if task.kind == "graph" else [])]
 
 

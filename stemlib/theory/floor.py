@@ -1,6 +1,7 @@
 """The floor of static inference in model 1a of docs/theory.md: one stable and one shift-sensitive feature.
 
-A node has a label `y = +-1` and two features, independent of each other given the label:
+It stands for the paper's Theorem 3.1: what static inference pays for stability. A node has a label `y = +-1` and two
+features, independent of each other given the label:
 
     own feature (stable)                s = mu y + N(0, sigma^2)
     mean of d neighbours (sensitive)    t = nu_h y + noise,    nu_h = (2h - 1) mu,
@@ -13,7 +14,7 @@ the model: means over two hops carry `(2h - 1)^2 mu`, the same in both condition
 message passing on a graph is not bound by these floors.
 
 Closed forms take numbers or tensors of any (broadcastable) shape and return float64 tensors of that shape; a
-model's properties are plain floats. Model 1b is in `floor_nonlinear`, measured risks in `study.floor_measured`.
+model's properties are plain floats. Model 1b is in `floor_nonlinear`.
 
 Example:
     >>> model = HomophilyModel(mu=1.0, sigma=2.0, d=8, h=0.9)
@@ -233,7 +234,7 @@ class HomophilyModel:
 
 
 def binary_mmse(snr: Tensor | float) -> Tensor:
-    """Least squared error of estimating a fair `y = +-1` from `y + N(0, 1/snr)`, any shape to the same shape:
+    """Statement 1.6: least squared error of a fair `y = +-1` estimated from `y + N(0, 1/snr)`, shape kept:
 
         1 - E tanh(snr + sqrt(snr) Z),    Z ~ N(0, 1)
 

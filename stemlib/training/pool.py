@@ -68,7 +68,7 @@ class Pool:
     def __init__(self, members: Iterable[Member]) -> None:
         self.members = list(members)
         if not self.members:
-            raise ValueError("the pool is empty: name data sets; study.pool.at_hand lists those at hand")
+            raise ValueError("the pool is empty: give it at least one `Member`")
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"the names of a pool's data sets must differ, got {', '.join(self.names)}")
         for member in self.members:

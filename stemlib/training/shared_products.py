@@ -48,7 +48,7 @@ class SharedProducts:
         return self._products
 
 
-class Known:
+class CachedProducts:
     """A batch's share of them: `rows`, positions `[T]` among the nodes of `shared`, or a slice (no copy is made)."""
 
     def __init__(self, shared: SharedProducts, rows: Tensor | slice) -> None:
@@ -56,10 +56,10 @@ class Known:
 
     def __call__(self, weight: Tensor) -> Tensor:
         """`[T, K, d_out]`, with the gradient of `weight` `[K, 2 d_in, d_out]`."""
-        return _KnownProduct.apply(weight, self.inputs, self.shared()[self.rows])
+        return _CachedProduct.apply(weight, self.inputs, self.shared()[self.rows])
 
 
-class _KnownProduct(torch.autograd.Function):
+class _CachedProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight: Tensor, inputs: Tensor, products: Tensor) -> Tensor:
         ctx.save_for_backward(inputs)
@@ -96,4 +96,4 @@ def share_first_products(
     shared = SharedProducts(layer, torch.cat([mean, graph.x[needed]], dim=1), optimiser)
     position = torch.full((graph.num_nodes,), -1).index_copy_(0, needed, torch.arange(needed.numel()))
     for part, nodes in zip(parts, computed, strict=True):
-        part.hops[0].products = Known(shared, slice(len(nodes)) if nodes is largest else position[nodes])
+        part.hops[0].products = CachedProducts(shared, slice(len(nodes)) if nodes is largest else position[nodes])

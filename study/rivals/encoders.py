@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from torch_geometric.data import Data
 
 from stemlib.baselines.networks import adjacency, network_input
 from stemlib.data.batches import union_of_graphs
+from stemlib.data.graph import Graph
 from stemlib.data.tasks import Task
 from stemlib.files import held, run_key, write_atomically
 from stemlib.training.evaluation import EVALUATION_BATCH
@@ -72,7 +72,7 @@ class EncoderRun:
             file, objective=self.objective, optimiser=self.optimiser, schedule=self.schedule, curve=self.curve
         )
 
-    def shown(self, graphs: int) -> Data:
+    def shown(self, graphs: int) -> Graph:
         """The whole graph, or so many random graphs of a graph task; what is drawn next follows from the step, too."""
         torch.manual_seed(int(np.random.SeedSequence((self.seed, len(self.curve.losses))).generate_state(1)[0]))
         if self.task.kind != "graph":

@@ -1,4 +1,4 @@
-"""The built-in graph against the closed form of theory 1a, and what its parameters promise."""
+"""The built-in graph against the closed form of model 1a, and what its parameters promise."""
 
 from __future__ import annotations
 

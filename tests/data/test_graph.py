@@ -10,20 +10,37 @@ import pytest
 import torch
 from samples import node_task, random_graph, small_baseline, small_model
 from torch_geometric import EdgeIndex
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.data.storage import E_KEYS, N_KEYS
 
 from stemlib.baselines.networks import Baseline
+from stemlib.data.batches import batches
 from stemlib.data.checks import checked
 from stemlib.data.graph import READ, Graph, Hop, is_sorted, plain, sorted_by_target
 from stemlib.data.own_data import from_data
 from stemlib.data.tasks import Task
 from stemlib.model.stem import StemGNN
+from stemlib.stress.shifts import covariates
 
 # Every name under which PyG's `Data` or the library's graphs keep or offer something, and what people call their own.
 OFFERED = {name for kind in (Data, Graph, Hop) for name, _ in inspect.getmembers(kind) if not name.startswith("_")}
 FIELDS = {item.name for item in fields(Hop)} | N_KEYS | E_KEYS
-OTHERS = {"known", "degree", "homophily", "name", "label", "year", "edge_weight", "mask", "gates", "tokens", "values"}
+OTHERS = {
+    "scaffold",
+    "smiles",
+    "edge_pair",
+    "known",
+    "degree",
+    "homophily",
+    "name",
+    "label",
+    "year",
+    "edge_weight",
+    "mask",
+    "gates",
+    "tokens",
+    "values",
+}
 MEANT = {*READ, "num_nodes", "edge_type", "y", "train_mask", "val_mask", "test_mask"}
 
 
@@ -75,6 +92,40 @@ def test_an_attribute_of_a_users_graph_is_never_read_under_another_meaning(name:
         for model, logits in zip(models, expected, strict=True):
             assert torch.equal(model(data, everyone).logits, logits)
             torch.testing.assert_close(model(task.graph, everyone).logits, logits)
+
+
+@pytest.mark.parametrize("name", RESERVED)
+@pytest.mark.parametrize("kind", ["link", "graph"])
+def test_nor_is_one_of_a_link_or_graph_task(name: str, kind: str) -> None:
+    """What a user calls `edge_pair` hides no edge, what is called `scaffold` shifts no molecule."""
+
+    def made(**more: torch.Tensor) -> Task:
+        if kind == "link":
+            data = users_graph()
+            data.edge_label_index, data.edge_label = torch.randint(80, (2, 80)), torch.arange(80) % 3
+        else:
+            parts = [
+                Data(x=torch.rand(4, 3), edge_index=torch.tensor([[0, 1], [1, 2]]), y=torch.tensor([i % 3]))
+                for i in range(20)
+            ]
+            data = Batch.from_data_list(parts)
+            for part, index in zip(("train", "val", "test"), torch.arange(20).split([12, 4, 4]), strict=True):
+                data[f"{part}_mask"] = torch.zeros(20, dtype=torch.bool).index_fill_(0, index, True)
+        for key, value in more.items():
+            data[key] = value
+        return from_data(data, kind=kind)
+
+    torch.manual_seed(0)
+    bare = made()
+    torch.manual_seed(0)
+    task = made(**{name: torch.arange(80)})
+    assert torch.equal(task.graph.about[name], torch.arange(80))
+    assert covariates(task) == covariates(bare)
+    for one, other in zip(
+        batches(bare, torch.arange(8), 4, hide=True), batches(task, torch.arange(8), 4, hide=True), strict=True
+    ):
+        assert torch.equal(one.graph.x, other.graph.x)
+        assert torch.equal(plain(one.graph.edge_index), plain(other.graph.edge_index))
 
 
 def test_a_datas_own_tensors_are_left_alone() -> None:

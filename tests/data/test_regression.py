@@ -160,7 +160,7 @@ def test_the_best_epoch_may_be_worse_than_the_mean(monkeypatch: pytest.MonkeyPat
 
 def test_a_card_counts_values() -> None:
     found = card(of_values(graph_task(), 2))
-    assert (found["values"], found["metric"]) == (2, "r2")
+    assert (found["targets"], found["metric"]) == (2, "r2")
     assert found["known"] == pytest.approx(100 * pd.Series(range(32)).mod(7).gt(0).mean() / 2 + 50)
     assert not {"positive", "classes", "binary labels"} & set(found)
 

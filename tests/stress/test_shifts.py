@@ -88,7 +88,7 @@ def test_graphs_have_sizes_and_molecules_have_scaffolds() -> None:
     assert covariates(task) == ["degree", "homophily", "size"]
     assert instance_covariate(task, "size").tolist() == task.graph.batch.bincount().tolist()
     molecules = copy(task.graph)
-    molecules.about = {"scaffold": torch.arange(task.instances).clamp(max=29)}  # the last three share one
+    molecules.scaffold = torch.arange(task.instances).clamp(max=29)  # the last three share one
     task = task.with_graph(molecules)
     assert covariates(task) == ["degree", "homophily", "size", "scaffold"]
     assert instance_covariate(task, "scaffold").tolist() == [1.0] * 29 + [3.0] * 3

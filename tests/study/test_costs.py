@@ -21,7 +21,7 @@ def test_an_mlp_s_size_and_products_are_those_by_hand() -> None:
     products = sum(2 * task.instances * out * into for out, into in shapes) / 1e6
     biases = sum(out for out, _ in shapes)
     values = sum(out * into for out, into in shapes) + biases
-    assert size(model, task) == {"values": values, "MFLOP": pytest.approx(products)}
+    assert size(model, task) == {"parameters": values, "MFLOP": pytest.approx(products)}
 
 
 def test_every_run_of_a_stress_test_has_its_cost(task: Task, runs: Path) -> None:
@@ -35,5 +35,5 @@ def test_every_run_of_a_stress_test_has_its_cost(task: Task, runs: Path) -> None
     assert (found.seconds > 0).all()
     assert (found.optimism >= 0).all()
     of_method = found.groupby("method")
-    assert (of_method["values"].nunique() == 1).all()
+    assert (of_method["parameters"].nunique() == 1).all()
     assert of_method.MFLOP.first()["one"] > of_method.MFLOP.first()["two"] > 0
