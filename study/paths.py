@@ -12,7 +12,7 @@ FIGURES = ROOT / "figures"
 DATA = ROOT / "data"
 
 
-def grid_run_folder() -> Path | None:
-    """The folder of the run of a grid that this process belongs to; None outside of one."""
+def job_folder() -> Path | None:
+    """The folder of the job of a grid that this process belongs to; None outside of one."""
     named = os.environ.get("STEMLIB_RUN")
     return Path(named) if named else None

@@ -18,7 +18,7 @@ import pandas as pd
 
 from stemlib import __version__
 from stemlib.files import installed_versions, write_atomically
-from study.paths import DATA, ROOT, RUNS, grid_run_folder
+from study.paths import DATA, ROOT, RUNS, job_folder
 
 HOW_RESULTS_ARE_MADE = "README.md, in its sections on real data and the grid, has the commands that make them"
 LONGEST_CSV = 5000  # rows of a kept table
@@ -112,25 +112,25 @@ def table(records: list[Record]) -> pd.DataFrame:
 def save_finding(notebook: str, headline: str, figures: list[Path], records: list[Path] | None = None) -> None:
     """What a notebook found, for the closing lines of the study: `runs/findings/<notebook>.json`.
 
-    In a run of a grid it stays in the run's folder: many runs of one notebook have many findings.
+    In a job of a grid it stays in the job's folder: many jobs of one notebook have many findings.
     """
     finding = {
         "headline": headline,
         "figures": [str(path.relative_to(ROOT)) for path in figures],
         "records": [str(path) for path in records or []],
     }
-    run = grid_run_folder()
+    run = job_folder()
     path = run / "finding.json" if run else RUNS / "findings" / f"{notebook}.json"
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(finding, indent=2))
 
 
 def save_run(metrics: pd.DataFrame, history: pd.DataFrame | None = None) -> None:
-    """In a run of a grid, keep its `metrics.json` and `history.csv`; outside of one, do nothing.
+    """In a job of a grid, keep its `metrics.json` and `history.csv`; outside of one, do nothing.
 
     Args:
-        metrics: one row per thing measured, such as a seed under a condition. `study.batch.grid.collect` gives these
-            rows back, with the run's parameters as further columns.
+        metrics: one row per thing measured, such as a seed under a condition. `study.batch.jobs.collect` gives these
+            rows back, with the job's parameters as further columns.
         history: one row per epoch, with the seed as a column, where the run trained something.
 
     Raises:
@@ -138,7 +138,7 @@ def save_run(metrics: pd.DataFrame, history: pd.DataFrame | None = None) -> None
     """
     if metrics.empty:
         raise ValueError("the run has no metrics: save_run got a table without rows")
-    if (folder := grid_run_folder()) is None:
+    if (folder := job_folder()) is None:
         return
     if history is not None:
         with write_atomically(folder / "history.csv") as temporary:
