@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from study.ablations import ABLATIONS
 from study.methods import METHODS
+from study.variants import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[1]
 THEORY = (ROOT / "docs" / "theory.md").read_text()
@@ -124,3 +126,8 @@ def test_a_term_s_name_in_the_code_exists() -> None:
 def test_every_method_is_in_the_glossary_under_its_one_name() -> None:
     methods = GLOSSARY.split("## Methods")[1]
     assert {name for row in rows(methods, "term") for name in names(row[0])} == {*METHODS, "pretrained"}
+
+
+def test_every_variant_is_in_the_glossary() -> None:
+    groups = {group: names(listed) for group, listed in rows(GLOSSARY, "group")}
+    assert groups == {group: list(variants) for group, variants in (ABLATIONS | {"pretraining": VARIANTS}).items()}
