@@ -1,33 +1,36 @@
 # The study's commands. Both `make study` and `make test` build .venv first when there is none:
 #   make study                                  every notebook in the quick preset
 #   make study PRESET=laptop                    the same in another preset
+#   make grid GRID=study/grids/laptop.yaml      a grid of notebooks
+#   make grid GRID=... OPTIONS="--dry-run"      what is done and what is to be run; `python -m study.batch -h` lists more
 #   make test                                   the tests, and the notebooks' checked outputs
-#   make workflow                               a dry run of the grid under Snakemake, which it installs
 #   make study PYTHON=python3.12                with another interpreter (when .venv is built)
 
 PYTHON ?= python3
 PRESET ?= smoke
+GRID ?= study/grids/smoke.yaml
+OPTIONS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: study test workflow lint lock clean
+.PHONY: study grid test lint lock clean
 
 study: $(INSTALLED)
-	$(BIN)/python -m study.batch.study --preset $(PRESET)
+	$(BIN)/python -m study.batch --preset $(PRESET) $(OPTIONS)
+
+grid: $(INSTALLED)
+	$(BIN)/python -m study.batch $(GRID) $(OPTIONS)
 
 # Two workers, one thread each; `loadfile` keeps a notebook's cells on one worker.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env
-
-# Snakemake is not in the lock, for only a cluster needs it, and pins older packages: it gets a folder of its own.
-workflow: $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/snakemake 'snakemake>=9.27,<10'
-	PYTHONPATH=$(CURDIR)/$(VENV)/snakemake $(BIN)/python -m pytest tests/test_workflow.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env \
+	    --doctest-modules stemlib tests notebooks
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports
 
 # Only PyTorch is asked of PyTorch's index: one look-up there instead of one for every package. The lock is complete, so
 # nothing is resolved; `pip check` proves it. A pip that stops half-way leaves no stamp, and the next `make` goes on.
@@ -35,7 +38,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v[:2] < (3, 15) else \
 	    "Python 3.11 to 3.14 is needed, $(PYTHON) is %d.%d. Name another: make PYTHON=python3.12 ..." % v[:2])'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@echo "Installing into $(VENV) (once; one to three minutes after the downloads)"
+	@echo "Installing into $(VENV) (once; one to three minutes after the downloads; for Python 3.14 with a C compiler)"
 	grep '^torch==' requirements.lock | \
 	    $(BIN)/python -m pip install --no-deps --retries 2 --extra-index-url $(TORCH_INDEX) -r /dev/stdin
 	grep -vE '^(torch==|--)' requirements.lock | $(BIN)/python -m pip install --quiet --no-deps -r /dev/stdin

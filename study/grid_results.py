@@ -6,7 +6,7 @@ import warnings
 
 import pandas as pd
 
-from study.batch.grid import collect
+from study.batch.jobs import collect
 from study.records import read_results, save_results
 
 RUN = ["task", "covariate", "method"]  # what one run of the grid measures, over all of its seeds

@@ -1,0 +1,254 @@
+"""A job is one notebook with its parameters: which there are, how one is run, what the finished ones have measured.
+
+A grid's job fills `runs/<notebook>/<parameters>/`, the study's `runs/study/<preset>/<notebook>/`: `params.yaml`,
+`executed.ipynb`, `papermill.log`, in a grid what the notebook has measured (`study.records.save_run`), and last `DONE`.
+`python -m study.batch.jobs FOLDER MEMORY_MB RUNNER` runs one, as the `Snakefile` does.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections import Counter
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pandas as pd
+import papermill
+import psutil
+import yaml
+
+import stemlib
+import study
+from stemlib.files import held, write_atomically
+from stemlib.presets import PRESETS
+from study import paths
+
+TYPES = {"str": str, "int": int, "float": float, "bool": bool}
+LONGEST_NAME = 150  # of a job's folder; file systems end at 255
+
+
+class BatchError(Exception):
+    """What was asked for does not exist; the message holds every such place, and says what does."""
+
+
+class Job:
+    """A notebook with its parameters, and the folder that it fills, which names it."""
+
+    def __init__(self, folder: Path, parameters: dict[str, Any]) -> None:
+        self.folder, self.parameters = folder, parameters
+        self.name = folder.relative_to(paths.RUNS).as_posix()
+        self.of_grid = folder.parents[1] == paths.RUNS  # it must measure something; `STEMLIB_RUN` then names the folder
+        name = folder.parent.name if self.of_grid else folder.name.partition("@")[0]
+        self.notebook = paths.NOTEBOOKS / f"{name}.ipynb"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the notebook's code cells and the parameters."""
+        cells = json.loads(self.notebook.read_text())["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        return hashlib.sha256(json.dumps([code, self.parameters], sort_keys=True).encode()).hexdigest()
+
+    def kept(self) -> dict[str, Any] | None:
+        """What `DONE` says, of whatever version; None where the job has not run to its end."""
+        file = self.folder / "DONE"
+        return json.loads(file.read_text()) if file.exists() else None
+
+    def done(self) -> dict[str, Any] | None:
+        """What `DONE` says, where it is of these code cells and parameters; in the study, of this library, too.
+
+        A grid takes hours over several sittings, so that a change of the library repeats none of its jobs.
+        """
+        record = self.kept()
+        current = record and record["fingerprint"] == self.fingerprint
+        return record if current and (self.of_grid or record["library"] == library_fingerprint()) else None
+
+
+@functools.cache
+def library_fingerprint() -> str:
+    """SHA-256 over the files of `stemlib` and `study`, as they were when this process first asked."""
+    files = [file for package in (stemlib, study) for file in sorted(Path(package.__file__).parent.rglob("*.py"))]
+    return hashlib.sha256("\0".join(f"{file.name}\n{file.read_text()}" for file in files).encode()).hexdigest()
+
+
+def read_job(folder: Path) -> Job:
+    """The job whose `params.yaml` is in the folder."""
+    return Job(folder, yaml.safe_load((folder / "params.yaml").read_text()))
+
+
+def read_grid(file: str | Path) -> list[Job]:
+    """The jobs of a grid file, in its order and multiplied out; a `BatchError` says all that is wrong with it."""
+    try:
+        return _jobs(yaml.safe_load(Path(file).read_text()))
+    except (OSError, yaml.YAMLError, BatchError) as error:
+        raise BatchError(f"{file}: {error}") from error
+
+
+def study_jobs(preset: str, names: list[str], given: dict[str, str]) -> list[Job]:
+    """A job of every chapter, or of those that are named; `given` are further parameters, as text."""
+    wanted = sorted({Path(name).name.removesuffix(".ipynb") for name in names}) or _chapters()
+    return _jobs({"preset": preset, "jobs": [{"notebook": name, "parameters": given} for name in wanted]}, True)
+
+
+def _chapters() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(paths.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+
+
+def _jobs(content: Any, of_study: bool = False) -> list[Job]:
+    """What a grid file's content asks for, checked against the notebooks' `parameters` cells."""
+    _check_keys("the grid", content, {"preset": str, "jobs": list})
+    problems = [] if content["jobs"] else [f"there are no jobs; notebooks are sought in {paths.NOTEBOOKS}"]
+    if content["preset"] not in PRESETS:
+        problems.append(f"no preset {content['preset']!r}; there are {', '.join(PRESETS)}")
+    jobs: list[Job] = []
+    for number, entry in enumerate(content["jobs"], start=1):
+        try:
+            jobs += _multiplied_out(entry, content["preset"], of_study)
+        except BatchError as error:
+            problems += [f"entry {number}: {line}" for line in str(error).splitlines()]
+    counts = Counter(job.name for job in jobs)
+    problems += [f"{name} occurs {count} times" for name, count in counts.items() if count > 1]
+    if problems:
+        raise BatchError("\n".join(problems))
+    return jobs
+
+
+def _check_keys(where: str, given: Any, known: dict[str, type]) -> None:
+    if not isinstance(given, dict) or {key: type(value) for key, value in given.items()} != known:
+        keys = ", ".join(f"{key} ({kind.__name__})" for key, kind in known.items())
+        raise BatchError(f"{where} must be a mapping with the keys {keys}; got {given!r}")
+
+
+def _multiplied_out(entry: Any, preset: str, of_study: bool) -> list[Job]:
+    """A job for every combination of an entry's values."""
+    _check_keys("it", entry, {"notebook": str, "parameters": dict})
+    name, chapters = entry["notebook"], _chapters()
+    if name not in chapters:
+        raise BatchError(f"no notebook {name}; there are {', '.join(chapters)}")
+    kinds = {key: about["inferred_type_name"] for key, about in papermill.inspect_notebook(chapters[name]).items()}
+    problems = ["preset is not given here but once, for all jobs"] if "preset" in entry["parameters"] else []
+    choices: dict[str, list[Any]] = {}
+    for key, value in (entry["parameters"] | {"preset": preset}).items():
+        if (kind := TYPES.get(kinds.get(key))) is None:
+            problems.append(f"{name} has no parameter {key}; its parameters: {', '.join(kinds)}")
+            continue
+        choices[key] = [_read(item, kind) for item in (value if isinstance(value, list) else [value])]
+        if {type(item) for item in choices[key]} != {kind}:
+            problems.append(f"{name}: {key} must be of type {kind.__name__}, or a list of such; got {value!r}")
+    if problems:
+        raise BatchError("\n".join(problems))
+    combinations = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+    return [Job(_folder(name, parameters, of_study), parameters) for parameters in combinations]
+
+
+def _read(value: Any, kind: type) -> Any:
+    """A text as the number or truth that it is, 1 as 1.0 (the same job); another value as it is."""
+    with suppress(ValueError, yaml.YAMLError):
+        if isinstance(value, str) or (kind is float and type(value) is int):
+            return yaml.safe_load(value) if kind is bool else kind(value)
+    return value
+
+
+def _folder(notebook: str, parameters: dict[str, Any], of_study: bool) -> Path:
+    """`preset=smoke@dataset=cora@methods=gcn+stem` in the notebook's folder; in the study's `<notebook>@dataset=...`.
+
+    Sorted, so that the order in a file does not matter. `=2C` is a comma, and so on: shells or Slurm would mind others.
+    A part of the SHA-256 keeps a long name unique.
+    """
+    ordered = sorted(parameters.items(), key=lambda item: (item[0] != "preset", item[0]))
+    told = urlencode(ordered).replace("&", "@").replace("%", "=")
+    if len(told) > LONGEST_NAME:
+        told = f"{told[:LONGEST_NAME]}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+    of_chapter = notebook + told.removeprefix(f"preset={parameters['preset']}")
+    return paths.RUNS / "study" / parameters["preset"] / of_chapter if of_study else paths.RUNS / notebook / told
+
+
+def end_children() -> None:
+    """SIGKILL to all that this process has started."""
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
+def _watch(runner: psutil.Process, bound: float, exceeded: list[str]) -> None:
+    """End this process when its runner is gone, and the notebook when more memory is resident than the bound.
+
+    Snakemake does neither: what it has started outlives it, and with a job's memory it only plans.
+    """
+    while True:
+        time.sleep(0.5)
+        if not runner.is_running() or runner.status() == psutil.STATUS_ZOMBIE:
+            end_children()
+            os._exit(1)
+        taken, this = 0, psutil.Process()
+        for process in [this, *this.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                taken += process.memory_info().rss
+        if taken > bound:
+            exceeded.append(f"ended because it took {taken / 1e9:.2f} GB of memory; the bound is {bound / 1e9:.2f} GB")
+            end_children()
+
+
+def run(job: Job, runner: psutil.Process, bound: float) -> None:
+    """Run a job and fill its folder; it fails by what its notebook or papermill raises, or by `SystemExit`."""
+    for stale in ("DONE", "executed.ipynb", "metrics.json", "history.csv"):
+        (job.folder / stale).unlink(missing_ok=True)
+    os.environ.setdefault("STEMLIB_PROGRESS", "off")  # bars inside a notebook would only fill its outputs
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, not the home folder's of the same name
+    os.environ["STEMLIB_RUN"] = str(job.folder) if job.of_grid else ""
+    record = {"fingerprint": job.fingerprint, "library": library_fingerprint(), "finding": None}
+    started, exceeded, executed = time.time(), [], job.folder / "executed.ipynb"
+    threading.Thread(target=_watch, args=(runner, bound, exceeded), daemon=True).start()
+    try:
+        papermill.execute_notebook(job.notebook, executed, job.parameters, kernel_name="python3", progress_bar=False)
+    except Exception:
+        sys.exit(exceeded[0]) if exceeded else None
+        raise
+    if job.of_grid and not (job.folder / "metrics.json").exists():
+        sys.exit("wrote no metrics.json: it must call study.records.save_run")
+    finding = paths.RUNS / "findings" / f"{job.notebook.stem}.json"
+    if finding.exists() and finding.stat().st_mtime >= started:
+        record["finding"] = json.loads(finding.read_text())
+    record |= {"seconds": round(time.time() - started, 1), "finished": datetime.now(UTC).isoformat(timespec="seconds")}
+    with write_atomically(job.folder / "DONE") as file:
+        file.write_text(json.dumps(record, indent=2))
+
+
+def collect(notebook: str) -> pd.DataFrame:
+    """The rows that `save_run` got from a notebook's finished jobs in grids, each with the job's parameters before.
+
+    `run` is the name of the job's folder, `finished` says when the job was. A row that has a column of a parameter's
+    name keeps its own value. Jobs of another version of the notebook count as unfinished, which a warning tells.
+
+    Raises:
+        FileNotFoundError: no job is finished.
+    """
+    jobs = [read_job(file.parent) for file in sorted((paths.RUNS / notebook).glob("*/DONE"))]
+    rows, done = [], {job: record for job in jobs if (record := job.done())}
+    for job, record in done.items():
+        about = {"run": job.folder.name, "finished": record["finished"]} | job.parameters
+        rows += [about | row for row in json.loads((job.folder / "metrics.json").read_text())]
+    if len(jobs) > len(done):
+        warnings.warn(f"{len(jobs) - len(done)} jobs of {notebook} are of another version of it", stacklevel=2)
+    if not done:
+        raise FileNotFoundError(f"no finished jobs of {notebook} in {paths.RUNS}; run its grid")
+    return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner, which ends this process
+    folder, memory_mb, runner = paths.ROOT / sys.argv[1], int(sys.argv[2]), psutil.Process(int(sys.argv[3]))
+    with held(folder):
+        if not (job := read_job(folder)).done():  # another runner may have done it while this one waited
+            run(job, runner, memory_mb * 1e6)
