@@ -26,10 +26,11 @@ grid: $(INSTALLED)
 # Two workers, one thread each; `loadfile` keeps a notebook's cells on one worker.
 test: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --nbval-lax --nbval-current-env \
-	    --doctest-modules stemlib tests notebooks
+	    --doctest-modules stemlib study tests notebooks
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/lint-imports
 
 # Only PyTorch is asked of PyTorch's index: one look-up there instead of one for every package. The lock is complete, so
