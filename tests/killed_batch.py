@@ -74,10 +74,11 @@ def is_alive(process: int) -> bool:
         return False
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Until it holds; the bound is only there so that a failure does not hang."""
+def wait_for(condition: Callable[[], bool], runner: int | None = None) -> None:
+    """Until it holds, while a runner goes on; the bound is only there so that a failure does not hang."""
     end = time.monotonic() + 600
     while not condition():
+        assert runner is None or os.waitpid(runner, os.WNOHANG) == (0, 0), "the runner has ended by itself"
         assert time.monotonic() < end, "what was waited for did not come"
         time.sleep(0.02)
 
@@ -92,7 +93,7 @@ def killed(root: Path) -> dict[str, object]:
 
     def kill_when(condition: Callable[[], bool]) -> None:
         child = scene.start()
-        wait_for(condition)
+        wait_for(condition, child)
         os.kill(child, signal.SIGKILL)
         ended = status(child)
         wait_for(scene.all_ended)
@@ -117,7 +118,7 @@ def interrupted(root: Path) -> dict[str, object]:
     scene = Scene(root, 2)
     scene.hold("started-1")
     child = scene.start()
-    wait_for(lambda: scene.reached("started-1"))
+    wait_for(lambda: scene.reached("started-1"), child)
     os.kill(child, signal.SIGINT)
     ended = status(child)
     wait_for(scene.all_ended)
@@ -129,9 +130,9 @@ def both(root: Path) -> dict[str, object]:
     scene = Scene(root, 2)
     scene.hold("started-0")
     first = scene.start()
-    wait_for(lambda: scene.reached("started-0"))
+    wait_for(lambda: scene.reached("started-0"), first)
     second = scene.start()
-    wait_for(lambda: any("waiting" in log.read_text() for log in paths.RUNS.glob("*/*/papermill.log")))
+    wait_for(lambda: any("waiting" in log.read_text() for log in paths.RUNS.glob("*/*/papermill.log")), second)
     scene.go_on("started-0")
     ended = [status(first), status(second)]
     return {"status": ended, "done": scene.done(), "executions": sorted(n for n, _ in scene.executions())}
