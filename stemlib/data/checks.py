@@ -13,10 +13,10 @@ from stemlib.data.tasks import PARTS, Split, Task
 
 def problems(task: Task) -> list[str]:
     """Everything that keeps the task from being used, each with what to do; empty if all is well."""
-    found = _feature_problems(task.graph) + _edge_problems(task.graph) + _label_problems(task)
-    for split in task.splits.values():
-        found += _split_problems(task, split)
-    return found
+    labels = _label_problems(task)
+    binary = not labels and task.labels.dim() == 2 and not task.regression
+    splits = [problem for split in task.splits.values() for problem in _split_problems(task, split, binary)]
+    return _feature_problems(task.graph) + _edge_problems(task.graph) + labels + splits
 
 
 def remarks(task: Task) -> list[str]:
@@ -41,9 +41,7 @@ def remarks(task: Task) -> list[str]:
 def _feature_problems(graph: Graph) -> list[str]:
     if graph.x is None or graph.x.dim() != 2 or not graph.x.is_floating_point():
         return ["node features `x` must be a float tensor [N, d]"]
-    problems = []
-    if graph.x.size(0) == 0 or graph.x.size(1) == 0:
-        problems.append(f"node features `x` are empty: {tuple(graph.x.shape)}")
+    problems = [] if graph.x.numel() else [f"node features `x` are empty: {tuple(graph.x.shape)}"]
     for name in ("x", "edge_attr"):
         value = getattr(graph, name)
         if value is not None and (value.dim() != 2 or not value.is_floating_point()):
@@ -68,8 +66,7 @@ def _edge_problems(graph: Graph) -> list[str]:
     edges = graph.edge_index
     if edges is None or edges.dim() != 2 or edges.size(0) != 2 or edges.dtype != torch.long:
         return ["`edge_index` must be a long tensor [2, E] (source, target); for no edges use shape [2, 0]"]
-    problems = []
-    nodes = graph.num_nodes
+    problems, nodes = [], graph.num_nodes
     if edges.numel() and (int(edges.min()) < 0 or int(edges.max()) >= nodes):
         problems.append(f"`edge_index` names nodes {int(edges.min())}..{int(edges.max())}, but there are {nodes}")
     types, table = graph.edge_type, graph.edge_attr
@@ -109,7 +106,10 @@ def _label_problems(task: Task) -> list[str]:
     elif labels.dim() == 2 and not (
         labels.is_floating_point() and ((labels == 0) | (labels == 1) | labels.isnan()).all()
     ):
-        problems.append("binary labels must be floats: 0, 1 or NaN (missing); numbers to predict: `regression=True`")
+        problems.append(
+            "binary labels must be floats: 0, 1 or NaN (missing); classes must be long; "
+            "numbers to predict: `regression=True`"
+        )
     return problems
 
 
@@ -137,9 +137,8 @@ def _union_problems(graph: Graph) -> list[str]:
     return []
 
 
-def _split_problems(task: Task, split: Split) -> list[str]:
-    problems = []
-    seen = torch.zeros(task.instances, dtype=torch.long)
+def _split_problems(task: Task, split: Split, binary: bool) -> list[str]:
+    problems, seen = [], torch.zeros(task.instances, dtype=torch.long)
     for part in PARTS:
         index = getattr(split, part)
         if index.dim() != 1 or index.dtype != torch.long:
@@ -153,6 +152,12 @@ def _split_problems(task: Task, split: Split) -> list[str]:
             problems.append(f"split {split.name!r}: its {part} part names instances outside 0..{task.instances - 1}")
         else:
             seen.index_add_(0, index, torch.ones_like(index))
+            if binary:
+                no, yes = ((task.labels[index] == value).any(0) for value in (0, 1))
+                if part == "train" and not (no | yes).any():
+                    problems.append(f"split {split.name!r}: its train part has no known label")
+                elif part != "train" and not (no & yes).any():
+                    problems.append(f"split {split.name!r}: no label has both classes in its {part} part, for ROC-AUC")
     if (seen > 1).any():
         problems.append(f"split {split.name!r}: {int((seen > 1).sum())} instances stand in it more than once")
     return problems

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import torch
+from scipy.sparse import issparse
 from torch import Tensor
 from torch_geometric.data import Data
 
@@ -34,7 +36,8 @@ def from_data(
         data: `x` `[N, d]`, `edge_index` `[2, E]`, optionally `edge_attr` `[E, d]` (or `[T, d]` with `edge_type` `[E]`),
             and as PyG names them: for node tasks `y` `[N]`; for link tasks `edge_label_index` `[2, M]` and
             `edge_label` `[M]`; for graph tasks a `Batch` with `y` `[G]`. Binary labels are floats `[M, T]`, NaN where
-            missing. Masks `train_mask`, `val_mask`, `test_mask` `[M]` or `[M, S]` give the splits.
+            missing; `[M]` stands for one of them. Masks `train_mask`, `val_mask`, `test_mask` `[M]` or `[M, S]` give
+            the splits. NumPy's, SciPy's and sparse tables are made dense, and features float32.
         name: as in file names.
         kind: node, link or graph.
         splits: instead of masks; `stemlib.data.splits` draws some.
@@ -61,7 +64,7 @@ def from_data(
         )
     if kind not in LABELS:
         raise ValueError(f"kind must be one of {', '.join(LABELS)}; got {kind!r}")
-    found = []
+    found, data = [], _as_tensors(data)
     if data.get("edge_index") is None and data.get("adj_t") is not None:
         found.append("edges stand in `adj_t`; make `edge_index` [2, E] of them: torch_geometric.utils.to_edge_index")
     labels = data.get(LABELS[kind])
@@ -72,7 +75,9 @@ def from_data(
         labels = labels.double().reshape(len(labels), -1)
     elif labels.dim() == 2 and labels.size(1) == 1 and not labels.is_floating_point():
         labels = labels.squeeze(1)
-    graph, pairs = Graph.of(data.clone()), None
+    elif labels.dim() == 1 and labels.is_floating_point():
+        labels = labels.unsqueeze(1)  # of one column, which the checks then want to be 0, 1 or NaN
+    graph, pairs = Graph.of(data), None
     if kind == "link":
         graph.edge_pair, pairs = edge_pair, data.get("edge_label_index")
     if splits is None:
@@ -94,6 +99,19 @@ def from_data(
         raise ValueError("\n  - ".join([f"the data of {name!r} cannot be used:", *lines]))
     tensors = {key: digest(value) for key, value in data.to_dict().items() if isinstance(value, Tensor)}
     return checked(replace(task, checksum=digest([tensors, "regression"] if regression else tensors)))
+
+
+def _as_tensors(data: Data) -> Data:
+    """A copy of the data whose features are dense and float32, and whose NumPy arrays are tensors."""
+    data = data.clone()
+    for name, value in data.to_dict().items():
+        value = value.toarray() if issparse(value) else value
+        value = torch.from_numpy(value) if isinstance(value, np.ndarray) and value.dtype != object else value
+        if name in ("x", "edge_attr") and isinstance(value, Tensor):
+            value = value.detach().to_dense()
+            value = value.float() if value.is_floating_point() else value
+        data[name] = value
+    return data
 
 
 def _mask_problems(data: Data, instances: int) -> list[str]:

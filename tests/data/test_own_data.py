@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
+import scipy.sparse
 import torch
+from torch import Tensor
 from torch_geometric.data import Batch, Data, HeteroData
 
 from stemlib.data.own_data import from_data
@@ -29,6 +34,55 @@ def test_labels_in_a_column_are_classes_when_whole_and_binary_when_floats() -> N
     assert from_data(graph).metric == "accuracy"
     graph.y = graph.y.float()
     assert from_data(graph).metric == "roc_auc"
+    column = from_data(graph).labels
+    graph.y = graph.y.squeeze(1)
+    assert torch.equal(from_data(graph).labels, column)
+
+
+@pytest.mark.parametrize("name", ["x", "edge_attr"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        Tensor.double,
+        lambda x: x.double().numpy(),
+        Tensor.to_sparse,
+        Tensor.to_sparse_csr,
+        lambda x: scipy.sparse.csr_array(x.numpy()),
+        torch.nn.Parameter,
+    ],
+    ids=["double", "numpy", "coo", "csr", "scipy", "parameter"],
+)
+def test_features_in_any_form_are_the_same_table(name: str, form: Callable[[Tensor], Any]) -> None:
+    graph = ring()
+    graph.edge_attr = torch.randn(12, 2)
+    usual = from_data(graph)
+    graph[name] = form(graph[name])
+    task = from_data(graph)
+    assert torch.equal(getattr(task.graph, name), getattr(usual.graph, name))
+    assert not getattr(task.graph, name).requires_grad
+    assert task.checksum == usual.checksum
+
+
+def test_features_of_half_precision_are_read_as_they_are() -> None:
+    for kind in (torch.float16, torch.bfloat16):
+        graph = ring()
+        graph.x = graph.x.to(kind)
+        assert torch.equal(from_data(graph).graph.x, graph.x.float())
+
+
+def test_edges_of_numpy_are_taken() -> None:
+    graph = ring()
+    usual = from_data(graph)
+    graph.edge_index = graph.edge_index.numpy()
+    assert from_data(graph).checksum == usual.checksum
+
+
+@pytest.mark.parametrize(("part", "label"), [("train", torch.nan), ("val", 0.0), ("test", 1.0)])
+def test_binary_labels_that_cannot_be_learnt_or_scored_are_refused_by_part(part: str, label: float) -> None:
+    graph = ring()
+    graph.y = torch.where(graph[f"{part}_mask"], label, graph.y.float()).unsqueeze(1)
+    with pytest.raises(ValueError, match=f"split 'masks': .* {part} part"):
+        from_data(graph)
 
 
 def test_a_link_task() -> None:
