@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from stemlib.data.checks import checked, problems
-from stemlib.data.graph import Graph
+from stemlib.data.graph import READ, Graph
 from stemlib.data.nodes import mask_splits
 from stemlib.data.tasks import PARTS, Kind, Split, Task
 from stemlib.files import digest
@@ -44,8 +44,7 @@ def from_data(
         description: what a node, an edge and a label are.
         regression: whether labels, `[M]` or `[M, T]` with NaN where missing, are numbers to predict; they are learnt
             and answered as `stemlib.data.tasks.standardised` has them.
-        edge_pair: of a link task, which pair each edge stands for, `[E]`: a training step leaves its own pairs' edges
-            out, for a pair would otherwise be read off the edge that it is. None: no edge stands for a pair.
+        edge_pair: of a link task, which pair each edge stands for, `[E]`; a training step hides its own pairs' edges.
 
     Raises:
         TypeError: not a PyG `Data`.
@@ -102,11 +101,13 @@ def from_data(
 
 
 def _as_tensors(data: Data) -> Data:
-    """A copy of the data whose features are dense and float32, and whose NumPy arrays are tensors."""
+    """A copy of the data; of what is read, features are dense and float32, and arrays are tensors of their own."""
     data = data.clone()
-    for name, value in data.to_dict().items():
-        value = value.toarray() if issparse(value) else value
-        value = torch.from_numpy(value) if isinstance(value, np.ndarray) and value.dtype != object else value
+    read = {*READ, "edge_type", *LABELS.values(), "edge_label_index", *(f"{part}_mask" for part in PARTS)}
+    for name in read.intersection(data.keys()):
+        value = data[name].toarray() if issparse(data[name]) else data[name]
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+            value = torch.from_numpy(value.copy())
         if name in ("x", "edge_attr") and isinstance(value, Tensor):
             value = value.detach().to_dense()
             value = value.float() if value.is_floating_point() else value
@@ -116,8 +117,7 @@ def _as_tensors(data: Data) -> Data:
 
 def _mask_problems(data: Data, instances: int) -> list[str]:
     masks = {f"{part}_mask": data.get(f"{part}_mask") for part in PARTS}
-    missing = [name for name, mask in masks.items() if not isinstance(mask, Tensor)]
-    if missing:
+    if missing := [name for name, mask in masks.items() if not isinstance(mask, Tensor)]:
         return [f"no split: {', '.join(missing)} missing; add masks, or give `splits` (see stemlib.data.splits)"]
     found = []
     for name, mask in masks.items():

@@ -33,10 +33,9 @@ from stemlib.model.folded import Classify, folded_classifier
 from stemlib.model.layers import RoutedSAGE
 from stemlib.model.losses import LOSSES, Loss, instance_loss
 from stemlib.model.stem import StemGNN
-from stemlib.theory.routing import evaluating, first_routed_layer, labelled, per_instance
+from stemlib.theory.routing import GRAPHS_PER_BATCH, evaluating, first_routed_layer, labelled, per_instance
 
 Scope = Literal["node", "graph"]
-GRAPHS_PER_BATCH = 512
 NUMBERS_PER_CHUNK = 2**19  # of the widest tensor over instances and experts: it should stay in a cache
 
 

@@ -28,12 +28,11 @@ from stemlib.model.losses import instance_loss
 from stemlib.model.stem import StemGNN
 from stemlib.stress.conditions import Condition
 from stemlib.theory.gate_bounds import compare_gates
-from stemlib.theory.routing import evaluating, first_routed_layer, labelled, per_instance
+from stemlib.theory.routing import GRAPHS_PER_BATCH, evaluating, first_routed_layer, labelled, per_instance
 from stemlib.theory.token_stability import Reading, read
 
 Readout = Literal["embedding", "tokens", "logits", "loss"]
 Tokenise = Callable[[Tensor], Tensor]
-GRAPHS_PER_BATCH = 512
 
 
 class Pieces(NamedTuple):

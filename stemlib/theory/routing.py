@@ -13,6 +13,8 @@ from stemlib.data.tasks import Kind, Task, read_out, require_classes
 from stemlib.model.encoder import Gates
 from stemlib.model.stem import StemGNN
 
+GRAPHS_PER_BATCH = 512  # of a graph task; node and link tasks are taken whole
+
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import scipy.sparse
 import torch
@@ -74,6 +75,32 @@ def test_edges_of_numpy_are_taken() -> None:
     graph = ring()
     usual = from_data(graph)
     graph.edge_index = graph.edge_index.numpy()
+    assert from_data(graph).checksum == usual.checksum
+
+
+def test_what_is_carried_along_is_not_converted() -> None:
+    graph = ring()
+    graph.names, graph.links = np.array(["a"] * 12), scipy.sparse.csr_array((10**6, 10**6))
+    about = from_data(graph).graph.about
+    assert (about["names"] == graph.names).all()
+    assert about["links"].shape == (10**6, 10**6)
+
+
+def test_an_array_that_its_owner_changes_later_changes_no_task() -> None:
+    graph = ring()
+    graph.x = graph.x.numpy()
+    task = from_data(graph)
+    before = task.graph.x.clone()
+    graph.x[:] = 0
+    assert torch.equal(task.graph.x, before)
+
+
+def test_masks_labels_and_reversed_arrays_of_numpy_are_taken() -> None:
+    graph = ring()
+    usual = from_data(graph)
+    for name in ("y", "train_mask", "val_mask", "test_mask"):
+        graph[name] = graph[name].numpy()
+    graph.x = np.ascontiguousarray(graph.x.numpy()[::-1])[::-1]
     assert from_data(graph).checksum == usual.checksum
 
 
