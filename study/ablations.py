@@ -10,7 +10,7 @@ import pandas as pd
 from stemlib.presets import ModelConfig, Preset, change
 from study.balance import DEMANDS
 from study.methods import Method, stem
-from study.paper_tables import over_tasks
+from study.paper_tables import counted, over_tasks
 from study.protocols import split_overlap
 from study.statistics import SIGNIFICANT, against_strongest, in_points, paired_test
 
@@ -128,7 +128,7 @@ def extra_losses(demands: pd.DataFrame, demand: str) -> pd.DataFrame:
             found = paired_test(runs[step], split_overlap(task))
             rows[step][task, covariate] = in_points(*found[:3])
     for step in STEPS:
-        known = more[step].dropna()
+        known = counted(more[step].dropna())
         rows[step]["all", "mean"] = in_points(*over_tasks(known))
         rows[step]["all", "of"] = str(known.index.get_level_values("task").nunique())
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -6,14 +6,16 @@ Rows are those of the table `stress` in `data/results/`, which `study.grid_resul
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import TypeVar
 
 import pandas as pd
 
 from stemlib.data.public import DATA_SETS
 from study.methods import METHODS
-from study.protocols import split_overlap
+from study.protocols import FILTERED, split_overlap
 from study.statistics import SIGNIFICANT, against_strongest, in_points, interval, summary
 
+Table = TypeVar("Table", pd.DataFrame, pd.Series)
 BY_RUN = ["task", "covariate", "method", "seed"]
 MEETING = ["task", "covariate", "seed", "condition", "kind", "rate", "draw"]  # what two methods must share to be paired
 FEWEST = 5  # data sets: a bootstrap interval over fewer says little
@@ -41,6 +43,17 @@ OUTSIDERS = {"the strongest without its parts": [name for name in METHODS if nam
 def of_classes(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows whose `task` learns classes: R2 has no lower end, so that one bad regression would be the mean."""
     return rows[~rows.task.isin([name for name, entry in DATA_SETS.items() if entry.regression])]
+
+
+def counted(rows: Table) -> Table:
+    """The rows, with `task` as a column or in the index, that a mean over data sets or a count of them is made of.
+
+    Out of it are what is not the graph that its name says (`DataSet.remark`), and a task with its filtered form beside.
+    """
+    of_task = rows.task if "task" in getattr(rows, "columns", ()) else rows.index.get_level_values("task")
+    known = {name for name, entry in DATA_SETS.items() if entry.remark}
+    known |= {name.removesuffix(FILTERED) for name in of_task.unique() if name.endswith(FILTERED)}
+    return rows[~of_task.isin(known)]
 
 
 def beside_the_grid(pretrained: pd.DataFrame, stress: pd.DataFrame) -> pd.DataFrame:
@@ -116,9 +129,9 @@ def over_tasks(values: pd.Series) -> tuple[float, float, float]:
     """Mean over tasks, each weighing alike, and its 95 % bootstrap interval, which fewer than `FEWEST` do not have.
 
     Args:
-        values: with `task` in the index.
+        values: with `task` in the index; see `counted`.
     """
-    means = values.groupby("task").mean()
+    means = counted(values).groupby("task").mean()
     low, high = interval(means.tolist()) if len(means) >= FEWEST else (float("nan"), float("nan"))
     return means.mean(), low, high
 
@@ -127,14 +140,14 @@ def claim_table(compared: pd.DataFrame) -> pd.DataFrame:
     """What the comparisons say of each claim.
 
     Args:
-        compared: from `comparisons`.
+        compared: from `comparisons`; see `counted`.
 
     Returns:
         One row per claim: `comparisons`, how many of them ours `wins` and `loses` significantly (corrected p below
         0.05), the mean `difference` in points with its interval `low` to `high`, see `over_tasks`, and the mean of
         `held_out`. No row where fewer than two tasks were met.
     """
-    rows = []
+    rows, compared = [], counted(compared)
     for claim, demands in CLAIMS.items():
         part = compared[compared.demand.isin(demands)].set_index("task")
         if part.index.nunique() < 2:
@@ -168,7 +181,7 @@ def lead_changes(
     for rival in table.index.intersection(scores.columns):
         leads = (scores[ours] - scores[rival]).unstack("demand")
         for claim in table:
-            changes = leads.reindex(columns=CLAIMS[claim]).sub(leads["clean"], axis=0).stack().dropna()
+            changes = counted(leads.reindex(columns=CLAIMS[claim]).sub(leads["clean"], axis=0).stack().dropna())
             if changes.index.get_level_values("task").nunique() > 1:
                 table.loc[rival, claim] = in_points(*over_tasks(changes))
     return table.loc[:, (table != "").any()]

@@ -36,8 +36,9 @@ class Record:
         model: short name of the model.
         seed: of initialisation, noise and batches.
         settings: model and training settings, whole.
-        metrics: by part (`train`, `val`, `test`) and condition, and `test_best`: the best test score of any
-            epoch, which selection on test would have reported.
+        metrics: by part (`train`, `val`, `test`), and `test_best`: the best test score of any epoch, which selection
+            on test would have reported. `test_filtered`, where training gives some of the test away, is the score
+            without that; see `stemlib.data.leaks.filtered`.
         selection: how the reported epoch was chosen.
         best_epoch: the epoch reported.
         epochs: how many were run.

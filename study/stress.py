@@ -15,7 +15,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from stemlib.data.tasks import Task, score
+from stemlib.data.leaks import filtered
+from stemlib.data.scores import score
+from stemlib.data.tasks import Task
 from stemlib.model.stem import StemGNN
 from stemlib.presets import Preset
 from stemlib.stress.conditions import CORRUPTIONS, Condition, alone, corrupt, is_scored, shift_protocol
@@ -26,7 +28,7 @@ from stemlib.training.evaluation import predict, scores
 from study.adversary import worst_conditions
 from study.costs import size
 from study.methods import Method
-from study.protocols import Protocol, best, split_overlap
+from study.protocols import FILTERED, Protocol, best, split_overlap
 from study.statistics import against_strongest
 from study.trained import run, trained_model
 
@@ -99,21 +101,34 @@ class StressTest:
         Returns:
             Rows with `condition`, `kind` (`clean`, `shift`, a corruption, or `shift, <corruption>`), `rate`, `draw`,
             and `score` in per cent (NaN where a bucket has one class alone and ROC-AUC is undefined, or one number
-            alone is to be predicted).
+            alone is to be predicted). Where training gives some of the test away, the same rows once more, as the task
+            `<name>-filtered`, on what it does not give away; see `stemlib.data.leaks`.
         """
         rows = []
         for seed, models, conditions in self.networks():
             for meeting in meetings(conditions, rates, draws, combined, seed):
-                met = [condition for condition, _ in meeting if is_scored(condition)]
+                asked = list(self._with_filtered(meeting))
                 for name, model in models.items():
-                    found = scores(model, met)
-                    for condition, about in meeting:
-                        row = {"method": name, "seed": seed, "condition": condition.name} | about
+                    found = scores(model, [condition for condition, _ in asked if is_scored(condition)])
+                    for condition, about in asked:
+                        row = {"method": name, "seed": seed} | about
                         rows.append(row | {"score": 100 * found.get(condition.name, float("nan"))})
         return self._named(rows)
 
+    def _with_filtered(self, meeting: Meeting) -> Iterator[tuple[Condition, dict[str, Any]]]:
+        """What is met, as tables name it; of links also what training does not give away, where that is less."""
+        train = next(iter(self.task.splits.values())).train if self.task.kind == "link" else torch.empty(0)
+        for met, about in meeting:
+            about = {"task": self.task.name, "condition": met.name} | about
+            yield met, about
+            left = filtered(met.task, train, met.index)
+            if 0 < left.numel() < met.index.numel():
+                name = f"{met.name}{FILTERED}"
+                yield replace(met, name=name, index=left), about | {"task": f"{self.task.name}{FILTERED}"}
+
     def _named(self, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-        return pd.DataFrame(rows).assign(task=self.task.name, covariate=self.covariate)
+        frame = pd.DataFrame(rows).assign(covariate=self.covariate)
+        return frame if "task" in frame else frame.assign(task=self.task.name)
 
     def scores_along(self) -> pd.DataFrame:
         """`scores_along` the covariate, of every network on all instances that it has not been trained on."""

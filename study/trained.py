@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import nn
 
+from stemlib.data.leaks import filtered
 from stemlib.data.tasks import Split, Task, standardised
 from stemlib.files import held, run_key
 from stemlib.training.evaluation import evaluate
@@ -50,6 +52,11 @@ def _trained(experiment: str, task: Task, split: Split, method: Method, seed: in
         before = start_from_encoder(model, task, method.pretext, seed, RUNS / "encoders")
     state_file = folder / "training.checked"
     progress = fit(model, task, split, method.train, seed, state_file, f"{task.name} {method.name} seed {seed}")
+    metrics = evaluate(model, task, split, precision=method.train.precision) | {"test_best": progress.test_best}
+    left = filtered(task, split.train, split.test)
+    if 0 < left.numel() < split.test.numel():
+        found = evaluate(model, task, replace(split, test=left), ["test"], method.train.precision)
+        metrics["test_filtered"] = found["test"]
     record = Record(
         experiment=experiment,
         task=task.name,
@@ -58,7 +65,7 @@ def _trained(experiment: str, task: Task, split: Split, method: Method, seed: in
         model=method.name,
         seed=seed,
         settings=method.settings,
-        metrics=evaluate(model, task, split, precision=method.train.precision) | {"test_best": progress.test_best},
+        metrics=metrics,
         best_epoch=progress.best_epoch,
         epochs=progress.epoch,
         seconds=before + progress.seconds,

@@ -34,7 +34,7 @@ from stemlib.stress.shifts import instance_covariate, tail_buckets
 from study.methods import Method, named, pretrained, stem
 from study.paths import DATA
 from study.pool import load_pool
-from study.protocols import PROTOCOLS, Protocol, protocol_of, split_overlap
+from study.protocols import FILTERED, PROTOCOLS, Protocol, protocol_of, split_overlap
 from study.records import KEPT, read_all_results, save_results
 from study.statistics import paired_difference
 from study.stress import StressTest
@@ -134,7 +134,9 @@ def kept_comparisons() -> pd.DataFrame:
     """
     rows = read_all_results(EXPERIMENT)
     order = [*DATA_SETS, BUILT_IN]
-    return rows.sort_values("task", key=lambda tasks: tasks.map(order.index), kind="stable", ignore_index=True)
+    return rows.sort_values(
+        "task", key=lambda tasks: tasks.str.removesuffix(FILTERED).map(order.index), kind="stable", ignore_index=True
+    )
 
 
 def results(

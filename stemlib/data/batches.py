@@ -66,7 +66,8 @@ def own_edges(task: Task, index: Tensor) -> Tensor | None:
     pair = task.graph.edge_pair
     if pair is None:
         return None
-    own = torch.zeros(task.instances, dtype=torch.bool).index_fill_(0, index, True)[pair]
+    own = torch.zeros(task.instances + 1, dtype=torch.bool).index_fill_(0, index, True)
+    own = own[pair]  # -1, for an edge that stands for none, is the last
     if own.all() and own.numel():
         raise ValueError(
             f"{task.name}: a step that shows all training pairs hides every edge of the graph; set "

@@ -8,14 +8,16 @@ import torch
 from torch_geometric.utils import contains_isolated_nodes, contains_self_loops
 
 from stemlib.data.graph import Graph, sorted_by_target
-from stemlib.data.tasks import PARTS, Split, Task
+from stemlib.data.leaks import leaks
+from stemlib.data.tasks import UNLABELLED, Task, split_problems
 
 
 def problems(task: Task) -> list[str]:
     """Everything that keeps the task from being used, each with what to do; empty if all is well."""
     labels = _label_problems(task)
-    binary = not labels and task.labels.dim() == 2 and not task.regression
-    splits = [problem for split in task.splits.values() for problem in _split_problems(task, split, binary)]
+    # Labels that are wrong themselves have gaps that mean nothing.
+    sound = replace(task, labels=torch.zeros(task.instances, dtype=torch.long)) if labels else task
+    splits = [problem for split in task.splits.values() for problem in split_problems(sound, split)]
     return _feature_problems(task.graph) + _edge_problems(task.graph) + labels + splits
 
 
@@ -35,12 +37,12 @@ def remarks(task: Task) -> list[str]:
     repeated = keys.numel() - keys.unique().numel()
     if repeated and graph.edge_attr is None:
         notes.append(f"{repeated} repeated edges: each counts in the mean")
-    return notes + _untrained_classes(task)
+    return notes + _untrained_classes(task) + leaks(task)
 
 
 def _feature_problems(graph: Graph) -> list[str]:
     if graph.x is None or graph.x.dim() != 2 or not graph.x.is_floating_point():
-        return ["node features `x` must be a float tensor [N, d]"]
+        return ["node features `x` must be a float tensor [N, d]; without any, give degrees or a constant"]
     problems = [] if graph.x.numel() else [f"node features `x` are empty: {tuple(graph.x.shape)}"]
     for name in ("x", "edge_attr"):
         value = getattr(graph, name)
@@ -99,8 +101,8 @@ def _label_problems(task: Task) -> list[str]:
             problems.append("the labels of a regression must be a table of numbers [M, T], finite or NaN (missing)")
     elif labels.dim() == 1 and labels.dtype != torch.long:
         problems.append(f"class labels must be long, got {labels.dtype}; numbers to predict: `regression=True`")
-    elif labels.dim() == 1 and int(labels.min()) < 0:
-        problems.append("class labels must be long, from 0 on")
+    elif labels.dim() == 1 and not UNLABELLED <= int(labels.min()) <= int(labels.max()) >= 0:
+        problems.append(f"class labels must be long, from 0 on, or {UNLABELLED} where there is none")
     elif labels.dim() == 1 and int(labels.max()) >= len(labels):
         problems.append(f"class labels reach {int(labels.max())} with {len(labels)} labels; number them 0, 1, ...")
     elif labels.dim() == 2 and not (
@@ -119,6 +121,11 @@ def _pair_problems(task: Task) -> list[str]:
         return ["a link task needs `pairs`, a long tensor [M, 2]"]
     if pairs.numel() and not 0 <= int(pairs.min()) <= int(pairs.max()) < task.graph.num_nodes:
         return [f"`pairs` names nodes {int(pairs.min())}..{int(pairs.max())}, but there are {task.graph.num_nodes}"]
+    standing, edges = task.graph.edge_pair, task.graph.edge_index
+    if standing is not None and edges is not None and standing.shape != edges.shape[1:]:
+        return [f"`edge_pair` must be [{edges.size(1)}], one per edge, got {tuple(standing.shape)}"]
+    if standing is not None and standing.numel() and not -1 <= int(standing.min()) <= int(standing.max()) < len(pairs):
+        return [f"`edge_pair` must name pairs 0..{len(pairs) - 1}, or -1 for none"]
     return []
 
 
@@ -137,37 +144,11 @@ def _union_problems(graph: Graph) -> list[str]:
     return []
 
 
-def _split_problems(task: Task, split: Split, binary: bool) -> list[str]:
-    problems, seen = [], torch.zeros(task.instances, dtype=torch.long)
-    for part in PARTS:
-        index = getattr(split, part)
-        if index.dim() != 1 or index.dtype != torch.long:
-            problems.append(
-                f"split {split.name!r}: its {part} part must be a long tensor [n] of instances, "
-                f"got {index.dtype} {tuple(index.shape)}"
-            )
-        elif index.numel() == 0:
-            problems.append(f"split {split.name!r}: its {part} part is empty")
-        elif int(index.min()) < 0 or int(index.max()) >= task.instances:
-            problems.append(f"split {split.name!r}: its {part} part names instances outside 0..{task.instances - 1}")
-        else:
-            seen.index_add_(0, index, torch.ones_like(index))
-            if binary:
-                no, yes = ((task.labels[index] == value).any(0) for value in (0, 1))
-                if part == "train" and not (no | yes).any():
-                    problems.append(f"split {split.name!r}: its train part has no known label")
-                elif part != "train" and not (no & yes).any():
-                    problems.append(f"split {split.name!r}: no label has both classes in its {part} part, for ROC-AUC")
-    if (seen > 1).any():
-        problems.append(f"split {split.name!r}: {int((seen > 1).sum())} instances stand in it more than once")
-    return problems
-
-
 def _untrained_classes(task: Task) -> list[str]:
     """A note where training instances lack a class: it happens in published splits, and bounds the accuracy."""
     if task.labels.dim() == 2:
         return []
-    classes = task.labels.unique()
+    classes = task.labels[task.labels != UNLABELLED].unique()
     names = [split.name for split in task.splits.values() if not torch.isin(classes, task.labels[split.train]).all()]
     return [f"classes without a training instance in: {', '.join(names)}"] if names else []
 

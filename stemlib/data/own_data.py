@@ -1,53 +1,63 @@
-"""A user's own graph as a task: PyTorch Geometric's `Data`, checked thoroughly, every problem named at once."""
+"""A user's own graph as a task: what is read, converted or refused, field by field, stands in docs/own_data.md."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from scipy.sparse import issparse
 from torch import Tensor
 from torch_geometric.data import Data
+from torch_geometric.utils import to_edge_index
 
 from stemlib.data.checks import checked, problems
-from stemlib.data.graph import READ, Graph
+from stemlib.data.containers import one_data
+from stemlib.data.graph import Graph
 from stemlib.data.nodes import mask_splits
-from stemlib.data.tasks import PARTS, Kind, Split, Task
-from stemlib.files import digest
+from stemlib.data.readings import Reader
+from stemlib.data.splits import stratified_split
+from stemlib.data.tasks import PARTS, UNLABELLED, Kind, Split, Task
 
 LABELS = {"node": "y", "link": "edge_label", "graph": "y"}
+MASKS = [f"{part}_mask" for part in PARTS]
 
 
 def from_data(
-    data: Data,
+    data: Any,
     *,
     name: str = "own-data",
     kind: Kind = "node",
     splits: Mapping[str, Split] | None = None,
+    split: Literal["stratified"] | None = None,
+    seed: int = 0,
     description: str = "",
     regression: bool = False,
     edge_pair: Tensor | None = None,
 ) -> Task:
-    """Make a task of a PyG graph.
+    """Make a task of a graph; `docs/own_data.md` says of each field what is read, converted or refused.
 
     Args:
-        data: `x` `[N, d]`, `edge_index` `[2, E]`, optionally `edge_attr` `[E, d]` (or `[T, d]` with `edge_type` `[E]`),
-            and as PyG names them: for node tasks `y` `[N]`; for link tasks `edge_label_index` `[2, M]` and
-            `edge_label` `[M]`; for graph tasks a `Batch` with `y` `[G]`. Binary labels are floats `[M, T]`, NaN where
-            missing; `[M]` stands for one of them. Masks `train_mask`, `val_mask`, `test_mask` `[M]` or `[M, S]` give
-            the splits. NumPy's, SciPy's and sparse tables are made dense, and features float32.
+        data: a PyG `Data` or what `stemlib.data.containers` makes one of, with `x` `[N, d]`, `edge_index` `[2, E]`,
+            optionally `edge_attr` `[E, d]` (or `[T, d]` with `edge_type` `[E]`); for node tasks `y` `[N]`; for link
+            tasks `edge_label_index` `[2, M]` and `edge_label` `[M]`; for graph tasks a `Batch` or list with `y` `[G]`.
+            Binary labels are floats `[M, T]`, NaN where missing; `[M]` stands for one of them. Masks `train_mask`,
+            `val_mask`, `test_mask` `[M]` or `[M, S]` give the splits.
         name: as in file names.
         kind: node, link or graph.
-        splits: instead of masks; `stemlib.data.splits` draws some.
+        splits: instead of masks.
+        split: `stratified` for 50/25/25 within every class, drawn by `seed`, instead of masks; so it is without any.
+        seed: of that draw.
         description: what a node, an edge and a label are.
-        regression: whether labels, `[M]` or `[M, T]` with NaN where missing, are numbers to predict; they are learnt
-            and answered as `stemlib.data.tasks.standardised` has them.
-        edge_pair: of a link task, which pair each edge stands for, `[E]`; a training step hides its own pairs' edges.
+        regression: whether labels, `[M]` or `[M, T]` with NaN where missing, are numbers to predict.
+        edge_pair: of a link task, which pair each edge stands for, `[E]`, -1 for none; a training step hides its own
+            pairs' edges.
+
+    Returns:
+        The task; its `notes` say what was converted, carried along unread, or is worth knowing.
 
     Raises:
-        TypeError: not a PyG `Data`.
+        TypeError: not a graph.
         ValueError: all problems of the data, one a line.
 
     Example:
@@ -56,76 +66,98 @@ def from_data(
         >>> from_data(graph, name="path").split("masks").test.tolist()
         [2]
     """
-    if not isinstance(data, Data):
-        raise TypeError(
-            f"from_data takes one torch_geometric.data.Data (or a Batch of them), got {type(data).__name__}; "
-            "make a HeteroData one type with .to_homogeneous()"
-        )
     if kind not in LABELS:
         raise ValueError(f"kind must be one of {', '.join(LABELS)}; got {kind!r}")
-    found, data = [], _as_tensors(data)
-    if data.get("edge_index") is None and data.get("adj_t") is not None:
-        found.append("edges stand in `adj_t`; make `edge_index` [2, E] of them: torch_geometric.utils.to_edge_index")
-    labels = data.get(LABELS[kind])
-    if not isinstance(labels, Tensor):
-        found.append(f"no labels: `{LABELS[kind]}` must be a tensor")
-        labels = torch.zeros(0)
-    elif regression and labels.dim() in (1, 2) and not labels.is_complex():
-        labels = labels.double().reshape(len(labels), -1)
-    elif labels.dim() == 2 and labels.size(1) == 1 and not labels.is_floating_point():
-        labels = labels.squeeze(1)
-    elif labels.dim() == 1 and labels.is_floating_point():
-        labels = labels.unsqueeze(1)  # of one column, which the checks then want to be 0, 1 or NaN
-    graph, pairs = Graph.of(data), None
+    if split not in (None, "stratified"):
+        raise ValueError(f"split must be 'stratified' or None, got {split!r}; splits of your own: `splits`")
+    reader = Reader()
+    data = one_data(data, kind, reader.notes)
+    graph = _graph(data, kind, reader)
+    labels, class_names = reader.labels(LABELS[kind], data.get(LABELS[kind]), regression)
+    pairs = None
     if kind == "link":
-        graph.edge_pair, pairs = edge_pair, data.get("edge_label_index")
+        graph.edge_pair = reader.whole("edge_pair", edge_pair)
+        pairs = reader.pairs("edge_label_index", data.get("edge_label_index"))
     if splits is None:
-        mask_problems = _mask_problems(data, labels.size(0))
-        found += mask_problems
-        splits = {} if mask_problems else mask_splits(data, "masks")
+        drawn = split is not None or all(data.get(name) is None for name in MASKS)
+        splits = _drawn(labels, regression, seed, reader) if drawn else _masked(data, labels, graph, reader)
     task = Task(
         name=name,
         kind=kind,
         graph=graph,
-        labels=labels,
-        splits=dict(splits),
-        pairs=pairs.T.contiguous() if isinstance(pairs, Tensor) and pairs.dim() == 2 else None,
+        labels=torch.zeros(0) if labels is None else labels,
+        splits=dict(splits or {}),
+        pairs=None if pairs is None else pairs.T.contiguous(),
         description=description or f"the user's own data {name!r}",
         regression=regression,
+        class_names=class_names,
+        notes=(*reader.notes, *_unread(graph)),
     )
-    if found:
-        lines = found + [problem for problem in problems(task) if labels.numel() or "label" not in problem]
-        raise ValueError("\n  - ".join([f"the data of {name!r} cannot be used:", *lines]))
-    tensors = {key: digest(value) for key, value in data.to_dict().items() if isinstance(value, Tensor)}
-    return checked(replace(task, checksum=digest([tensors, "regression"] if regression else tensors)))
+    if unread := reader.problems:
+        words = [f"`{field}`" for field in unread] + ["label"] * (LABELS[kind] in unread)
+        more = [line for line in problems(task) if not any(word in line for word in words)]
+        raise ValueError("\n  - ".join([f"the data of {name!r} cannot be used:", *unread.values(), *more]))
+    task = checked(task)
+    return replace(task, checksum=task.content)
 
 
-def _as_tensors(data: Data) -> Data:
-    """A copy of the data; of what is read, features are dense and float32, and arrays are tensors of their own."""
-    data = data.clone()
-    read = {*READ, "edge_type", *LABELS.values(), "edge_label_index", *(f"{part}_mask" for part in PARTS)}
-    for name in read.intersection(data.keys()):
-        value = data[name].toarray() if issparse(data[name]) else data[name]
-        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-            value = torch.from_numpy(value.copy())
-        if name in ("x", "edge_attr") and isinstance(value, Tensor):
-            value = value.detach().to_dense()
-            value = value.float() if value.is_floating_point() else value
+def _graph(data: Data, kind: Kind, reader: Reader) -> Graph:
+    """The prepared graph; what could not be read is missing in it."""
+    edges = data.get("edge_index")
+    if edges is None and isinstance(adjacency := data.get("adj_t"), Tensor):
+        edges = to_edge_index(adjacency)[0].flip(0)
+        reader.notes.append("edges read from `adj_t`, whose rows are targets; its values are not read")
+    read = {"edge_index": reader.pairs("edge_index", edges)}
+    read |= {name: reader.table(name, data.get(name)) for name in ("x", "edge_attr")}
+    read |= {name: reader.whole(name, data.get(name)) for name in ("batch", "ptr")}
+    by_edge = None in (read["edge_index"], read["edge_attr"]) or len(read["edge_attr"]) == read["edge_index"].size(1)
+    if not by_edge and data.get("edge_type") is not None:
+        read["edge_type"] = reader.whole("edge_type", data.edge_type)
+    batch = read["batch"]
+    if kind == "graph" and batch is not None and read["ptr"] is None and batch.numel() and not batch.diff().lt(0).any():
+        read["ptr"] = torch.cat([torch.zeros(1, dtype=torch.long), batch.bincount().cumsum(0)])
+    for name, value in read.items():
         data[name] = value
-    return data
+    return Graph.of(data)
 
 
-def _mask_problems(data: Data, instances: int) -> list[str]:
-    masks = {f"{part}_mask": data.get(f"{part}_mask") for part in PARTS}
-    if missing := [name for name, mask in masks.items() if not isinstance(mask, Tensor)]:
-        return [f"no split: {', '.join(missing)} missing; add masks, or give `splits` (see stemlib.data.splits)"]
-    found = []
-    for name, mask in masks.items():
-        if mask.dtype != torch.bool:
-            found.append(f"`{name}` must be boolean, got {mask.dtype}")
-        if mask.dim() not in (1, 2) or mask.size(0) != instances:
-            found.append(f"`{name}` must be [{instances}] or [{instances}, S], got {tuple(mask.shape)}")
+def _masked(data: Data, labels: Tensor | None, graph: Graph, reader: Reader) -> dict[str, Split]:
+    """The splits of the masks."""
+    if absent := [name for name in MASKS if data.get(name) is None]:
+        reader.problems["masks"] = (
+            f"no split: {', '.join(absent)} missing; add masks, or give `splits`, or split='stratified' to draw one"
+        )
+        return {}
+    instances = graph.num_nodes if labels is None else len(labels)
+    masks = {name: reader.mask(name, data[name], instances) for name in MASKS}
+    if any(mask is None for mask in masks.values()):
+        return {}
     counts = {mask.size(1) for mask in masks.values() if mask.dim() == 2}
     if len(counts) > 1:
-        found.append(f"masks have different numbers of splits: {sorted(counts)}")
-    return found
+        reader.problems["masks"] = f"masks have different numbers of splits: {sorted(counts)}"
+        return {}
+    return mask_splits(Data(**masks), "masks")
+
+
+def _drawn(labels: Tensor | None, regression: bool, seed: int, reader: Reader) -> dict[str, Split]:
+    """A split of what has a label, within every class; several labels, or numbers, are one class."""
+    if labels is None:
+        return {}
+    classes = labels.dim() == 1 or (labels.size(1) == 1 and not regression)
+    known = (labels != UNLABELLED) if labels.dim() == 1 else labels.isfinite().any(1)
+    try:
+        drawn = stratified_split(known.nonzero().squeeze(1), labels if classes else torch.zeros(len(labels)), seed)
+    except ValueError as error:
+        reader.problems["masks"] = f"there are no masks, and no split can be drawn: {error}"
+        return {}
+    reader.notes.append(f"split {drawn.name!r} is drawn: 50/25/25{' within every class' * classes}, seed {seed}")
+    return {drawn.name: drawn}
+
+
+def _unread(graph: Graph) -> list[str]:
+    """A note of what is carried along."""
+    taken = {*LABELS.values(), *MASKS, "edge_label_index", "adj_t"}
+    names = [name for name, value in graph.about.items() if name not in taken and value is not None]
+    if not names:
+        return []
+    return [f"not read: {', '.join(names)}; they stand in `graph.about` as given, while the graph's edges are sorted"]

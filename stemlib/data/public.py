@@ -19,13 +19,14 @@ from stemlib.data.arxiv import Arxiv
 from stemlib.data.features import TFIDF
 from stemlib.data.molecules import ChEMBL, ChEMBLActivities, MoleculeDataSet
 from stemlib.data.nodes import NodeDataSet
+from stemlib.data.pages import Pages
 from stemlib.data.registry import DataSet
 from stemlib.data.tasks import PARTS, Task
 from stemlib.data.triples import KnowledgeGraph
 from stemlib.paths import data_folder
 
 WIDTH = 768  # the reference's
-CLASSES = (NodeDataSet, Arxiv, KnowledgeGraph, MoleculeDataSet, ChEMBLActivities, ChEMBL)
+CLASSES = (NodeDataSet, Pages, Arxiv, KnowledgeGraph, MoleculeDataSet, ChEMBLActivities, ChEMBL)
 
 
 def _catalogue() -> dict[str, DataSet]:

@@ -28,6 +28,7 @@ class DataSet:
         folder: of the raw files, relative to the data folder.
         statistics: published counts, which the tests compare.
         regression: whether labels are measured targets, not classes.
+        remark: on what the published files are not; the first of the task's notes.
     """
 
     name: str
@@ -38,6 +39,7 @@ class DataSet:
     folder: str
     statistics: Mapping[str, int] = field(default_factory=dict)
     regression: bool = False
+    remark: str = ""
 
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
         """The task; see `stemlib.data.public.load`."""
@@ -50,6 +52,7 @@ class DataSet:
         splits: dict[str, Split],
         description: str,
         made_of: list[Any],
+        notes: tuple[str, ...],
         **fields: Any,
     ) -> Task:
         """The checked task: `made_of` is everything that determines it, `fields` are further ones of `Task`."""
@@ -63,6 +66,7 @@ class DataSet:
                 description=f"{description} Source: {self.source}",
                 regression=self.regression,
                 checksum=digest(made_of),
+                notes=(*filter(None, [self.remark]), *notes),
                 **fields,
             )
         )

@@ -10,10 +10,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import numpy as np
 import torch
-from scipy.stats import rankdata
-from sklearn.metrics import r2_score
 from torch import Tensor
 from torch_geometric.nn import global_add_pool, global_max_pool, global_mean_pool
 
@@ -23,6 +20,7 @@ from stemlib.files import digest
 Kind = Literal["node", "link", "graph"]
 PARTS = ("train", "val", "test")
 MIN_PER_CLASS = 3
+UNLABELLED = -1  # a class
 FEW_VALUES = 5
 POOLS = {"mean": global_mean_pool, "sum": global_add_pool, "max": global_max_pool}
 
@@ -53,12 +51,14 @@ class Task:
         name: short name, as in file names.
         kind: node, link or graph.
         graph: prepared; a graph task's is a disjoint union.
-        labels: classes `[M]` (long), or `[M, T]` (float, NaN where missing) for many binary labels or a regression.
+        labels: classes `[M]` (long, `UNLABELLED` where there is none); or `[M, T]` (float, NaN where missing), many
+            binary labels or a regression.
         splits: by name; indices of instances.
         pairs: a link task's pairs of nodes `[M, 2]`.
         description: what a node, an edge and a label are, and where they come from.
         regression: whether labels `[M, T]` are numbers to predict, not binary.
         scale: mean and standard deviation `[2, T]` that such numbers have been freed of by `standardised`.
+        class_names: what the classes were called where the data came from; empty where that is 0, 1, ...
         checksum: of the raw files or of the settings that made the data.
         notes: what the checks found that a reader should know (isolated nodes, self-loops, ...).
     """
@@ -72,6 +72,7 @@ class Task:
     description: str = ""
     regression: bool = False
     scale: Tensor | None = None
+    class_names: tuple[int | str, ...] = ()
     checksum: str = ""
     notes: tuple[str, ...] = field(default=())
 
@@ -127,12 +128,52 @@ class Task:
         return self.splits[name]
 
     def with_split(self, split: Split) -> Task:
-        """The same task with one more split."""
+        """The same task with one more split.
+
+        Raises:
+            ValueError: all of `split_problems`.
+        """
+        if found := split_problems(self, split):
+            raise ValueError("\n  - ".join([f"a split of {self.name!r} cannot be used:", *found]))
         return replace(self, splits=self.splits | {split.name: split})
 
     def with_graph(self, graph: Graph) -> Task:
         """The same task on another graph of the same nodes: corrupted, say."""
         return replace(self, graph=sorted_by_target(graph))
+
+
+def split_problems(task: Task, split: Split) -> list[str]:
+    """What keeps a split from being used: parts that overlap, are empty, or name what is not there or has no label."""
+    found, labels, seen = [], task.labels, torch.zeros(task.instances, dtype=torch.long)
+    for part in PARTS:
+        index, where = getattr(split, part), f"split {split.name!r}: its {part} part"
+        if not isinstance(index, Tensor) or index.dim() != 1 or index.dtype != torch.long:
+            about = f"{index.dtype} {tuple(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
+            found.append(f"{where} must be a long tensor [n] of instances, got {about}")
+        elif index.numel() == 0:
+            found.append(f"{where} is empty")
+        elif int(index.min()) < 0 or int(index.max()) >= task.instances:
+            found.append(f"{where} names instances outside 0..{task.instances - 1}")
+        else:
+            seen.index_add_(0, index, torch.ones_like(index))
+            found += [f"{where} {what}" for what in _label_gaps(labels[index], part, task.regression)]
+    if (seen > 1).any():
+        found.append(f"split {split.name!r}: {int((seen > 1).sum())} instances stand in it more than once")
+    return found
+
+
+def _label_gaps(labels: Tensor, part: str, regression: bool) -> list[str]:
+    """Why a part's labels are nothing to learn from, or to be scored by."""
+    if labels.dim() == 1:
+        missing = int((labels == UNLABELLED).sum())
+        return [f"has {missing} instances without a label; leave them out of the split"] if missing else []
+    if part == "train":
+        return [] if labels.isfinite().any() else ["has no known label"]
+    if regression:
+        values = [column[column.isfinite()].unique().numel() for column in labels.T]
+        return [] if max(values) > 1 else ["has no label with two values, for R2"]
+    no, yes = ((labels == value).any(0) for value in (0, 1))
+    return [] if (no & yes).any() else ["has no label with both classes, for ROC-AUC"]
 
 
 def read_out(z: Tensor, graph: Graph, instances: Tensor | None, kind: Kind, pool: str = "mean") -> Tensor:
@@ -149,63 +190,6 @@ def read_out(z: Tensor, graph: Graph, instances: Tensor | None, kind: Kind, pool
     if kind == "graph":
         return POOLS[pool](z, graph.batch, graph.ptr.numel() - 1)
     return z[instances] if kind == "node" else z[instances].mean(1)
-
-
-def score(logits: Tensor, labels: Tensor, regression: bool = False) -> float:
-    """Accuracy for class labels; ROC-AUC averaged over binary labels that have both classes; R2 of a regression.
-
-    R2 is one less the squared error over that of the mean, both summed over the labels that are scored; below 0 the
-    mean of the instances would have been the better answer. Labels of one value alone and NaN are skipped.
-
-    Args:
-        logits: `[M, classes]` or `[M, T]`.
-        labels: `[M]` or `[M, T]`.
-        regression: whether `[M, T]` labels are numbers to predict, not binary.
-
-    Raises:
-        ValueError: no instance, no label with both classes or with two values, or logits that are not finite: a score
-            would mean nothing.
-    """
-    if len(labels) == 0:
-        raise ValueError("no instances to score: the split or bucket is empty")
-    if not logits.isfinite().all():
-        bad = int((~logits.isfinite()).sum())
-        raise ValueError(f"{bad} of {logits.numel()} logits to be scored are not finite; lower the learning rate")
-    if labels.dim() == 1:
-        return (logits.argmax(-1) == labels).double().mean().item()
-    found, weights = (_r2 if regression else _roc_auc)(logits.double().numpy(), labels.double().numpy())
-    if not weights.any():
-        raise ValueError(
-            "no label has two values among these instances; R2 is undefined"
-            if regression
-            else "no label has both classes among these instances; ROC-AUC is undefined"
-        )
-    return float(np.average(found[weights > 0], weights=weights[weights > 0]))
-
-
-def _roc_auc(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """ROC-AUC of every label `[T]`, and 1 for those that have both classes, from `[M, T]`; NaN labels are skipped.
-
-    From ranks, as the share of pairs in the right order: scikit-learn's, label by label, takes thirty times as long
-    for ToxCast's 617.
-    """
-    known, positive = np.isfinite(labels), labels == 1
-    ranks = rankdata(np.where(known, logits, np.nan), axis=0, nan_policy="omit")
-    ones = positive.sum(0)
-    pairs = ones * (known.sum(0) - ones)
-    above = np.where(positive, ranks, 0).sum(0) - ones * (ones + 1) / 2
-    return above / np.maximum(pairs, 1), (pairs > 0).astype(float)
-
-
-def _r2(predictions: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """R2 of every label `[T]` and its squared errors from the mean, from `[M, T]`; NaN labels are skipped."""
-    found, errors = np.zeros((2, labels.shape[1]))
-    for place, (prediction, label) in enumerate(zip(predictions.T, labels.T, strict=True)):
-        known = np.isfinite(label)
-        if np.unique(label[known]).size > 1:
-            found[place] = r2_score(label[known], prediction[known])
-            errors[place] = label[known].var() * known.sum()
-    return found, errors
 
 
 def require_classes(task: Task, reader: str) -> None:

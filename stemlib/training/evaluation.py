@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from stemlib.data.batches import Batch
-from stemlib.data.tasks import PARTS, Split, Task, score
+from stemlib.data.scores import score
+from stemlib.data.tasks import PARTS, Split, Task
 from stemlib.model.folded import folded_classifier
 from stemlib.model.stem import StemGNN
 from stemlib.stress.conditions import Condition, of_one_task

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from stemlib.data.batches import Batch, batches
-from stemlib.data.tasks import Split, Task, score
+from stemlib.data.scores import score
+from stemlib.data.tasks import Split, Task
 from stemlib.model.losses import task_loss
 from stemlib.model.stem import StemGNN
 from stemlib.presets import TrainConfig

@@ -58,7 +58,7 @@ def with_labels(change: Callable[[torch.Tensor], torch.Tensor]) -> Change:
 
 
 def with_split(**parts: torch.Tensor) -> Change:
-    return lambda task: task.with_split(replace(task.split("random"), **parts))
+    return lambda task: replace(task, splits={"random": replace(task.split("random"), **parts)})
 
 
 def with_pairs(change: Callable[[torch.Tensor], torch.Tensor | None]) -> Change:
@@ -83,7 +83,7 @@ NODE: list[tuple[str, Change, str]] = [
     ("no edge index", with_graph(edge_index=None), r"must be a long tensor \[2, E\] .* use shape \[2, 0\]"),
     ("edges as rows", with_graph(edge_index=torch.zeros(9, 2, dtype=torch.long)), r"long tensor \[2, E\]"),
     ("float edges", with_graph(edge_index=torch.zeros(2, 9)), r"long tensor \[2, E\]"),
-    ("negative label", with_labels(lambda y: y - 1), "class labels must be long, from 0 on"),
+    ("negative label", with_labels(lambda y: y - 2), "class labels must be long, from 0 on"),
     ("float labels", with_labels(lambda y: y.float()), "class labels must be long, got torch.float32; numbers"),
     ("huge label", with_labels(lambda y: y * 1000), "reach 2000 with 80 labels; number them 0, 1, ..."),
     ("too few labels", with_labels(lambda y: y[:70]), "70 labels for 80 nodes"),

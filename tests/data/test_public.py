@@ -9,7 +9,8 @@ from staged import of_kind, published_splits, staged
 
 from stemlib.data import raw_files
 from stemlib.data.public import DATA_SETS, available, data_set, load, split_table
-from stemlib.data.tasks import score, standardised
+from stemlib.data.scores import score
+from stemlib.data.tasks import standardised
 from stemlib.paths import cache_folder
 from stemlib.presets import ModelConfig, TrainConfig
 from stemlib.training.evaluation import evaluate, predict

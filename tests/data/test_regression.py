@@ -17,7 +17,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from stemlib.data.own_data import from_data
-from stemlib.data.tasks import Split, Task, score, standardised
+from stemlib.data.scores import score
+from stemlib.data.tasks import Split, Task, standardised
 from stemlib.model.losses import task_loss
 from stemlib.presets import TrainConfig
 from stemlib.stress.conditions import shift_protocol

@@ -15,7 +15,8 @@ from torch_geometric import EdgeIndex
 
 from stemlib.data.checks import checked
 from stemlib.data.graph import Graph
-from stemlib.data.tasks import Split, Task, read_out, score
+from stemlib.data.scores import score
+from stemlib.data.tasks import Split, Task, read_out
 
 NAN = float("nan")
 
@@ -126,13 +127,13 @@ def test_checks_note_classes_that_training_never_sees() -> None:
 def test_checks_name_every_problem_at_once() -> None:
     task = bare([[0, 1], [1, 9]])
     task.graph.x[3, 1] = NAN
-    broken = replace(task, labels=task.labels - 1)
+    broken = replace(task, labels=task.labels - 2)
     with pytest.raises(ValueError, match="the data of 'bare' cannot be used:") as refusal:
         checked(broken)
     assert str(refusal.value).splitlines()[1:] == [
         "  - x has 1 NaN or infinite values, first in row 3; impute or drop them",
         "  - `edge_index` names nodes 0..9, but there are 6",
-        "  - class labels must be long, from 0 on",
+        "  - class labels must be long, from 0 on, or -1 where there is none",
     ]
 
 

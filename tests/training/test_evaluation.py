@@ -10,7 +10,8 @@ import torch
 from run_samples import equal
 from samples import graph_task, node_task, small_baseline, small_model
 
-from stemlib.data.tasks import Task, score
+from stemlib.data.scores import score
+from stemlib.data.tasks import Task
 from stemlib.presets import TrainConfig
 from stemlib.stress.conditions import Condition
 from stemlib.theory.coverage import coverage, coverages

@@ -1,0 +1,70 @@
+"""What training gives away of a test: pairs whose answer stands there, edges along the asked pairs, twins of nodes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stemlib.data.graph import Graph, plain, undirected_pairs
+from stemlib.data.tasks import Task
+
+CHUNK = 2**24  # features hashed at once
+
+
+def filtered(task: Task, train: Tensor, asked: Tensor) -> Tensor:
+    """Those of the instances `asked` that training does not give away; all of them but for link tasks.
+
+    Training gives a pair away that it knows with the same label, in this or the other direction. It knows its own
+    instances `train`, and those that an edge of the graph stands for.
+    """
+    if task.kind != "link":
+        return asked
+    _, pair = undirected_pairs(task.pairs.T, task.graph.num_nodes)
+    _, label = task.labels.nan_to_num(-1).unique(dim=0, return_inverse=True)
+    answer, edges = pair * task.instances + label, task.graph.edge_pair
+    known = answer[train if edges is None else torch.cat([train, edges[edges >= 0]])]
+    return asked[~torch.isin(answer[asked], known)]
+
+
+def leaks(task: Task) -> list[str]:
+    """What is given away, counted split by split: notes of a task."""
+    if task.kind == "graph":
+        return []
+    if task.kind == "node":
+        groups, what = _twin_groups(task.graph), "nodes have a twin in training, with equal features and neighbours"
+        counts = {what: lambda split: torch.isin(groups[split.test], groups[split.train])}
+    else:
+        nodes = task.graph.num_nodes
+        edges, _ = undirected_pairs(plain(task.graph.edge_index), nodes)
+        along = torch.isin(task.pairs.min(1).values * nodes + task.pairs.max(1).values, edges)
+        counts = {
+            "pairs stand in training with the same label, in this or the other direction; a filtered score leaves them "
+            "out": lambda split: ~torch.isin(split.test, filtered(task, split.train, split.test)),
+            "pairs are edges that messages run along, in this or the other direction; their labels may be read off "
+            "them": lambda split: along[split.test],
+        }
+    notes = []
+    for what, told in counts.items():
+        shares = {split.name: told(split).double().mean().item() for split in task.splits.values()}
+        if some := [f"{name} {share:.1%}" for name, share in shares.items() if share]:
+            notes.append(f"of the test {what}: {', '.join(some)}")
+    return notes
+
+
+def _twin_groups(graph: Graph) -> Tensor:
+    """A number for each node `[N]`, the same for nodes of equal features whose incoming edges have equal sources.
+
+    Sums of random 64-bit numbers stand for both: two that differ agree by chance once in 2^64.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def numbers(size: int) -> Tensor:
+        return torch.randint(-(2**62), 2**62, (size,), generator=generator)
+
+    bits = graph.x.float().contiguous().view(torch.int32)
+    weights = numbers(bits.size(1))
+    rows = torch.cat([(part * weights).sum(1) for part in bits.split(max(1, CHUNK // bits.size(1)))])
+    own = rows if graph.node_type is None else rows[graph.node_type]
+    source, target = plain(graph.edge_index)
+    around = torch.zeros(graph.num_nodes, dtype=torch.long).index_add_(0, target, numbers(graph.num_nodes)[source])
+    return own + around * 31
