@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from stemlib.data.graph import node_features, plain, undirected_pairs
 from stemlib.data.tasks import Task, require_classes
 from stemlib.model.losses import instance_loss, task_loss
+from stemlib.model.network import require_fit
 from stemlib.stress.conditions import CORRUPTIONS, Condition
 from stemlib.stress.corruptions import Corruption, thinned, touched_nodes
 from stemlib.training.evaluation import predict
@@ -116,6 +117,7 @@ def worst_masking(
         The condition on the damaged graph, and the damage.
     """
     task = condition.task
+    require_fit(model, task)
     nodes = touched_nodes(task, condition.index)
     out = copy(task.graph)
     out.x, out.node_type = node_features(task.graph).clone(), None

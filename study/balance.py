@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pandas as pd
-import torch
 
 from stemlib.data.splits import stratified_split
 from stemlib.data.tasks import Task
@@ -30,7 +29,7 @@ def clean_scores(experiment: str, task: Task, methods: Iterable[Method], seeds: 
     """
     methods, records = list(methods), []
     for seed in seeds:
-        drawn = stratified_split(torch.arange(task.instances), task.strata, seed, name="50-25-25")
+        drawn = stratified_split(task.labelled(), task.strata, seed, name="50-25-25")
         with_draw = task.with_split(drawn)
         for name in [name for name in ("public", drawn.name) if name in with_draw.splits]:
             records += [run(experiment, with_draw, name, method, seed) for method in methods]

@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from study.paths import FIGURES, job_folder
+from study.paths import FIGURES, run_folder
 from study.statistics import interval
 
 WIDTH = 7.0  # inches: a notebook's column
@@ -77,13 +77,12 @@ def panels(columns: int = 1, rows: int = 1, *, height: float = ROW_HEIGHT, **kwa
 
 
 def save(figure: Figure, name: str) -> Path:
-    """Write `figures/<name>.png` and return its path.
+    """Write `figures/<name>.png`, or of a run with other parameters in its own folder, and return its path.
 
-    The file holds no date and no software version, so that the same figure is the same file. In a job of a grid it
-    stays in the job's folder: many jobs of one notebook have many figures.
+    The file holds no date and no software version, so that the same figure is the same file.
     """
-    folder = job_folder() or FIGURES
-    folder.mkdir(exist_ok=True)
+    folder = run_folder() or FIGURES
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.png"
     figure.savefig(path, metadata={"Software": None})
     return path

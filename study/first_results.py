@@ -21,7 +21,7 @@ import pandas as pd
 from stemlib.data.tasks import Task
 from stemlib.presets import PRESETS, Preset
 from study.methods import Method, named
-from study.protocols import PROTOCOLS, Protocol, best, protocol_of
+from study.protocols import FILTERED, PROTOCOLS, Protocol, best, protocol_of
 from study.records import KEPT, read_all_results, save_results, table
 from study.trained import run
 
@@ -64,14 +64,21 @@ def kept_runs() -> pd.DataFrame:
     """The rows of `results` that are kept, in the order of `PROTOCOLS`.
 
     Returns:
-        The rows, with `splits`: the split's name without its number, so that `draw-0`, `draw-1`, ... are one.
+        The rows, with `splits`: the split's name without its number, so that `draw-0`, `draw-1`, ... are one. Where
+        training gives some of a test away, `<task>-filtered` has the same runs' scores without that.
 
     Raises:
         FileNotFoundError: none are.
     """
     rows, order = read_all_results(EXPERIMENT), list(PROTOCOLS)
+    if "test_filtered" in rows:
+        without = rows[rows.test_filtered.notna()]
+        without = without.assign(task=without.task + FILTERED, test=without.test_filtered, test_best=float("nan"))
+        rows = pd.concat([rows, without], ignore_index=True)
     rows["splits"] = rows.split.str.replace(r"-\d+$", "", regex=True)
-    place = rows.task.str.removesuffix("-all").map(order.index)  # the two forms of a link data set stay in their order
+    place = (
+        rows.task.str.removesuffix(FILTERED).str.removesuffix("-all").map(order.index)
+    )  # the two forms of a link data set stay in their order
     return rows.iloc[place.argsort(kind="stable")].reset_index(drop=True)
 
 

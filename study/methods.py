@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -151,6 +151,11 @@ METHODS: dict[str, Callable[[Preset], Method]] = {
     "bgrl": partial(probe, pretext=BGRLConfig(), norm="batch"),
     "graphmae": partial(probe, pretext=GraphMAEConfig(), encoder="gat"),
 }
+
+
+def main_method(names: Sequence[str]) -> str:
+    """The one that the others are compared with: the whole model, or where that is not among them the first."""
+    return "stem" if "stem" in names else names[0]
 
 
 def named(preset: Preset, *names: str) -> list[Method]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pandas as pd
 
 from stemlib import __version__
 from stemlib.files import installed_versions, write_atomically
-from study.paths import DATA, ROOT, RUNS, job_folder
+from study.paths import DATA, ROOT, RUNS, run_folder
 
 HOW_RESULTS_ARE_MADE = "README.md, in its sections on real data and the grid, has the commands that make them"
 LONGEST_CSV = 5000  # rows of a kept table
@@ -113,21 +114,21 @@ def table(records: list[Record]) -> pd.DataFrame:
 def save_finding(notebook: str, headline: str, figures: list[Path], records: list[Path] | None = None) -> None:
     """What a notebook found, for the closing lines of the study: `runs/findings/<notebook>.json`.
 
-    In a job of a grid it stays in the job's folder: many jobs of one notebook have many findings.
+    A run with other parameters keeps it in its own folder.
     """
     finding = {
         "headline": headline,
-        "figures": [str(path.relative_to(ROOT)) for path in figures],
+        "figures": [os.path.relpath(path, ROOT) for path in figures],
         "records": [str(path) for path in records or []],
     }
-    run = job_folder()
+    run = run_folder()
     path = run / "finding.json" if run else RUNS / "findings" / f"{notebook}.json"
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(finding, indent=2))
 
 
 def save_run(metrics: pd.DataFrame, history: pd.DataFrame | None = None) -> None:
-    """In a job of a grid, keep its `metrics.json` and `history.csv`; outside of one, do nothing.
+    """Keep a run's `metrics.json` and `history.csv`, where it has a folder of its own, as a job of a grid has.
 
     Args:
         metrics: one row per thing measured, such as a seed under a condition. `study.batch.jobs.collect` gives these
@@ -139,7 +140,7 @@ def save_run(metrics: pd.DataFrame, history: pd.DataFrame | None = None) -> None
     """
     if metrics.empty:
         raise ValueError("the run has no metrics: save_run got a table without rows")
-    if (folder := job_folder()) is None:
+    if (folder := run_folder()) is None:
         return
     if history is not None:
         with write_atomically(folder / "history.csv") as temporary:
@@ -152,10 +153,11 @@ def save_run(metrics: pd.DataFrame, history: pd.DataFrame | None = None) -> None
 def save_results(frame: pd.DataFrame, name: str) -> Path:
     """Keep a table under `data/results/`, where notebooks and readers find it without running: CSV, four decimals.
 
-    A long table is kept as `<name>.parquet` instead: a tenth of the size.
+    A run with other parameters keeps it in its own folder instead. A long table is kept as `<name>.parquet`: a tenth
+    of the size.
     """
     long = len(frame) > LONGEST_CSV
-    path = DATA / "results" / f"{name}.{'parquet' if long else 'csv'}"
+    path = (run_folder() or DATA) / "results" / f"{name}.{'parquet' if long else 'csv'}"
     with write_atomically(path) as temporary:
         if long:
             frame.to_parquet(temporary, index=False)

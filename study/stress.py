@@ -27,7 +27,8 @@ from stemlib.theory.sensitivity import sensitivity
 from stemlib.training.evaluation import predict, scores
 from study.adversary import worst_conditions
 from study.costs import size
-from study.methods import Method
+from study.forecast import forecast
+from study.methods import Method, main_method
 from study.protocols import FILTERED, Protocol, best, split_overlap
 from study.statistics import against_strongest
 from study.trained import run, trained_model
@@ -75,6 +76,21 @@ class StressTest:
             protocol = protocol.for_few(split.train.numel(), preset)
         candidates = [protocol.methods(method, preset) for method in self.methods]
         return replace(self, methods=[best(self.experiment, inside, split.name, some, seed) for some in candidates])
+
+    def foretell(self, candidates: int = 1) -> None:
+        """Say how long the trainings may take, see `forecast`, after every seed's split and every method is tried.
+
+        Args:
+            candidates: of settings for each method, of which the first seed chooses.
+
+        Raises:
+            ValueError: a bucket that a seed cannot split, or a method that this task does not take.
+        """
+        split_by = [shift_protocol(self.task, self.buckets, seed, self.per_class) for seed in self.seeds]
+        for method in self.methods:
+            method.build(split_by[0][0])
+        runs = [(inside, split, seed) for seed, (inside, split, _) in zip(self.seeds, split_by, strict=True)]
+        forecast(self.experiment, runs + runs[:1] * (candidates - 1), self.methods)
 
     def networks(self) -> Iterator[tuple[int, dict[str, nn.Module], list[Condition]]]:
         """Seed by seed the networks by method, trained if they are not yet; and `clean`, then the other buckets."""
@@ -159,11 +175,12 @@ class StressTest:
 
     def coverage(self) -> pd.DataFrame:
         """Risk, coverage, selection and mixing of the routed networks: `method`, `bucket`, `R`, `C`, `S`, `X`."""
-        return pd.DataFrame(
+        rows = [
             {"method": name, "bucket": found.condition} | {part: getattr(found, part) for part in "RCSX"}
             for _, name, model, conditions in self.routed()
             for found in coverages(model, conditions, losses=["ce"])
-        )
+        ]
+        return pd.DataFrame(rows, columns=["method", "bucket", *"RCSX"])
 
     def sensitivity(self, damage: str, rates: Iterable[float]) -> pd.DataFrame:
         """Base and amplification of the routed networks, and what their tokens do.
@@ -177,6 +194,8 @@ class StressTest:
             for rate in rates
             for seed, name, model, (clean, *_) in self.routed()
         )
+        if parts.empty:
+            return pd.DataFrame(columns=["method", "rate", "residual", *READ_OUT])
         parts["amplification, %"] = 100 * parts.amplification / (parts.amplification + parts.base)
         return parts.reindex(columns=parts.columns.union(READ_OUT, sort=False))
 
@@ -202,14 +221,20 @@ class StressTest:
         return pd.DataFrame(rows)
 
     def leads(self, scores: pd.DataFrame, by: str) -> pd.DataFrame:
-        """The whole model against the strongest other method, see `against_strongest`, paired by seed.
+        """The whole model, or the first method, against the strongest other, see `against_strongest`, paired by seed.
 
         Args:
-            scores: one row per `method`, group and `seed`.
+            scores: one row per `method`, group and `seed`; see `main_method`.
             by: the column that makes a group.
+
+        Returns:
+            The table of `against_strongest`; of one method alone a table without rows.
         """
-        scores = scores.assign(overlap=split_overlap(self.task.name))
-        return against_strongest(scores, "score", "stem", by, overlap="overlap").round(2)
+        names = list(scores.method.unique())
+        if len(names) < 2:
+            return pd.DataFrame(columns=[by, "strongest", "ours", "theirs", "difference"])
+        scores = scores[scores.score.notna()].assign(overlap=split_overlap(self.task.name))
+        return against_strongest(scores, "score", main_method(names), by, overlap="overlap").round(2)
 
 
 def meetings(

@@ -36,6 +36,8 @@ def stress_test(
     compared = named(budget, *methods.split()) if isinstance(methods, str) else methods
     buckets = tail_buckets(instance_covariate(task, covariate))
     test = StressTest(task, buckets, compared, range(seeds or max(3, budget.seeds)), covariate=covariate)
+    first = [protocol.methods(method, budget)[0] for method in compared]
+    replace(test, methods=first).foretell(len(protocol.candidates))
     return test.tuned(protocol, budget)
 
 
@@ -59,8 +61,10 @@ def changes_in_the_worst(parts: pd.DataFrame) -> pd.DataFrame:
     """How risk and its parts change from `clean` to the bucket of the largest risk, one row per method.
 
     Args:
-        parts: from `StressTest.coverage`.
+        parts: from `StressTest.coverage`; without rows where nothing routes.
     """
+    if parts.empty:
+        return parts
     means = parts.groupby(["method", "bucket"], sort=False)[list("RCSX")].mean()
     worst = means.drop("clean", level="bucket").R.groupby("method", sort=False).idxmax()
     return means.sub(means.xs("clean", level="bucket")).loc[list(worst)].round(3).add_prefix("d")

@@ -15,7 +15,7 @@ from stemlib.stress.shifts import Buckets
 from study import figures
 from study.balance import not_dominated
 from study.figures import COLOURS
-from study.paper_tables import CLAIMS, FEWEST, claim_table
+from study.paper_tables import CLAIMS, FEWEST, claim_table, counted
 from study.statistics import SIGNIFICANT, interval
 
 BY_METHOD = {"hue": "method", "palette": COLOURS, "ms": 5}
@@ -61,9 +61,10 @@ def draw_damage(stress: pd.DataFrame, adversary: pd.DataFrame, kind: str) -> Fig
 
 def draw_buckets(axis: Axes, stress: pd.DataFrame) -> None:
     """Score in the ordinary bucket and in the shifted ones, mean over seeds with its 95 % bootstrap interval."""
+    rows = stress[stress.kind.isin(["clean", "shift"])]
     sns.pointplot(
-        stress[stress.kind.isin(["clean", "shift"])], x="condition", y="score", hue="method", order=list(BUCKETS),
-        palette=COLOURS, errorbar=interval, dodge=0.5, ax=axis, **POINTS,
+        rows, x="condition", y="score", hue="method", order=list(BUCKETS), palette=COLOURS, errorbar=interval,
+        dodge=0.5 * (rows.method.nunique() > 1), ax=axis, **POINTS,
     )  # fmt: skip
     figures.bare(axis)
     axis.set_xticks(range(len(BUCKETS)), BUCKETS.values())
@@ -218,6 +219,7 @@ def draw_claims(compared: pd.DataFrame, axis: Axes | None = None) -> Figure:
         axis: to draw on; None for a figure of its own.
     """
     axis = axis or figures.panels(1, height=2.0)[1]
+    compared = counted(compared)
     claims = claim_table(compared)
     for place, (claim, row) in enumerate(claims.iterrows()):
         found = compared[compared.demand.isin(CLAIMS[claim])].sort_values("difference")

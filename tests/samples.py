@@ -8,6 +8,7 @@ import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch_geometric.data import Data
 
 from stemlib.data.built_in import built_in
 from stemlib.data.checks import checked
@@ -71,6 +72,15 @@ def renumbered(graph: Graph, order: Tensor, edge_order: Tensor) -> Graph:
     for name in graph.per_edge:
         setattr(out, name, getattr(graph, name)[edge_order])
     return out
+
+
+def ring(nodes: int = 12) -> Data:
+    """Two classes in turn, one third each to train, validate and test."""
+    index = torch.arange(nodes)
+    graph = Data(x=torch.randn(nodes, 3), edge_index=torch.stack([index, (index + 1) % nodes]), y=index % 2)
+    for i, part in enumerate(("train", "val", "test")):
+        graph[f"{part}_mask"] = index // (nodes // 3) == i
+    return graph
 
 
 def node_task(nodes: int = 80, seed: int = 0, **settings: float) -> Task:

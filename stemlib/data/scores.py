@@ -7,6 +7,8 @@ from scipy.stats import rankdata
 from sklearn.metrics import r2_score
 from torch import Tensor
 
+from stemlib.data.tasks import UNLABELLED
+
 
 def score(logits: Tensor, labels: Tensor, regression: bool = False) -> float:
     """Accuracy for class labels; ROC-AUC averaged over binary labels that have both classes; R2 of a regression.
@@ -20,8 +22,8 @@ def score(logits: Tensor, labels: Tensor, regression: bool = False) -> float:
         regression: whether `[M, T]` labels are numbers to predict, not binary.
 
     Raises:
-        ValueError: no instance, no label with both classes or with two values, or logits that are not finite: a score
-            would mean nothing.
+        ValueError: no instance, one without a class, no label with both classes or with two values, or logits that
+            are not finite: a score would mean nothing.
     """
     if len(labels) == 0:
         raise ValueError("no instances to score: the split or bucket is empty")
@@ -29,6 +31,8 @@ def score(logits: Tensor, labels: Tensor, regression: bool = False) -> float:
         bad = int((~logits.isfinite()).sum())
         raise ValueError(f"{bad} of {logits.numel()} logits to be scored are not finite; lower the learning rate")
     if labels.dim() == 1:
+        if missing := int((labels == UNLABELLED).sum()):
+            raise ValueError(f"{missing} of {len(labels)} instances to be scored have no label; leave them out")
         return (logits.argmax(-1) == labels).double().mean().item()
     found, weights = (_r2 if regression else _roc_auc)(logits.double().numpy(), labels.double().numpy())
     if not weights.any():

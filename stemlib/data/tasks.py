@@ -113,6 +113,12 @@ class Task:
         parts = [value for value in (self.labels, self.pairs) if value is not None]
         return digest([self.kind, self.regression, self.graph.content, *map(digest, parts)])
 
+    def labelled(self, index: Tensor | None = None) -> Tensor:
+        """Those of the instances `index` (default: all) that have a label, or one at least of several."""
+        index = torch.arange(self.instances) if index is None else index
+        labels = self.labels[index]
+        return index[labels != UNLABELLED if labels.dim() == 1 else labels.isfinite().any(1)]
+
     def select(self, index: Tensor) -> Tensor:
         """What the model's read-out takes for the instances `index` of a node or link task."""
         return index if self.kind == "node" else self.pairs[index]
@@ -205,9 +211,9 @@ def require_classes(task: Task, reader: str) -> None:
 def standardised(task: Task, split: Split) -> Task:
     """A regression with its labels in standard deviations from the mean of a split's training part; others unchanged.
 
-    That is the form in which they are learnt and answered: an answer in the data's own unit is
-    `logits * scale[1] + scale[0]`. A label of which training knows fewer than `FEW_VALUES`, or one value alone, takes
-    mean and deviation of all labels together (of one unit, then): those of two close values would blow it up.
+    That is the form in which they are learnt, see `stemlib.training.finetune.fit`. A label of which training knows
+    fewer than `FEW_VALUES`, or one value alone, takes mean and deviation of all labels together (of one unit, then):
+    those of two close values would blow it up.
 
     Raises:
         ValueError: no two values differ in that part.
@@ -227,4 +233,11 @@ def standardised(task: Task, split: Split) -> Task:
     spread = (known - mean).square().nanmean(0).sqrt()
     own = (known.isfinite().sum(0) >= FEW_VALUES) & (spread > 0)
     scale = torch.stack([torch.where(own, mean, every.mean()), torch.where(own, spread, every.std(correction=0))])
-    return replace(task, labels=((labels - scale[0]) / scale[1]).float(), scale=scale)
+    return in_unit(replace(task, labels=labels, scale=None), scale)
+
+
+def in_unit(task: Task, scale: Tensor) -> Task:
+    """A regression with its labels freed of mean and standard deviation `[2, T]`; one that is so, and others, as is."""
+    if not task.regression or task.scale is not None:
+        return task
+    return replace(task, labels=((task.labels.double() - scale[0]) / scale[1]).float(), scale=scale)

@@ -47,7 +47,7 @@ class TopOneSAGE(nn.Module):
 
 
 def deploy(model: StemGNN, routing: Routing = "soft") -> Deployed:
-    """The function from a graph and its instances to logits `[M, classes]`.
+    """The function from a graph and its instances to logits `[M, classes]`, or numbers in the data's own unit.
 
     Args:
         model: trained; what is deployed is a copy, which later training does not change.
@@ -77,6 +77,6 @@ def deploy(model: StemGNN, routing: Routing = "soft") -> Deployed:
 
     @torch.no_grad()
     def logits(graph: Graph | Data, instances: Tensor | None) -> Tensor:
-        return classify(model.embed(graph, instances))
+        return classify(model.embed(graph, instances)) * model.unit[1] + model.unit[0]
 
     return logits

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stemlib.data.tasks import Kind
+from stemlib.data.tasks import Kind, Task
 from stemlib.model.encoder import Encoding
 from stemlib.model.tokens import Tokens
 from stemlib.presets import TrainConfig
@@ -40,7 +40,13 @@ class Network(nn.Module):
         classes: number of logits.
         kind: what an instance is.
         edge_width: width of edge features; None where the graph has none.
+
+    Attributes:
+        unit: mean and standard deviation `[2, classes]` of the numbers that it was trained to predict, in which it
+            answers; 0 and 1 for classes.
     """
+
+    without_edges = False  # whether one with edge features can do without
 
     def __init__(
         self, config: Any, in_width: int, classes: int, kind: Kind = "node", edge_width: int | None = None
@@ -48,7 +54,28 @@ class Network(nn.Module):
         super().__init__()
         self.config, self.in_width, self.classes = config, in_width, classes
         self.kind, self.edge_width = kind, edge_width
+        self.register_buffer("unit", torch.tensor([[0.0], [1.0]]).repeat(1, classes))
 
     def penalty(self, output: Output, train: TrainConfig) -> Tensor:
         """What training adds to the loss, weighted, a scalar: zero here; `StemGNN` overrides it."""
         return torch.zeros(())
+
+
+def require_fit(model: nn.Module, task: Task) -> None:
+    """Refuse a task of another shape than a network's: it would answer something else, or break somewhere inside.
+
+    Raises:
+        ValueError: another kind, another width of features, or labels that the network has no logits for.
+    """
+    if not isinstance(model, Network):
+        return
+    width, edges, outputs = task.graph.x.size(1), task.edge_width, task.outputs
+    fits = (task.kind, width) == (model.kind, model.in_width)
+    fits &= edges == model.edge_width or (edges is None and model.without_edges)
+    fits &= outputs <= model.classes if task.labels.dim() == 1 else outputs == model.classes
+    if not fits:
+        raise ValueError(
+            f"this {type(model).__name__} is for {model.kind} tasks with features of width {model.in_width}, edge "
+            f"features of width {model.edge_width} and {model.classes} outputs; {task.name!r} is a {task.kind} task "
+            f"with {width}, {edges} and {outputs}: build one for it"
+        )

@@ -31,6 +31,8 @@ class StemGNN(Network):
         ValueError: a setting that makes no sense, named.
     """
 
+    without_edges = True
+
     def __init__(
         self, config: ModelConfig, in_width: int, classes: int, kind: Kind = "node", edge_width: int | None = None
     ) -> None:

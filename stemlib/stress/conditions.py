@@ -49,9 +49,9 @@ def shift_protocol(
 
     A node task's `ID` bucket is split 50/25/25 by `seed` (the reference's protocol). The splits that links and graphs
     come with mean something (a message graph without test triples, scaffolds): their first is kept, and its parts are
-    narrowed to the `ID` bucket. All of the other buckets is met, but for links: their test triples alone, for the other
-    ones are edges of the graph. A bucket that ties with most of `ID` is left out with a warning: it is no shift
-    (Minesweeper's degrees are nearly all 8).
+    narrowed to the `ID` bucket. Who has no label is not met. All of the other buckets is met, but for links: their test
+    triples alone, for the other ones are edges of the graph. A bucket that ties with most of `ID` is left out with a
+    warning: it is no shift (Minesweeper's degrees are nearly all 8).
 
     Args:
         task: what is learnt.
@@ -68,8 +68,10 @@ def shift_protocol(
         ValueError: a link or graph task without a split, or a part or bucket without instances; a validation or test
             part without a score; a regression of which no two training labels differ.
     """
+    if task.kind == "node" or task.labels.dim() == 1:
+        buckets = replace(buckets, members={name: task.labelled(index) for name, index in buckets.members.items()})
     if empty := [name for name, index in buckets.members.items() if index.numel() == 0]:
-        raise ValueError(f"{task.name}: no instances in the bucket {', '.join(empty)}")
+        raise ValueError(f"{task.name}: no labelled instances in the bucket {', '.join(empty)}")
     inside = buckets.members["ID"]
     outside = {name: buckets.members[name] for name, share in buckets.overlap.items() if share <= MOST_OVERLAP}
     if tied := set(buckets.overlap) - set(outside):

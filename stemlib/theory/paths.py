@@ -32,6 +32,7 @@ from stemlib.model.encoder import Encoder, Encoding
 from stemlib.model.folded import Classify, folded_classifier
 from stemlib.model.layers import RoutedSAGE
 from stemlib.model.losses import LOSSES, Loss, instance_loss
+from stemlib.model.network import require_fit
 from stemlib.model.stem import StemGNN
 from stemlib.theory.routing import GRAPHS_PER_BATCH, evaluating, first_routed_layer, labelled, per_instance
 
@@ -96,6 +97,7 @@ def path_losses(model: StemGNN, task: Task, index: Tensor, scope: Scope | None =
         raise ValueError(f"scope must be node or graph, got {scope!r}")
     if task.kind == "graph" and scope == "node":
         raise ValueError("a graph has no gates of its own: graph tasks force paths in scope 'graph'")
+    require_fit(model, task)
     index = labelled(task, index)
     parts = []
     with evaluating(model):

@@ -25,6 +25,7 @@ from stemlib.model.encoder import Encoder, Gates
 from stemlib.model.folded import folded_tokens
 from stemlib.model.layers import mixture
 from stemlib.model.losses import instance_loss
+from stemlib.model.network import require_fit
 from stemlib.model.stem import StemGNN
 from stemlib.stress.conditions import Condition
 from stemlib.theory.gate_bounds import compare_gates
@@ -86,6 +87,7 @@ def replays(model: StemGNN, clean: Condition, perturbed: Condition, readout: Rea
         raise ValueError(f"readout must be one of {', '.join(get_args(Readout))}, got {readout!r}")
     if readout == "tokens" and model.tokens is None:
         raise ValueError("this model has no tokens (codebook='none'): read out its embedding instead")
+    require_fit(model, clean.task)
     nodes = clean.task.graph.num_nodes, perturbed.task.graph.num_nodes
     if nodes[0] != nodes[1] or not torch.equal(clean.index, perturbed.index):
         raise ValueError(

@@ -61,8 +61,7 @@ def labelled(task: Task, index: Tensor) -> Tensor:
         ValueError: none has, or the task is a regression.
     """
     require_classes(task, "cross-entropy, like the 0/1 loss,")
-    labels = task.labels
-    known = index if labels.dim() == 1 else index[labels[index].isfinite().any(1)]
+    known = task.labelled(index)
     if known.numel() == 0:
         raise ValueError(f"none of the {index.numel()} instances has a label; a loss needs one")
     return known

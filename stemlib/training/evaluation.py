@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from stemlib.data.batches import Batch
 from stemlib.data.scores import score
-from stemlib.data.tasks import PARTS, Split, Task
+from stemlib.data.tasks import PARTS, Split, Task, in_unit
 from stemlib.model.folded import folded_classifier
+from stemlib.model.network import require_fit
 from stemlib.model.stem import StemGNN
 from stemlib.stress.conditions import Condition, of_one_task
 from stemlib.training.epochs import Epochs, every_epoch
@@ -20,7 +23,9 @@ EVALUATION_BATCH = 4096  # graphs per evaluation batch
 
 
 def predict(model: nn.Module, task: Task, index: Tensor | None = None, precision: str = "float32") -> Tensor:
-    """Logits `[M, classes]` of the instances `index` (default: all), in evaluation mode.
+    """Logits `[M, classes]` of the instances `index` (default: all), in evaluation mode; of a regression its numbers.
+
+    Numbers come in the unit of the task's labels: the data's own, unless `standardised` has changed it.
 
     Args:
         model: a `StemGNN` or a `Baseline`.
@@ -32,11 +37,30 @@ def predict(model: nn.Module, task: Task, index: Tensor | None = None, precision
         FloatingPointError: the model gives NaN or infinite logits.
     """
     index = torch.arange(task.instances) if index is None else index
-    return answer(model, evaluation_batches(model, task, index)(None), task.name, precision)
+    logits = answer(model, evaluation_batches(model, task, index)(None), task.name, precision)
+    if not task.regression or (task.scale is not None and torch.equal(task.scale.float(), model.unit.float())):
+        return logits
+    numbers = logits * model.unit[1] + model.unit[0]
+    return numbers if task.scale is None else ((numbers - task.scale[0]) / task.scale[1]).to(logits)
+
+
+def decisions(model: nn.Module, task: Task, index: Tensor | None = None) -> np.ndarray:
+    """What the model says of the instances `index` (default: all), in the words of the data.
+
+    Returns:
+        Classes `[M]`, by the names that the data has for them; binary labels `[M, T]` as True and False; the numbers
+        `[M, T]` of a regression, in its own unit.
+    """
+    logits = predict(model, replace(task, scale=None), index)
+    if task.labels.dim() == 2:
+        return logits.numpy() if task.regression else (logits > 0).numpy()
+    found = logits.argmax(-1).numpy()
+    return np.asarray(task.class_names)[found] if task.class_names else found
 
 
 def evaluation_batches(model: nn.Module, task: Task, index: Tensor) -> Epochs:
     """The instances `index` with what `model` reads to answer for them: made once, for any number of evaluations."""
+    require_fit(model, task)
     size = EVALUATION_BATCH if task.kind == "graph" else 0
     return every_epoch(task, index, size, fanouts=(None,) * hops(model, task))
 
@@ -85,7 +109,7 @@ def evaluate(
     model: nn.Module, task: Task, split: Split, parts: Iterable[str] = PARTS, precision: str = "float32"
 ) -> dict[str, float]:
     """The task's score on parts of a split; one pass serves them all."""
-    parts = list(parts)
+    parts, task = list(parts), in_unit(task, model.unit.double())
     index = torch.cat([getattr(split, part) for part in parts])
     logits = predict(model, task, index, precision).split([getattr(split, part).numel() for part in parts])
     return {
@@ -105,7 +129,7 @@ def scores(model: nn.Module, conditions: Iterable[Condition]) -> dict[str, float
     if repeated := [name for name, count in Counter(each.name for each in conditions).items() if count > 1]:
         raise ValueError(f"conditions of one name would have one score: {', '.join(repeated)}; name each apart")
     for on_it in of_one_task(conditions):
-        task, index = on_it[0].task, torch.cat([condition.index for condition in on_it])
+        task, index = in_unit(on_it[0].task, model.unit.double()), torch.cat([condition.index for condition in on_it])
         logits = predict(model, task, index).split([condition.index.numel() for condition in on_it])
         for condition, out in zip(on_it, logits, strict=True):
             result[condition.name] = score(out, task.labels[condition.index], task.regression)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from stemlib.data.batches import Batch, batches
 from stemlib.data.scores import score
-from stemlib.data.tasks import Split, Task
+from stemlib.data.tasks import Split, Task, split_problems, standardised
 from stemlib.model.losses import task_loss
+from stemlib.model.network import require_fit
 from stemlib.model.stem import StemGNN
 from stemlib.presets import TrainConfig
 from stemlib.training.epochs import Epochs, every_epoch
@@ -53,7 +54,7 @@ def fit(
 
     Args:
         model: a `StemGNN`, or one of the baselines.
-        task: what to learn; a regression as `standardised` by the split.
+        task: what to learn; a regression is learnt as `standardised` by the split, and answered in its own unit.
         split: on whom; selection sees `val` only.
         train: how.
         seed: of noise and batches.
@@ -61,12 +62,19 @@ def fit(
         label: shown at the progress bar.
 
     Raises:
-        ValueError: a setting of `train` that this model or task does not have, or a damaged state.
+        ValueError: a task of another shape, a split that is none of it, a setting of `train` that this model or task
+            does not have, or a damaged state.
     """
     if train.precision == "bf16" and not isinstance(model, StemGNN):
         raise ValueError(f"precision='bf16' is of a StemGNN's encoder; train {type(model).__name__} in float32")
     if train.prior and not isinstance(model, StemGNN):
         raise ValueError(f"prior=True is of a StemGNN's head; train {type(model).__name__} with prior=False")
+    require_fit(model, task)
+    if found := split_problems(task, split):
+        raise ValueError("\n  - ".join([f"{task.name!r} cannot be learnt on this split:", *found]))
+    if task.regression:
+        task = standardised(task, split) if task.scale is None else task
+        model.unit.copy_(task.scale)
     torch.manual_seed(seed)
     shuffle = torch.Generator().manual_seed(seed)
     if train.prior:

@@ -34,8 +34,8 @@ import study
 from stemlib.files import held, write_atomically
 from stemlib.presets import PRESETS
 from study import paths
+from study.notebooks import parameters
 
-TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 LONGEST_NAME = 150  # of a job's folder; file systems end at 255
 
 
@@ -49,7 +49,7 @@ class Job:
     def __init__(self, folder: Path, parameters: dict[str, Any]) -> None:
         self.folder, self.parameters = folder, parameters
         self.name = folder.relative_to(paths.RUNS).as_posix()
-        self.of_grid = folder.parents[1] == paths.RUNS  # it must measure something; `STEMLIB_RUN` then names the folder
+        self.of_grid = folder.parents[1] == paths.RUNS  # it must measure something
         name = folder.parent.name if self.of_grid else folder.name.partition("@")[0]
         self.notebook = paths.NOTEBOOKS / f"{name}.ipynb"
 
@@ -136,11 +136,11 @@ def _multiplied_out(entry: Any, preset: str, of_study: bool) -> list[Job]:
     name, chapters = entry["notebook"], _chapters()
     if name not in chapters:
         raise BatchError(f"no notebook {name}; there are {', '.join(chapters)}")
-    kinds = {key: about["inferred_type_name"] for key, about in papermill.inspect_notebook(chapters[name]).items()}
+    kinds = {key: kind for key, (kind, _) in parameters(chapters[name]).items()}
     problems = ["preset is not given here but once, for all jobs"] if "preset" in entry["parameters"] else []
     choices: dict[str, list[Any]] = {}
     for key, value in (entry["parameters"] | {"preset": preset}).items():
-        if (kind := TYPES.get(kinds.get(key))) is None:
+        if (kind := kinds.get(key)) is None:
             problems.append(f"{name} has no parameter {key}; its parameters: {', '.join(kinds)}")
             continue
         choices[key] = [_read(item, kind) for item in (value if isinstance(value, list) else [value])]
@@ -202,11 +202,13 @@ def _watch(runner: psutil.Process, bound: float, exceeded: list[str]) -> None:
 
 def run(job: Job, runner: psutil.Process, bound: float) -> None:
     """Run a job and fill its folder; it fails by what its notebook or papermill raises, or by `SystemExit`."""
-    for stale in ("DONE", "executed.ipynb", "metrics.json", "history.csv"):
+    for stale in ("DONE", "executed.ipynb", "metrics.json", "history.csv", "finding.json"):
         (job.folder / stale).unlink(missing_ok=True)
     os.environ.setdefault("STEMLIB_PROGRESS", "off")  # bars inside a notebook would only fill its outputs
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, not the home folder's of the same name
-    os.environ["STEMLIB_RUN"] = str(job.folder) if job.of_grid else ""
+    defaults = {key: value for key, (_, value) in parameters(job.notebook).items()}
+    own = job.of_grid or defaults | job.parameters != defaults  # of the study with its defaults the committed ones
+    os.environ[paths.RUN] = str(job.folder) if own else ""
     record = {"fingerprint": job.fingerprint, "library": library_fingerprint(), "finding": None}
     started, exceeded, executed = time.time(), [], job.folder / "executed.ipynb"
     threading.Thread(target=_watch, args=(runner, bound, exceeded), daemon=True).start()
@@ -217,9 +219,9 @@ def run(job: Job, runner: psutil.Process, bound: float) -> None:
         raise
     if job.of_grid and not (job.folder / "metrics.json").exists():
         sys.exit("wrote no metrics.json: it must call study.records.save_run")
-    finding = paths.RUNS / "findings" / f"{job.notebook.stem}.json"
-    if finding.exists() and finding.stat().st_mtime >= started:
-        record["finding"] = json.loads(finding.read_text())
+    for finding in (paths.RUNS / "findings" / f"{job.notebook.stem}.json", job.folder / "finding.json"):
+        if finding.exists() and finding.stat().st_mtime >= started:
+            record["finding"] = json.loads(finding.read_text())
     record |= {"seconds": round(time.time() - started, 1), "finished": datetime.now(UTC).isoformat(timespec="seconds")}
     with write_atomically(job.folder / "DONE") as file:
         file.write_text(json.dumps(record, indent=2))

@@ -7,20 +7,12 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from samples import ring
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from stemlib.data.own_data import from_data
 from stemlib.data.splits import stratified_split
-
-
-def ring(nodes: int = 12) -> Data:
-    """Two classes in turn, one third each to train, validate and test."""
-    index = torch.arange(nodes)
-    graph = Data(x=torch.randn(nodes, 3), edge_index=torch.stack([index, (index + 1) % nodes]), y=index % 2)
-    for i, part in enumerate(("train", "val", "test")):
-        graph[f"{part}_mask"] = index // (nodes // 3) == i
-    return graph
 
 
 def test_a_node_task() -> None:

@@ -45,7 +45,7 @@ def test_nodes_are_split_anew_inside_and_met_outside_as_a_whole() -> None:
     assert torch.equal(parts.sort().values, buckets.members["ID"].sort().values)
     assert split.hash != shift_protocol(task, buckets, seed=4)[1].hash
     for condition in conditions[1:]:
-        assert condition.index is buckets.members[condition.name]
+        assert torch.equal(condition.index, buckets.members[condition.name])
 
 
 @pytest.mark.parametrize("task", [link_task(), graph_task()], ids=["link", "graph"])
@@ -78,7 +78,7 @@ def test_a_part_that_cannot_be_scored_is_refused(part: str) -> None:
 def test_an_empty_bucket_is_named() -> None:
     buckets = tail_buckets(torch.arange(100.0))
     empty = replace(buckets, members=buckets.members | {"OOD-low": torch.tensor([], dtype=torch.long)})
-    with pytest.raises(ValueError, match="no instances in the bucket OOD-low"):
+    with pytest.raises(ValueError, match="no labelled instances in the bucket OOD-low"):
         shift_protocol(node_task(100), empty, seed=0)
 
 

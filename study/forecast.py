@@ -1,0 +1,59 @@
+"""How long trainings will take, said before they start."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from stemlib.data.tasks import Split, Task, standardised
+from stemlib.presets import change
+from stemlib.training.finetune import fit
+from study.methods import Method
+from study.records import read_record
+from study.trained import run_folder
+
+LONG = 60.0  # seconds from which on it is said
+
+
+def forecast(experiment: str, runs: Iterable[tuple[Task, Split, int]], methods: Sequence[Method]) -> float:
+    """Seconds that the unfinished runs of some methods take, if none ends early; said where it is over `LONG`.
+
+    An epoch or two of each method are timed on the first run; what is finished counts nothing. The state of PyTorch's
+    generator is left as it was.
+
+    Args:
+        experiment: under which the runs are kept.
+        runs: task, split and seed of each.
+        methods: each trained in every run.
+    """
+    state, total, left = torch.get_rng_state(), 0.0, 0
+    runs = [(standardised(task, split), split, seed) for task, split, seed in runs]
+    for method in methods:
+        missing = [one for one in runs if read_record(run_folder(experiment, *one[:2], method, one[2])) is None]
+        if missing:
+            total += len(missing) * _seconds(*missing[0][:2], method)
+            left += len(missing)
+    torch.set_rng_state(state)
+    if total > LONG:
+        told = f"{total / 60:.0f} minutes" if total < 5400 else f"{total / 3600:.1f} hours"
+        print(
+            f"at most about {told} for {left} trainings on this machine; fewer methods, seeds or epochs take less, and "
+            "after an interruption what is finished is read back",
+            flush=True,
+        )
+    return total
+
+
+def _seconds(task: Task, split: Split, method: Method) -> float:
+    """Of one run: its first epoch, the rest as long as the second; an encoder without labels as long as both."""
+    taken = []
+    for epochs in (1, 2):
+        model, began = method.build(task), time.perf_counter()
+        fit(model, task, split, change(method.train, epochs=epochs), 0)
+        taken.append(time.perf_counter() - began)
+        if taken[0] > LONG / 30:
+            break
+    step = max(taken[-1] - taken[0], 0.0) if len(taken) > 1 else taken[0]
+    return (taken[0] + step * (method.train.epochs - 1)) * (1 if method.pretext is None else 2)
