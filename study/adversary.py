@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,11 @@ from study.statistics import summary
 QUERIES = 64  # damaged graphs that a model is asked about before it is attacked
 QUERY_RATE = 0.5  # of edges deleted in a query: every edge is there in half of them
 ROUNDS = 4  # of masking, each guided by the gradient after those before
+
+
+def _labelled(condition: Condition) -> Condition:
+    """The condition with those of its instances that have a label: an adversary reads it."""
+    return replace(condition, index=condition.task.labelled(condition.index))
 
 
 def losses_at_nodes(task: Task, index: Tensor, losses: Tensor) -> Tensor:
@@ -55,6 +61,7 @@ def edge_worth(model: nn.Module, condition: Condition, seed: int, queries: int =
     Raises:
         ValueError: a regression.
     """
+    condition = _labelled(condition)
     task = condition.task
     require_classes(task, "the worth of an edge")
     nodes = touched_nodes(task, condition.index)
@@ -116,6 +123,7 @@ def worst_masking(
     Returns:
         The condition on the damaged graph, and the damage.
     """
+    condition = _labelled(condition)
     task = condition.task
     require_fit(model, task)
     nodes = touched_nodes(task, condition.index)

@@ -29,7 +29,7 @@ from torch_geometric.utils import (
 
 from stemlib.data.batches import union_of_graphs
 from stemlib.data.graph import Graph, plain
-from stemlib.data.tasks import Task
+from stemlib.data.tasks import UNLABELLED, Task
 from stemlib.stress.shifts import feature_homophily
 from study.figures import PALETTE
 
@@ -46,8 +46,13 @@ def neighbours(graph: Graph) -> Tensor:
 
 
 def node_classes(task: Task) -> Tensor | None:
-    """A node task's classes `[N]`, one binary label being two classes; None for other tasks, and for a regression."""
-    if task.kind != "node" or task.regression or (task.labels.dim() == 2 and task.labels.size(1) > 1):
+    """A node task's classes `[N]`, one binary label being two; None for others, a regression, and unlabelled nodes."""
+    if (
+        task.kind != "node"
+        or task.labelled().numel() < task.instances
+        or task.regression
+        or (task.labels.dim() == 2 and task.labels.size(1) > 1)
+    ):
         return None
     return task.labels.view(-1).long()
 
@@ -99,7 +104,10 @@ def class_balance(labels: Tensor, regression: bool = False) -> dict[str, float]:
         regression: whether `[M, T]` labels are numbers, none of which is positive.
     """
     if labels.dim() == 1:
-        shares = 100 * torch.bincount(labels) / labels.numel()
+        known = labels[labels != UNLABELLED]
+        if not known.numel():
+            raise ValueError("no instance has a label: classes have no shares")
+        shares = 100 * torch.bincount(known) / known.numel()
         return {"largest class": shares.max().item(), "smallest class": shares.min().item()}
     known = labels[labels.isfinite()].double()
     positive = {} if regression else {"positive": 100 * known.mean().item()}
@@ -180,7 +188,12 @@ def draw_molecule(task: Task, index: int, axis: Axes) -> None:
         task: from molecules, its graph has their `smiles`.
         index: of the molecule.
         axis: to draw on.
+
+    Raises:
+        ValueError: the graphs are no molecules.
     """
+    if "smiles" not in task.graph.about:
+        raise ValueError(f"{task.name!r} is not of molecules: its graph has no `smiles` to draw")
     graph = union_of_graphs(task.graph, torch.tensor([index]))
     molecule = Chem.MolFromSmiles(task.graph.about["smiles"][index])
     Compute2DCoords(molecule)

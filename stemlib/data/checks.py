@@ -133,6 +133,8 @@ def _union_problems(graph: Graph) -> list[str]:
     batch, ptr = graph.batch, graph.ptr
     if batch is None or ptr is None or ptr.numel() < 2:
         return ["a graph task needs `batch` [N] and `ptr` [G + 1]; torch_geometric.data.Batch makes them"]
+    if batch.dim() != 1 or ptr.dim() != 1 or ptr[0] != 0 or ptr[-1] != graph.num_nodes:
+        return [f"`ptr` must be [G + 1], from 0 to {graph.num_nodes}, got {tuple(ptr.shape)}; `batch` [N]"]
     sizes = ptr.diff()
     if (sizes < 1).any():
         return [f"graph {int((sizes < 1).nonzero()[0])} has no node; drop it"]

@@ -143,6 +143,8 @@ class Reader:
             )
             return None, ()
         if regression:
+            if (found.double().abs() > torch.finfo(torch.float32).max).any() and not found.isinf().any():
+                self.problems[name] = f"`{name}` has numbers beyond float32's range; give them in another unit"
             return found.double().reshape(len(found), -1), ()
         if found.is_floating_point():
             known = found[~found.isnan()]

@@ -77,6 +77,6 @@ def deploy(model: StemGNN, routing: Routing = "soft") -> Deployed:
 
     @torch.no_grad()
     def logits(graph: Graph | Data, instances: Tensor | None) -> Tensor:
-        return classify(model.embed(graph, instances)) * model.unit[1] + model.unit[0]
+        return model.in_own_unit(classify(model.embed(graph, instances)))
 
     return logits

@@ -54,7 +54,12 @@ class Network(nn.Module):
         super().__init__()
         self.config, self.in_width, self.classes = config, in_width, classes
         self.kind, self.edge_width = kind, edge_width
-        self.register_buffer("unit", torch.tensor([[0.0], [1.0]]).repeat(1, classes))
+        self.register_buffer("unit", torch.tensor([[0.0], [1.0]], dtype=torch.double).repeat(1, classes))
+
+    def in_own_unit(self, answers: Tensor) -> Tensor:
+        """Answers `[M, classes]` as numbers in the data's unit; those of a model of classes as they are."""
+        plain = (self.unit[0] == 0).all() and (self.unit[1] == 1).all()
+        return answers if plain else answers * self.unit[1] + self.unit[0]
 
     def penalty(self, output: Output, train: TrainConfig) -> Tensor:
         """What training adds to the loss, weighted, a scalar: zero here; `StemGNN` overrides it."""

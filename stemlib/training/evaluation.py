@@ -38,9 +38,9 @@ def predict(model: nn.Module, task: Task, index: Tensor | None = None, precision
     """
     index = torch.arange(task.instances) if index is None else index
     logits = answer(model, evaluation_batches(model, task, index)(None), task.name, precision)
-    if not task.regression or (task.scale is not None and torch.equal(task.scale.float(), model.unit.float())):
+    if not task.regression or (task.scale is not None and torch.equal(task.scale, model.unit)):
         return logits
-    numbers = logits * model.unit[1] + model.unit[0]
+    numbers = model.in_own_unit(logits)
     return numbers if task.scale is None else ((numbers - task.scale[0]) / task.scale[1]).to(logits)
 
 
@@ -109,7 +109,8 @@ def evaluate(
     model: nn.Module, task: Task, split: Split, parts: Iterable[str] = PARTS, precision: str = "float32"
 ) -> dict[str, float]:
     """The task's score on parts of a split; one pass serves them all."""
-    parts, task = list(parts), in_unit(task, model.unit.double())
+    require_fit(model, task)
+    parts, task = list(parts), in_unit(task, model.unit)
     index = torch.cat([getattr(split, part) for part in parts])
     logits = predict(model, task, index, precision).split([getattr(split, part).numel() for part in parts])
     return {
@@ -129,7 +130,8 @@ def scores(model: nn.Module, conditions: Iterable[Condition]) -> dict[str, float
     if repeated := [name for name, count in Counter(each.name for each in conditions).items() if count > 1]:
         raise ValueError(f"conditions of one name would have one score: {', '.join(repeated)}; name each apart")
     for on_it in of_one_task(conditions):
-        task, index = in_unit(on_it[0].task, model.unit.double()), torch.cat([condition.index for condition in on_it])
+        require_fit(model, on_it[0].task)
+        task, index = in_unit(on_it[0].task, model.unit), torch.cat([condition.index for condition in on_it])
         logits = predict(model, task, index).split([condition.index.numel() for condition in on_it])
         for condition, out in zip(on_it, logits, strict=True):
             result[condition.name] = score(out, task.labels[condition.index], task.regression)

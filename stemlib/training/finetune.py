@@ -114,6 +114,7 @@ def training_batches(model: nn.Module, task: Task, split: Split, train: TrainCon
     Raises:
         ValueError: neighbours are to be drawn for a model or a regulariser that needs all nodes.
     """
+    require_fit(model, task)
     # The routing regulariser is a mean over all nodes of the graph, so that no step can do with a part of them.
     reach = 0 if train.routing else hops(model, task)
     if train.fanout and not reach:
