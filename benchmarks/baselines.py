@@ -10,6 +10,7 @@ Finished runs are read back, so that a killed benchmark continues.
 from __future__ import annotations
 
 import argparse
+import sys
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch_geometric.transforms import NormalizeFeatures
 
 from stemlib.data.public import load
 from stemlib.presets import BaselineConfig, TrainConfig
+from study.interrupt import interruptible
 from study.methods import Method
 from study.rivals.settings import BGRLConfig, DGIConfig, GraphMAEConfig, MowstConfig, PretextConfig, ProbeConfig
 from study.statistics import summary
@@ -104,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(interruptible(main))

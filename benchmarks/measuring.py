@@ -16,6 +16,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from study.interrupt import ANEW, interruptible
+
 Row = dict[str, float | str]
 
 
@@ -65,9 +67,13 @@ def table(
     if arguments.one is not None:
         print(json.dumps(measure(*cases[arguments.one], arguments.repeats)))
         return
+    sys.exit(interruptible(lambda: _table(file, cases, finish, arguments.repeats), ANEW))
+
+
+def _table(file: str, cases: list[tuple], finish: Callable[[pd.DataFrame], pd.DataFrame], repeats: int) -> None:
     rows = []
     for number, _ in enumerate(cases):
-        command = [sys.executable, file, "--one", str(number), "--repeats", str(arguments.repeats)]
+        command = [sys.executable, file, "--one", str(number), "--repeats", str(repeats)]
         rows.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
         print(rows[-1], flush=True)
     frame = finish(pd.DataFrame(rows))

@@ -60,6 +60,7 @@ from stemlib.training.evaluation import answer, evaluation_batches, predict
 from stemlib.training.finetune import start_tokens, train_epoch, training_batches
 from stemlib.training.shared_products import share_first_products
 from study.families import build
+from study.interrupt import ANEW, interruptible
 from study.methods import reference
 
 CLASSES = 7
@@ -193,4 +194,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(interruptible(main, ANEW))

@@ -93,7 +93,8 @@ def read_checked(path: str | Path) -> Any:
 def cached(name: str, made_of: Mapping[str, Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """What `make` gives, computed once for each `made_of`: all that determines the tensors, as JSON can write it.
 
-    A file, in whose name `name` is the readable part, is reported and made again where it is damaged.
+    A file, in whose name `name` is the readable part, is reported and made again where it is damaged. Where the cache
+    cannot be written to, nothing is kept, which is reported.
     """
     file = cache_folder() / f"{name}-{digest(dict(made_of))[:16]}.checked"
     if file.is_file():
@@ -102,7 +103,10 @@ def cached(name: str, made_of: Mapping[str, Any], make: Callable[[], dict[str, T
         except ValueError:
             warnings.warn(f"{file} is damaged and is made again", stacklevel=2)
     tensors = {key: value.contiguous() for key, value in make().items()}
-    write_checked(file, tensors)
+    try:
+        write_checked(file, tensors)
+    except OSError as error:
+        warnings.warn(f"{file.parent} cannot be written to ({error.strerror}): {name} is not kept", stacklevel=2)
     return tensors
 
 

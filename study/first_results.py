@@ -20,6 +20,7 @@ import pandas as pd
 
 from stemlib.data.tasks import Task
 from stemlib.presets import PRESETS, Preset
+from study.interrupt import interruptible
 from study.methods import Method, named
 from study.protocols import FILTERED, PROTOCOLS, Protocol, best, protocol_of
 from study.records import KEPT, read_all_results, save_results, table
@@ -122,4 +123,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interruptible(main))

@@ -15,12 +15,13 @@ from study.records import read_record
 from study.trained import run_folder
 
 LONG = 60.0  # seconds from which on it is said
+MORE = 3  # epochs after the first that are timed
 
 
 def forecast(experiment: str, runs: Iterable[tuple[Task, Split, int]], methods: Sequence[Method]) -> float:
     """Seconds that the unfinished runs of some methods take, if none ends early; said where it is over `LONG`.
 
-    An epoch or two of each method are timed on the first run; what is finished counts nothing. The state of PyTorch's
+    A few epochs of each method are timed on the first run; what is finished counts nothing. The state of PyTorch's
     generator is left as it was.
 
     Args:
@@ -47,13 +48,13 @@ def forecast(experiment: str, runs: Iterable[tuple[Task, Split, int]], methods: 
 
 
 def _seconds(task: Task, split: Split, method: Method) -> float:
-    """Of one run: its first epoch, the rest as long as the second; an encoder without labels as long as both."""
-    taken = []
-    for epochs in (1, 2):
+    """Of one run: its first epoch, the rest as long as the next ones; an encoder without labels as long as both."""
+    taken = {}
+    for epochs in (1, 1 + MORE):
         model, began = method.build(task), time.perf_counter()
         fit(model, task, split, change(method.train, epochs=epochs), 0)
-        taken.append(time.perf_counter() - began)
-        if taken[0] > LONG / 30:
+        taken[epochs] = time.perf_counter() - began
+        if taken[1] > LONG / 30:  # then one is enough
             break
-    step = max(taken[-1] - taken[0], 0.0) if len(taken) > 1 else taken[0]
-    return (taken[0] + step * (method.train.epochs - 1)) * (1 if method.pretext is None else 2)
+    step = max(taken[1 + MORE] - taken[1], 0.0) / MORE if len(taken) > 1 else taken[1]
+    return (taken[1] + step * (method.train.epochs - 1)) * (1 if method.pretext is None else 2)

@@ -18,6 +18,7 @@ from stemlib.files import write_atomically
 from stemlib.presets import PRESETS, ModelConfig, change, preset
 from stemlib.training import processes
 from stemlib.training.pretrain import pretrain
+from study.interrupt import interruptible
 from study.paths import DATA, RUNS
 from study.pool import load_pool
 from study.records import save_results
@@ -78,4 +79,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interruptible(main))

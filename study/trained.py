@@ -40,7 +40,13 @@ def run(experiment: str, task: Task, split_name: str, method: Method, seed: int)
     if (record := read_record(folder)) is not None:
         return record
     with held(folder):
-        return read_record(folder) or _trained(experiment, task, split, method, seed, folder)
+        try:
+            return read_record(folder) or _trained(experiment, task, split, method, seed, folder)
+        except KeyboardInterrupt:
+            print(
+                f"stopped; the training's state is kept in {folder}, and the same call goes on from there", flush=True
+            )
+            raise
 
 
 def _trained(experiment: str, task: Task, split: Split, method: Method, seed: int, folder: Path) -> Record:

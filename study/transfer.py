@@ -31,6 +31,7 @@ from stemlib.data.public import DATA_SETS
 from stemlib.data.tasks import Task
 from stemlib.presets import PRESETS, Preset
 from stemlib.stress.shifts import instance_covariate, tail_buckets
+from study.interrupt import interruptible
 from study.methods import Method, named, pretrained, stem
 from study.paths import DATA
 from study.pool import load_pool
@@ -184,4 +185,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(interruptible(main))

@@ -162,3 +162,12 @@ def test_digests_tell_shape_type_and_order_apart() -> None:
     others = [x.view(2, 2), x.float(), x.flip(0), x.int()]
     assert len({cache.digest(value) for value in [x, *others]}) == 5
     assert cache.digest({"a": 1, "b": 2}) == cache.digest({"b": 2, "a": 1})
+
+
+def test_where_the_cache_cannot_be_written_to_the_tensors_come_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "no folder").write_text("")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "cache_folder", lambda: tmp_path / "no folder" / "stemlib")
+        with pytest.warns(UserWarning, match="cannot be written to .* a is not kept"):
+            made = cache.cached("a", {"seed": 1}, lambda: VALUES)
+    assert torch.equal(made["x"], VALUES["x"])

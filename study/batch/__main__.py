@@ -84,8 +84,8 @@ class Batch(logging.Handler):
         # takes for incomplete, would only ask for a hand after SIGKILL.
         always = ["--nolock", "--ignore-incomplete", "--rerun-triggers=mtime", "--keep-going", "--scheduler=greedy"]
         jobs = json.dumps([job.name for job in self.left])
-        config = ["--config", f"jobs={jobs}", f"threads={threads}", f"mem_mb={mem_mb}"]
-        where = ["--snakefile", str(Path(__file__).with_name("Snakefile")), "--directory", str(paths.ROOT)]
+        config = ["--config", f"jobs={jobs}", f"runs={paths.RUNS.name}", f"threads={threads}", f"mem_mb={mem_mb}"]
+        where = ["--snakefile", str(Path(__file__).with_name("Snakefile")), "--directory", str(paths.RUNS.parent)]
         logging.getLogger("snakemake").addHandler(self)
         with suppress(SystemExit):
             snakemake([*where, *config, *always, *options])

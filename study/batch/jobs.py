@@ -250,7 +250,7 @@ def collect(notebook: str) -> pd.DataFrame:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner, which ends this process
-    folder, memory_mb, runner = paths.ROOT / sys.argv[1], int(sys.argv[2]), psutil.Process(int(sys.argv[3]))
+    folder, memory_mb, runner = paths.RUNS.parent / sys.argv[1], int(sys.argv[2]), psutil.Process(int(sys.argv[3]))
     with held(folder):
         if not (job := read_job(folder)).done():  # another runner may have done it while this one waited
             run(job, runner, memory_mb * 1e6)
