@@ -86,7 +86,12 @@ class StressTest:
         Raises:
             ValueError: a bucket that a seed cannot split, or a method that this task does not take.
         """
-        split_by = [shift_protocol(self.task, self.buckets, seed, self.per_class) for seed in self.seeds]
+        try:
+            split_by = [shift_protocol(self.task, self.buckets, seed, self.per_class) for seed in self.seeds]
+        except ValueError as error:
+            by = self.covariate or "this covariate"
+            message = f"{self.task.name} cannot be shifted by {by}: {error}; take another covariate or data set"
+            raise ValueError(message) from None
         for method in self.methods:
             method.build(split_by[0][0])
         runs = [(inside, split, seed) for seed, (inside, split, _) in zip(self.seeds, split_by, strict=True)]

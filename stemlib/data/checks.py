@@ -37,7 +37,7 @@ def remarks(task: Task) -> list[str]:
     repeated = keys.numel() - keys.unique().numel()
     if repeated and graph.edge_attr is None:
         notes.append(f"{repeated} repeated edges: each counts in the mean")
-    return notes + _untrained_classes(task) + leaks(task)
+    return notes + _untrained_classes(task) + _unscored_labels(task) + leaks(task)
 
 
 def _feature_problems(graph: Graph) -> list[str]:
@@ -153,6 +153,17 @@ def _untrained_classes(task: Task) -> list[str]:
     classes = task.labels[task.labels != UNLABELLED].unique()
     names = [split.name for split in task.splits.values() if not torch.isin(classes, task.labels[split.train]).all()]
     return [f"classes without a training instance in: {', '.join(names)}"] if names else []
+
+
+def _unscored_labels(task: Task) -> list[str]:
+    """A note where some of several labels have one value alone in a test part: scores are means over the others."""
+    notes = []
+    for split in task.splits.values() if task.labels.dim() == 2 else ():
+        columns = task.labels[split.test].T
+        count = sum(column[column.isfinite()].unique().numel() < 2 for column in columns)
+        if count:
+            notes.append(f"{split.name}: {count} of {len(columns)} labels cannot be scored, with one value in the test")
+    return notes
 
 
 def checked(task: Task) -> Task:

@@ -19,11 +19,16 @@ def filtered(task: Task, train: Tensor, asked: Tensor) -> Tensor:
     """
     if task.kind != "link":
         return asked
+    answers, edges = _answers(task), task.graph.edge_pair
+    known = train if edges is None else torch.cat([train, edges[edges >= 0]])
+    return asked[~torch.isin(answers[asked], answers[known])]
+
+
+def _answers(task: Task) -> Tensor:
+    """A number for each pair with its label, `[M]`, the same for both directions."""
     _, pair = undirected_pairs(task.pairs.T, task.graph.num_nodes)
     _, label = task.labels.nan_to_num(-1).unique(dim=0, return_inverse=True)
-    answer, edges = pair * task.instances + label, task.graph.edge_pair
-    known = answer[train if edges is None else torch.cat([train, edges[edges >= 0]])]
-    return asked[~torch.isin(answer[asked], known)]
+    return pair * task.instances + label
 
 
 def leaks(task: Task) -> list[str]:
@@ -37,9 +42,13 @@ def leaks(task: Task) -> list[str]:
         nodes = task.graph.num_nodes
         edges, _ = undirected_pairs(plain(task.graph.edge_index), nodes)
         along = torch.isin(task.pairs.min(1).values * nodes + task.pairs.max(1).values, edges)
+        answers = _answers(task)
         counts = {
             "pairs stand in training with the same label, in this or the other direction; a filtered score leaves them "
             "out": lambda split: ~torch.isin(split.test, filtered(task, split.train, split.test)),
+            "pairs stand in validation with the same label, in this or the other direction": lambda split: torch.isin(
+                answers[split.test], answers[split.val]
+            ),
             "pairs are edges that messages run along, in this or the other direction; their labels may be read off "
             "them": lambda split: along[split.test],
         }

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from samples import link_task, node_task
-from staged import staged
+from staged import published_splits, staged
 from torch_geometric.data import Data
 
 from stemlib.data.graph import Graph
@@ -93,6 +93,7 @@ def test_what_is_published_as_cornell_is_not_taken_for_it() -> None:
     assert torch.equal(published.graph.x, texas.graph.x)
     assert published.notes[0].startswith("not Cornell")
     assert (true.instances, true.graph.num_edges) == (191, 293)
+    assert {name: split.hash for name, split in true.splits.items()} == published_splits("cornell")
 
 
 def test_no_other_raw_files_are_the_same_under_two_names() -> None:
