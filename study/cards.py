@@ -29,6 +29,7 @@ from torch_geometric.utils import (
 
 from stemlib.data.batches import union_of_graphs
 from stemlib.data.graph import Graph, plain
+from stemlib.data.leaks import shares
 from stemlib.data.tasks import UNLABELLED, Task
 from stemlib.stress.shifts import feature_homophily
 from study.figures import PALETTE
@@ -72,7 +73,8 @@ def card(task: Task) -> dict[str, Any]:
     """What there is to count, by name; what is not defined for the task is left out.
 
     `edges` are directed, as messages run; `isolated`, the shares of classes and of positive and known labels are in
-    per cent; `feature homophily` is the mean cosine similarity of neighbours over nodes that have any.
+    per cent; `feature homophily` is the mean cosine similarity of neighbours over nodes that have any. What training
+    gives away of a test (`stemlib.data.leaks.WORDS`) is in per cent, of the split that loses most.
     """
     graph, edges, classes = task.graph, neighbours(task.graph), node_classes(task)
     found: dict[str, Any] = {
@@ -93,6 +95,8 @@ def card(task: Task) -> dict[str, Any]:
             found["edge homophily"] = homophily(edges, classes)
             found["adjusted homophily"] = adjusted_homophily(edges, classes)
         found["feature homophily"] = feature_homophily(graph)[edges[0].unique()].mean().item()
+    for what, by_split in shares(task).items():
+        found[what] = 100 * max(by_split.values(), default=0.0)
     return found | class_balance(task.labels, task.regression)
 
 

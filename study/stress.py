@@ -15,12 +15,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from stemlib.data.leaks import filtered
 from stemlib.data.scores import score
 from stemlib.data.tasks import Task
 from stemlib.model.stem import StemGNN
 from stemlib.presets import Preset
-from stemlib.stress.conditions import CORRUPTIONS, Condition, alone, corrupt, is_scored, shift_protocol
+from stemlib.stress.conditions import Condition, corrupt, is_scored, shift_protocol
 from stemlib.stress.shifts import Buckets
 from stemlib.theory.coverage import coverages
 from stemlib.theory.sensitivity import sensitivity
@@ -28,15 +27,14 @@ from stemlib.training.evaluation import predict, scores
 from study.adversary import worst_conditions
 from study.costs import size
 from study.forecast import forecast
+from study.meetings import meetings, with_filtered
 from study.methods import Method, main_method
-from study.protocols import FILTERED, Protocol, best, split_overlap
+from study.protocols import Protocol, best, split_overlap
 from study.statistics import against_strongest
 from study.trained import run, trained_model
 
 RATES = (0.2, 0.4, 0.6, 0.8)
-BETWEEN_DRAWS = 1000  # seeds lie below, so that no two draws of a table are the same
 READ_OUT = ["factor", "amplification, %", "token_gain", "tokens_certified", "tokens_kept"]  # of a sensitivity
-Meeting = list[tuple[Condition, dict[str, Any]]]  # conditions on one graph, with what a table says of them
 
 
 @dataclass(frozen=True)
@@ -128,24 +126,13 @@ class StressTest:
         rows = []
         for seed, models, conditions in self.networks():
             for meeting in meetings(conditions, rates, draws, combined, seed):
-                asked = list(self._with_filtered(meeting))
+                asked = list(with_filtered(self.task, meeting))
                 for name, model in models.items():
                     found = scores(model, [condition for condition, _ in asked if is_scored(condition)])
                     for condition, about in asked:
                         row = {"method": name, "seed": seed} | about
                         rows.append(row | {"score": 100 * found.get(condition.name, float("nan"))})
         return self._named(rows)
-
-    def _with_filtered(self, meeting: Meeting) -> Iterator[tuple[Condition, dict[str, Any]]]:
-        """What is met, as tables name it; of links also what training does not give away, where that is less."""
-        train = next(iter(self.task.splits.values())).train if self.task.kind == "link" else torch.empty(0)
-        for met, about in meeting:
-            about = {"task": self.task.name, "condition": met.name} | about
-            yield met, about
-            left = filtered(met.task, train, met.index)
-            if 0 < left.numel() < met.index.numel():
-                name = f"{met.name}{FILTERED}"
-                yield replace(met, name=name, index=left), about | {"task": f"{self.task.name}{FILTERED}"}
 
     def _named(self, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
         frame = pd.DataFrame(rows).assign(covariate=self.covariate)
@@ -240,28 +227,6 @@ class StressTest:
             return pd.DataFrame(columns=[by, "strongest", "ours", "theirs", "difference"])
         scores = scores[scores.score.notna()].assign(overlap=split_overlap(self.task.name))
         return against_strongest(scores, "score", main_method(names), by, overlap="overlap").round(2)
-
-
-def meetings(
-    conditions: Sequence[Condition], rates: Sequence[float], draws: int, combined: Sequence[float], seed: int
-) -> Iterator[Meeting]:
-    """The conditions of a stress test one graph after the other, for all of them would fill the memory.
-
-    Args:
-        conditions: `clean`, then the shifted buckets.
-        rates, draws, combined: see `StressTest.scores`.
-        seed: of the damage.
-    """
-    kinds = ["clean", *["shift"] * (len(conditions) - 1)]
-    yield [(met, {"kind": kind, "rate": 0.0, "draw": 0}) for met, kind in zip(conditions, kinds, strict=True)]
-    for met, kind in zip(conditions, kinds, strict=True):
-        of_condition, prefix = (rates, "") if kind == "clean" else (combined, "shift, ")
-        small = alone(met) if of_condition else met
-        for damage in CORRUPTIONS:
-            for rate in of_condition:
-                for draw in range(draws):
-                    damaged, _ = corrupt(small, damage, rate, seed + draw * BETWEEN_DRAWS)
-                    yield [(damaged, {"kind": prefix + damage, "rate": rate, "draw": draw})]
 
 
 def scores_along(model: nn.Module, task: Task, index: Tensor, covariate: Tensor, groups: int = 10) -> pd.DataFrame:

@@ -9,6 +9,14 @@ from stemlib.data.graph import Graph, plain, undirected_pairs
 from stemlib.data.tasks import Task
 
 CHUNK = 2**24  # features hashed at once
+WORDS = {
+    "twins": "nodes have a twin in training, with equal features and neighbours",
+    "answered": "pairs stand in training with the same label, in this or the other direction; a filtered score leaves "
+    "them out",
+    "validated": "pairs stand in validation with the same label, in this or the other direction",
+    "joined": "pairs are edges that messages run along, in this or the other direction; their labels may be read off "
+    "them",
+}
 
 
 def filtered(task: Task, train: Tensor, asked: Tensor) -> Tensor:
@@ -31,33 +39,37 @@ def _answers(task: Task) -> Tensor:
     return pair * task.instances + label
 
 
-def leaks(task: Task) -> list[str]:
-    """What is given away, counted split by split: notes of a task."""
+def shares(task: Task) -> dict[str, dict[str, float]]:
+    """What is given away, by the names of `WORDS`: shares of the test of every split, by its name."""
+    splits = task.splits.values()
     if task.kind == "graph":
-        return []
+        return {}
     if task.kind == "node":
-        groups, what = _twin_groups(task.graph), "nodes have a twin in training, with equal features and neighbours"
-        counts = {what: lambda split: torch.isin(groups[split.test], groups[split.train])}
-    else:
-        nodes = task.graph.num_nodes
-        edges, _ = undirected_pairs(plain(task.graph.edge_index), nodes)
-        along = torch.isin(task.pairs.min(1).values * nodes + task.pairs.max(1).values, edges)
-        answers = _answers(task)
-        counts = {
-            "pairs stand in training with the same label, in this or the other direction; a filtered score leaves them "
-            "out": lambda split: ~torch.isin(split.test, filtered(task, split.train, split.test)),
-            "pairs stand in validation with the same label, in this or the other direction": lambda split: torch.isin(
-                answers[split.test], answers[split.val]
-            ),
-            "pairs are edges that messages run along, in this or the other direction; their labels may be read off "
-            "them": lambda split: along[split.test],
-        }
+        groups = _twin_groups(task.graph)
+        return {"twins": {split.name: _share(torch.isin(groups[split.test], groups[split.train])) for split in splits}}
+    nodes, answers = task.graph.num_nodes, _answers(task)
+    edges, _ = undirected_pairs(plain(task.graph.edge_index), nodes)
+    along = torch.isin(task.pairs.min(1).values * nodes + task.pairs.max(1).values, edges)
+    return {
+        "answered": {
+            split.name: 1 - len(filtered(task, split.train, split.test)) / len(split.test) for split in splits
+        },
+        "validated": {split.name: _share(torch.isin(answers[split.test], answers[split.val])) for split in splits},
+        "joined": {split.name: _share(along[split.test]) for split in splits},
+    }
+
+
+def leaks(task: Task) -> list[str]:
+    """`shares` as notes of a task; what is nothing is not said."""
     notes = []
-    for what, told in counts.items():
-        shares = {split.name: told(split).double().mean().item() for split in task.splits.values()}
-        if some := [f"{name} {share:.1%}" for name, share in shares.items() if share]:
-            notes.append(f"of the test {what}: {', '.join(some)}")
+    for what, by_split in shares(task).items():
+        if some := [f"{name} {share:.1%}" for name, share in by_split.items() if share]:
+            notes.append(f"of the test {WORDS[what]}: {', '.join(some)}")
     return notes
+
+
+def _share(mask: Tensor) -> float:
+    return mask.double().mean().item()
 
 
 def _twin_groups(graph: Graph) -> Tensor:

@@ -127,14 +127,13 @@ class Reader:
             self.problems[name] = f"no labels: `{name}` is missing"
             return None, ()
         array = np.asarray(value, dtype=object) if isinstance(value, list | tuple) else value
-        if (
-            isinstance(array, np.ndarray)
-            and array.dtype.kind in "OUS"
-            and all(isinstance(one, str) for one in array.flat)
-        ):
+        if isinstance(array, np.ndarray) and array.size and all(isinstance(one, str) for one in array.flat):
+            if array.ndim == 0 or array.size != len(array):
+                self.problems[name] = f"labels `{name}` that are names must be one column [M], got {array.shape}"
+                return None, ()
             names, number = np.unique(array.astype(str), return_inverse=True)
             self.notes.append(f"`{name}`: {len(names)} names of classes numbered from 0 in alphabetical order")
-            return torch.from_numpy(number.reshape(array.shape)).long(), tuple(names.tolist())
+            return torch.from_numpy(number.reshape(-1)).long(), tuple(names.tolist())
         if (found := self.numbers(name, value)) is None:
             return None, ()
         if found.dim() not in (1, 2) or found.numel() == 0:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from samples import ring
 from torch import Tensor
@@ -120,6 +120,7 @@ def changed(kind: str, changes: list[tuple[str, str]]) -> Data | None:
 
 @settings(max_examples=INPUTS, deadline=None, suppress_health_check=list(HealthCheck))
 @given(broken, st.booleans())
+@example(("graph", [("y", "word"), ("y", "text")]), regression=False)
 def test_each_is_taken_and_learnt_or_refused_by_name(case: tuple[str, list[tuple[str, str]]], regression: bool) -> None:
     kind, changes = case
     if (data := changed(kind, changes)) is None:

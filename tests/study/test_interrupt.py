@@ -56,7 +56,8 @@ def test_an_interrupted_training_says_where_its_state_is(
 
 def test_a_real_interrupt_leaves_no_traceback() -> None:
     command = (
-        "import time; from study.interrupt import interruptible; "
+        "import signal, time; from study.interrupt import interruptible; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a test run in the background ignores it
         "interruptible(lambda: print('on', flush=True) or time.sleep(60))"
     )
     with subprocess.Popen(

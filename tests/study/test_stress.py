@@ -17,6 +17,7 @@ from stemlib.stress.shifts import instance_covariate, tail_buckets
 from stemlib.training.evaluation import scores
 from study import stress
 from study.adversary import worst_conditions
+from study.meetings import BETWEEN_DRAWS
 from study.methods import Method
 from study.protocols import split_overlap
 from study.records import read_record
@@ -51,7 +52,7 @@ def test_a_score_is_that_of_the_trained_model_under_the_condition(task: Task, ru
     assert table.set_index("condition").score.to_dict() == pytest.approx(expected)
     if task.kind == "node":
         table = test.scores((0.5,), draws=2)
-        damaged = [corrupt(conditions[0], "masked", 0.5, seed)[0] for seed in (3, 3 + stress.BETWEEN_DRAWS)]
+        damaged = [corrupt(conditions[0], "masked", 0.5, seed)[0] for seed in (3, 3 + BETWEEN_DRAWS)]
         found = table[table.kind == "masked"].score.tolist()
         assert found == pytest.approx([100 * scores(model, [one])["masked 0.5"] for one in damaged])
 

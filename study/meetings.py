@@ -1,0 +1,50 @@
+"""What a frozen network is met with, one graph after the other, and how tables name it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from stemlib.data.leaks import filtered
+from stemlib.data.tasks import Task
+from stemlib.stress.conditions import CORRUPTIONS, Condition, alone, corrupt
+from study.protocols import FILTERED
+
+BETWEEN_DRAWS = 1000  # seeds lie below, so that no two draws of a table are the same
+Meeting = list[tuple[Condition, dict[str, Any]]]  # conditions on one graph, with what a table says of them
+
+
+def meetings(
+    conditions: Sequence[Condition], rates: Sequence[float], draws: int, combined: Sequence[float], seed: int
+) -> Iterator[Meeting]:
+    """The conditions of a stress test one graph after the other, for all of them would fill the memory.
+
+    Args:
+        conditions: `clean`, then the shifted buckets.
+        rates, draws, combined: see `StressTest.scores`.
+        seed: of the damage.
+    """
+    kinds = ["clean", *["shift"] * (len(conditions) - 1)]
+    yield [(met, {"kind": kind, "rate": 0.0, "draw": 0}) for met, kind in zip(conditions, kinds, strict=True)]
+    for met, kind in zip(conditions, kinds, strict=True):
+        of_condition, prefix = (rates, "") if kind == "clean" else (combined, "shift, ")
+        small = alone(met) if of_condition else met
+        for damage in CORRUPTIONS:
+            for rate in of_condition:
+                for draw in range(draws):
+                    damaged, _ = corrupt(small, damage, rate, seed + draw * BETWEEN_DRAWS)
+                    yield [(damaged, {"kind": prefix + damage, "rate": rate, "draw": draw})]
+
+
+def with_filtered(task: Task, meeting: Meeting) -> Iterator[tuple[Condition, dict[str, Any]]]:
+    """What is met, as tables name it; of links also what training does not give away, where that is less."""
+    train = next(iter(task.splits.values())).train if task.kind == "link" else torch.empty(0)
+    for met, about in meeting:
+        about = {"task": task.name, "condition": met.name} | about
+        yield met, about
+        left = filtered(met.task, train, met.index)
+        if 0 < left.numel() < met.index.numel():
+            yield replace(met, name=f"{met.name}{FILTERED}", index=left), about | {"task": f"{task.name}{FILTERED}"}
