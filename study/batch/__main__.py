@@ -102,7 +102,7 @@ class Batch(logging.Handler):
             said = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace") if log.exists() else self.error)
             last = "\n".join(said.strip().splitlines()[-8:])
             print(f"\n{job.name} failed:\n{indent(last, '    ')}", file=sys.stderr)
-        print("Executed notebooks, as far as they came: runs/<job>/executed.ipynb")
+        print(f"Executed notebooks, as far as they came: {os.path.relpath(paths.RUNS)}/<job>/executed.ipynb")
         if self.left or self.failed:
             print(f"{'' if self.failed else self.error}\nThe same command tries again.", file=sys.stderr)
 

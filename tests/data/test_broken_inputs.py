@@ -120,7 +120,7 @@ def changed(kind: str, changes: list[tuple[str, str]]) -> Data | None:
 
 @settings(max_examples=INPUTS, deadline=None, suppress_health_check=list(HealthCheck))
 @given(broken, st.booleans())
-@example(("graph", [("y", "word"), ("y", "text")]), regression=False)
+@example(("graph", [("y", "word"), ("y", "text")]), False)
 def test_each_is_taken_and_learnt_or_refused_by_name(case: tuple[str, list[tuple[str, str]]], regression: bool) -> None:
     kind, changes = case
     if (data := changed(kind, changes)) is None:

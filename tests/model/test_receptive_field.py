@@ -116,6 +116,8 @@ def test_a_step_does_not_see_its_own_triples_and_an_evaluation_sees_them_all(kin
     (batch,) = evaluation_batches(model, task, split.test)(None)
     assert answer(model, [batch], "t").size(0) == split.test.numel()
     assert own_edges(task, torch.arange(8)).sum() == 16
+    task.graph.edge_pair = task.graph.edge_pair.where(task.graph.edge_pair != 3, -1)  # two edges that stand for no pair
+    assert own_edges(task, torch.arange(8)).sum() == 14
 
 
 def test_hiding_every_edge_there_is_is_refused() -> None:

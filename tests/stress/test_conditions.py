@@ -8,6 +8,7 @@ import pytest
 import torch
 from samples import graph_task, link_task, node_task, small_baseline
 
+from stemlib.data.scores import score
 from stemlib.data.tasks import PARTS, Task
 from stemlib.stress.conditions import Condition, alone, corrupt, shift_protocol
 from stemlib.stress.shifts import covariates, instance_covariate, tail_buckets
@@ -117,3 +118,15 @@ def test_graphs_that_are_not_met_can_be_left_out(task: Task) -> None:
         assert few.task.graph.num_nodes < task.graph.num_nodes
     else:
         assert few is condition
+
+
+def test_who_has_no_label_is_neither_learnt_nor_met() -> None:
+    task = node_task()
+    hidden = torch.arange(0, 80, 7)
+    task = replace(task, labels=task.labels.index_fill(0, hidden, -1), splits={})
+    inside, split, conditions = shift_protocol(task, tail_buckets(torch.arange(80.0)), 0)
+    met = torch.cat([split.train, split.val, *(condition.index for condition in conditions)])
+    assert not torch.isin(hidden, met).any()
+    assert met.unique().numel() == 80 - hidden.numel()
+    with pytest.raises(ValueError, match="have no label; leave them out"):
+        score(torch.zeros(80, 3), inside.labels)

@@ -137,6 +137,16 @@ def test_a_chapter_s_finding_is_kept_if_it_is_this_job_s(root: Path, monkeypatch
     assert os.environ["STEMLIB_RUN"] == ""
 
 
+def test_a_chapter_with_other_parameters_keeps_its_files_for_itself(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (job,) = study_jobs("laptop", [], {})
+    found = job.folder / "finding.json"
+    run_in_process(job, monkeypatch, lambda *_, **__: found.write_text('{"headline": "its own"}'))
+    assert os.environ["STEMLIB_RUN"] == str(job.folder)
+    assert job.done()["finding"] == {"headline": "its own"}
+
+
 def test_a_grid_s_job_without_metrics_has_failed_and_is_not_done(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (job,) = read_grid(write_grid(root, 1))
     finish(job, "present")

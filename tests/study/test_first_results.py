@@ -74,7 +74,12 @@ def test_kept_runs_come_in_the_order_of_the_protocols(tmp_path: Path, monkeypatc
         tasks = [name, f"{name}-all"] if name == "fb15k237" else [name]
         rows = [{"task": task, "split": split} for task in tasks for split in ("draw-0", "draw-11", "public")]
         save_results(pd.DataFrame(rows), f"02_data_sets-{name}")
+    rows = [{"task": "wn18rr", "split": "given", "test": 80.0, "test_filtered": 70.0, "test_best": 81.0}]
+    save_results(pd.DataFrame(rows), "02_data_sets-wn18rr")
     kept = kept_runs()
+    filtered = kept[kept.task == "wn18rr-filtered"]
+    assert (filtered.test.tolist(), filtered.test_best.isna().tolist()) == ([70.0], [True])
+    kept = kept[~kept.task.str.startswith("wn18rr")]
     assert kept.task.unique().tolist() == ["cora", "fb15k237", "fb15k237-all", "actor"]
     assert kept.splits.tolist() == ["draw", "draw", "public"] * 4
 

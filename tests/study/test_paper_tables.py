@@ -16,10 +16,12 @@ from study.paper_tables import (
     claim_table,
     claims_by_rival,
     comparisons,
+    counted,
     demand_scores,
     lead_by_task,
     lead_changes,
     of_classes,
+    over_tasks,
     score_table,
 )
 
@@ -171,3 +173,22 @@ def test_p_values_are_corrected_over_the_tasks_of_a_demand_and_covariate() -> No
     among = comparisons(demands)
     among = among[(among.demand == "masked") & (among.covariate == "degree")]
     assert among.p.tolist() == alone.p.tolist()
+
+
+def test_a_mean_counts_no_graph_that_is_not_what_its_name_says_and_no_task_twice() -> None:
+    tasks = ["cora", "cornell-as-published", "wn18rr", "wn18rr-filtered", "fb15k237"]
+    rows = pd.DataFrame({"task": tasks, "value": [1.0, 100.0, 100.0, 2.0, 3.0]})
+    assert counted(rows).task.tolist() == ["cora", "wn18rr-filtered", "fb15k237"]
+    values = rows.set_index(["task"]).value
+    assert counted(values).tolist() == [1.0, 2.0, 3.0]
+    assert over_tasks(values)[0] == 2.0
+    assert counted(rows[rows.task == "wn18rr"]).task.tolist() == ["wn18rr"]  # alone it is what there is
+
+
+def test_claims_are_of_the_counted_tasks() -> None:
+    rows = stress(stem=1.0, gcn=0.0)
+    more = pd.concat([rows, rows[rows.task == "one"].assign(task="one-filtered", score=lambda frame: frame.score - 5)])
+    both = claim_table(comparisons(demand_scores(more[more.covariate == "degree"])))
+    of_two = more[(more.task != "one") & (more.covariate == "degree")]
+    pd.testing.assert_frame_equal(both, claim_table(comparisons(demand_scores(of_two))), check_exact=False, atol=0.05)
+    assert both.comparisons.tolist() == [2] * len(both)
