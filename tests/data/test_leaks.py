@@ -11,7 +11,7 @@ from staged import published_splits, staged
 from torch_geometric.data import Data
 
 from stemlib.data.graph import Graph
-from stemlib.data.leaks import filtered, leaks
+from stemlib.data.leaks import _twin_groups, filtered, leaks
 from stemlib.data.own_data import from_data
 from stemlib.data.public import load
 from stemlib.data.raw_files import listed_sums
@@ -103,3 +103,10 @@ def test_no_other_raw_files_are_the_same_under_two_names() -> None:
             by_sum.setdefault(found, []).append(name)
     same = {tuple(sorted(names)) for names in by_sum.values() if len({name.rsplit("/raw/")[0] for name in names}) > 1}
     assert same == {("WebKB/cornell/raw/out1_node_feature_label.txt", "WebKB/texas/raw/out1_node_feature_label.txt")}
+
+
+def test_cora_s_twins_are_those_that_its_texts_name() -> None:
+    """25 nodes in 10 groups have equal features and neighbours, as the column `twin` of its texts says."""
+    staged("cora")
+    _, sizes = _twin_groups(load("cora", width=None).graph).unique(return_counts=True)
+    assert (int((sizes > 1).sum()), int(sizes[sizes > 1].sum())) == (10, 25)
