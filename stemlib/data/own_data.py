@@ -78,6 +78,9 @@ def from_data(
     if kind == "link":
         graph.edge_pair = reader.whole("edge_pair", edge_pair)
         pairs = reader.pairs("edge_label_index", data.get("edge_label_index"))
+    if splits is not None and not all(isinstance(one, Split) for one in splits.values()):
+        reader.problems["splits"] = "`splits` must map names to `stemlib.data.tasks.Split(name, train, val, test)`"
+        splits = {}
     if splits is None:
         drawn = split is not None or all(data.get(name) is None for name in MASKS)
         splits = _drawn(labels, regression, seed, reader) if drawn else _masked(data, labels, graph, reader)
@@ -105,7 +108,7 @@ def _graph(data: Data, kind: Kind, reader: Reader) -> Graph:
     """The prepared graph; what could not be read is missing in it."""
     edges = data.get("edge_index")
     if edges is None and isinstance(adjacency := data.get("adj_t"), Tensor):
-        edges = to_edge_index(adjacency)[0].flip(0)
+        edges = to_edge_index(adjacency.to_sparse() if adjacency.layout == torch.strided else adjacency)[0].flip(0)
         reader.notes.append("edges read from `adj_t`, whose rows are targets; its values are not read")
     read = {"edge_index": reader.pairs("edge_index", edges)}
     read |= {name: reader.table(name, data.get(name)) for name in ("x", "edge_attr")}

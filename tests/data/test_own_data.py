@@ -192,3 +192,16 @@ def test_other_types_and_kinds_are_refused() -> None:
         from_data({"x": torch.ones(3, 2)})
     with pytest.raises(ValueError, match="kind must be one of"):
         from_data(ring(), kind="edge")
+
+
+def test_splits_that_are_none_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"`splits` must map names to `stemlib\.data\.tasks\.Split"):
+        from_data(ring(), splits={"mine": (torch.arange(4), torch.arange(4, 8), torch.arange(8, 12))})
+
+
+def test_a_dense_adjacency_is_read_as_a_sparse_one() -> None:
+    graph = ring()
+    usual = from_data(graph)
+    graph.adj_t = torch.zeros(12, 12).index_put(tuple(graph.edge_index.flip(0)), torch.tensor(1.0))
+    del graph.edge_index
+    assert torch.equal(from_data(graph).graph.edge_index, usual.graph.edge_index)
