@@ -50,7 +50,8 @@ def begin(name: str, given: Mapping[str, Any]) -> None:
         raise ValueError("\n  - ".join([f"{name} cannot run with these parameters:", *problems]))
     other = {key: value for key, value in values.items() if value != known[key][1]}
     refresh = other.pop("refresh", False)
-    folder = _OUTSIDE or (paths.RUNS / name / told(other) if other or not os.access(paths.FIGURES, os.W_OK) else "")
+    own = other or not os.access(paths.FIGURES, os.W_OK)
+    folder = _OUTSIDE or (paths.RUNS / name / (told(other) or "default") if own else "")
     os.environ[paths.RUN] = "" if refresh else str(folder)
     if folder and not refresh:
         print(f"figures and tables of this run go to {folder}")

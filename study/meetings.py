@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from stemlib.data.leaks import filtered
 from stemlib.data.tasks import Task
@@ -39,12 +40,17 @@ def meetings(
                     yield [(damaged, {"kind": prefix + damage, "rate": rate, "draw": draw})]
 
 
-def with_filtered(task: Task, meeting: Meeting) -> Iterator[tuple[Condition, dict[str, Any]]]:
-    """What is met, as tables name it; of links also what training does not give away, where that is less."""
-    train = next(iter(task.splits.values())).train if task.kind == "link" else torch.empty(0)
+def kept_apart(task: Task) -> Tensor:
+    """The instances that training, on the task's first split, does not give away; see `stemlib.data.leaks.filtered`."""
+    every = torch.arange(task.instances)
+    return filtered(task, next(iter(task.splits.values())).train, every) if task.kind == "link" else every
+
+
+def with_filtered(task: Task, meeting: Meeting, kept: Tensor) -> Iterator[tuple[Condition, dict[str, Any]]]:
+    """What is met, as tables name it; and what of it is among those `kept`, where that is less."""
     for met, about in meeting:
         about = {"task": task.name, "condition": met.name} | about
         yield met, about
-        left = filtered(met.task, train, met.index)
+        left = met.index[torch.isin(met.index, kept)]
         if 0 < left.numel() < met.index.numel():
             yield replace(met, name=f"{met.name}{FILTERED}", index=left), about | {"task": f"{task.name}{FILTERED}"}

@@ -27,7 +27,7 @@ from stemlib.training.evaluation import predict, scores
 from study.adversary import worst_conditions
 from study.costs import size
 from study.forecast import forecast
-from study.meetings import meetings, with_filtered
+from study.meetings import kept_apart, meetings, with_filtered
 from study.methods import Method, main_method
 from study.protocols import Protocol, best, split_overlap
 from study.statistics import against_strongest
@@ -123,10 +123,10 @@ class StressTest:
             alone is to be predicted). Where training gives some of the test away, the same rows once more, as the task
             `<name>-filtered`, on what it does not give away; see `stemlib.data.leaks`.
         """
-        rows = []
+        rows, kept = [], kept_apart(self.task)
         for seed, models, conditions in self.networks():
             for meeting in meetings(conditions, rates, draws, combined, seed):
-                asked = list(with_filtered(self.task, meeting))
+                asked = list(with_filtered(self.task, meeting, kept))
                 for name, model in models.items():
                     found = scores(model, [condition for condition, _ in asked if is_scored(condition)])
                     for condition, about in asked:

@@ -134,6 +134,7 @@ SUPPLIED: dict[str, Callable[[Task, Path], Any]] = {
     "preset": lambda task, folder: TINY,
     "seeds": lambda task, folder: [0, 1],
     "seed": lambda task, folder: 0,
+    "kept": lambda task, folder: some(task),
     "meeting": lambda task, folder: [(condition(task), {})],
     "readout": lambda task, folder: "logits",
     "rates": lambda task, folder: [0.5],

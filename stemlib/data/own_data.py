@@ -70,6 +70,8 @@ def from_data(
         raise ValueError(f"kind must be one of {', '.join(LABELS)}; got {kind!r}")
     if split not in (None, "stratified"):
         raise ValueError(f"split must be 'stratified' or None, got {split!r}; splits of your own: `splits`")
+    if split is not None and splits is not None:
+        raise ValueError("give `splits` or `split`, not both: the one has splits, the other draws one")
     reader = Reader()
     data = one_data(data, kind, reader.notes)
     graph = _graph(data, kind, reader)

@@ -22,7 +22,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pandas as pd
 import papermill
@@ -34,9 +33,7 @@ import study
 from stemlib.files import held, write_atomically
 from stemlib.presets import PRESETS
 from study import paths
-from study.notebooks import parameters
-
-LONGEST_NAME = 150  # of a job's folder; file systems end at 255
+from study.notebooks import parameters, told
 
 
 class BatchError(Exception):
@@ -161,17 +158,10 @@ def _read(value: Any, kind: type) -> Any:
 
 
 def _folder(notebook: str, parameters: dict[str, Any], of_study: bool) -> Path:
-    """`preset=smoke@dataset=cora@methods=gcn+stem` in the notebook's folder; in the study's `<notebook>@dataset=...`.
-
-    Sorted, so that the order in a file does not matter. `=2C` is a comma, and so on: shells or Slurm would mind others.
-    A part of the SHA-256 keeps a long name unique.
-    """
-    ordered = sorted(parameters.items(), key=lambda item: (item[0] != "preset", item[0]))
-    told = urlencode(ordered).replace("&", "@").replace("%", "=")
-    if len(told) > LONGEST_NAME:
-        told = f"{told[:LONGEST_NAME]}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
-    of_chapter = notebook + told.removeprefix(f"preset={parameters['preset']}")
-    return paths.RUNS / "study" / parameters["preset"] / of_chapter if of_study else paths.RUNS / notebook / told
+    """`told` in the notebook's folder; in the study's `<notebook>@dataset=...`."""
+    name = told(parameters)
+    of_chapter = notebook + name.removeprefix(f"preset={parameters['preset']}")
+    return paths.RUNS / "study" / parameters["preset"] / of_chapter if of_study else paths.RUNS / notebook / name
 
 
 def end_children() -> None:

@@ -199,6 +199,12 @@ def test_splits_that_are_none_are_refused() -> None:
         from_data(ring(), splits={"mine": (torch.arange(4), torch.arange(4, 8), torch.arange(8, 12))})
 
 
+def test_splits_are_given_or_drawn_not_both() -> None:
+    given = from_data(ring()).splits
+    with pytest.raises(ValueError, match="not both"):
+        from_data(ring(), splits=given, split="stratified")
+
+
 def test_a_dense_adjacency_is_read_as_a_sparse_one() -> None:
     graph = ring()
     usual = from_data(graph)

@@ -17,7 +17,7 @@ from stemlib.stress.shifts import instance_covariate, tail_buckets
 from stemlib.training.evaluation import scores
 from study import stress
 from study.adversary import worst_conditions
-from study.meetings import BETWEEN_DRAWS
+from study.meetings import BETWEEN_DRAWS, kept_apart, with_filtered
 from study.methods import Method
 from study.protocols import split_overlap
 from study.records import read_record
@@ -168,3 +168,20 @@ def test_leads_know_that_splits_overlap(test: StressTest) -> None:
     assert (lead["strongest"], lead["difference"]) == ("gcn", 2.5)
     reach = 12.7062 * 0.5**0.5 * (1 / 2 + split_overlap(test.task.name)) ** 0.5
     assert lead["high"] == pytest.approx(2.5 + reach, abs=0.01)
+
+
+def test_links_are_met_once_more_without_what_training_gives_away() -> None:
+    task = link_task()
+    given = task.split("random")
+    pairs = task.pairs.clone()
+    pairs[given.test[0]] = pairs[given.train[0]].flip(0)
+    labels = task.labels.clone()
+    labels[given.test[0]] = labels[given.train[0]]
+    task = replace(task, pairs=pairs, labels=labels)
+    kept = kept_apart(task)
+    assert given.test[0] not in kept
+    meeting = [(Condition("clean", task, given.test), {"kind": "clean"})]
+    (whole, about), (left, beside) = with_filtered(task, meeting, kept)
+    assert (about["task"], beside["task"], beside["condition"]) == ("tiny-links", "tiny-links-filtered", "clean")
+    assert torch.equal(left.index, given.test[torch.isin(given.test, kept)])
+    assert whole.index.numel() > left.index.numel()
