@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
-from torch_geometric.nn import SAGEConv
+from torch_geometric.nn import GCNConv, GINConv, SAGEConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.nn.models import GAT, GCN, GIN, MLP, GraphSAGE
 
@@ -17,41 +17,72 @@ from stemlib.baselines.robust import SoftMedianGCN, drop_edges
 from stemlib.data.graph import Graph, node_features, plain, sorted_by_target
 from stemlib.data.tasks import Kind, read_out
 from stemlib.model.layers import Dropout
-from stemlib.model.messages import edge_mean
+from stemlib.model.messages import Spread, edge_mean, mean_over
 from stemlib.model.network import Network, Output
 from stemlib.model.sparse_features import compact, is_sparse
 from stemlib.presets import BaselineConfig
 
 
-class MappedFirst(SAGEConv):
-    """PyG's layer; sparse features are mapped before they are averaged, to the same numbers."""
+class GCNLayer(GCNConv):
+    """PyG's layer over a `Spread`."""
 
-    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+    def forward(self, x: Tensor, edges: Spread, edge_weight: None = None) -> Tensor:
         """States of the targets `[T, d_out]`."""
-        if not is_sparse(x):
-            return super().forward(x, edge_index)
-        mapped = F.linear(x, self.lin_l.weight)
-        return self.propagate(edge_index, x=(mapped, mapped)) + self.lin_l.bias + self.lin_r(x)
+        return edges @ self.lin(x) + self.bias
 
 
-class SAGE(GraphSAGE):
-    """PyG's GraphSAGE with `MappedFirst` layers."""
+class SAGELayer(SAGEConv):
+    """PyG's layer over a `Spread`; wide or sparse features are mapped before they are averaged."""
+
+    def forward(self, x: Tensor, edges: Spread) -> Tensor:
+        """States of the targets `[T, d_out]`."""
+        if is_sparse(x) or self.out_channels < x.size(1):
+            return edges @ F.linear(x, self.lin_l.weight) + self.lin_l.bias + self.lin_r(x)
+        return self.lin_l(edges @ x) + self.lin_r(x)
+
+
+class GINLayer(GINConv):
+    """PyG's layer over a `Spread`."""
+
+    def forward(self, x: Tensor, edges: Spread) -> Tensor:
+        """States of the targets `[T, d_out]`."""
+        return self.nn(edges @ x + (1 + self.eps) * x)
+
+
+class PlainGCN(GCN):
+    """PyG's GCN of `GCNLayer`s; the edges are normalised beforehand."""
 
     def init_conv(self, in_channels: int, out_channels: int, **kwargs: Any) -> nn.Module:
         """One layer, as PyG asks for it."""
-        return MappedFirst(in_channels, out_channels, **kwargs)
+        return GCNLayer(in_channels, out_channels, normalize=False, **kwargs)
+
+
+class PlainSAGE(GraphSAGE):
+    """PyG's GraphSAGE of `SAGELayer`s."""
+
+    def init_conv(self, in_channels: int, out_channels: int, **kwargs: Any) -> nn.Module:
+        """One layer, as PyG asks for it."""
+        return SAGELayer(in_channels, out_channels, **kwargs)
+
+
+class PlainGIN(GIN):
+    """PyG's GIN of `GINLayer`s."""
+
+    def init_conv(self, in_channels: int, out_channels: int, **kwargs: Any) -> nn.Module:
+        """One layer, as PyG asks for it."""
+        return GINLayer(super().init_conv(in_channels, out_channels).nn, **kwargs)
 
 
 # Networks that can map features before they read edges: with sparse features that is a sparse product.
 MAPS_FIRST = ("mlp", "gcn", "sage", "gat", "softmedian")
-NETWORKS = {"mlp": MLP, "gcn": GCN, "sage": SAGE, "gat": GAT, "gin": GIN, "softmedian": SoftMedianGCN}
+NETWORKS = {"mlp": MLP, "gcn": PlainGCN, "sage": PlainSAGE, "gat": GAT, "gin": PlainGIN, "softmedian": SoftMedianGCN}
 
 
-def adjacency(kind: str, graph: Graph, dtype: torch.dtype) -> Tensor:
+def adjacency(kind: str, graph: Graph, dtype: torch.dtype) -> Spread | Tensor:
     """The form of a graph's edges with which PyG's convolution of that kind gives the same numbers soonest; made once.
 
     GCN, GraphSAGE and GIN multiply by a sparse matrix, which spares the `[E, d]` messages; row `i` has the edges
-    that end in `i`. GCN's, which is the soft median's too, is normalised here, once for all layers.
+    that end in `i`. GraphSAGE's is of means; GCN's, which is the soft median's too, is normalised here.
 
     Args:
         kind: of the network.
@@ -59,13 +90,15 @@ def adjacency(kind: str, graph: Graph, dtype: torch.dtype) -> Tensor:
         dtype: of the features.
 
     Returns:
-        A sparse CSR matrix `[N, N]`; the plain `edge_index` `[2, E]` for GAT, whose weights are its own.
+        A `Spread` of `[N, N]`; the plain `edge_index` `[2, E]` for GAT, whose weights are its own.
     """
     if kind == "gat":
         return plain(graph.edge_index)
+    if kind == "sage":
+        return graph.derived("sorted", lambda: mean_over(sorted_by_target(graph).edge_index, dtype), graph.edge_index)
     normalised = kind in ("gcn", "softmedian")
     key = ("adjacency", normalised, dtype)
-    return graph.derived(key, lambda: _matrix(graph, normalised, dtype), graph.edge_index)
+    return graph.derived(key, lambda: Spread(_matrix(graph, normalised, dtype)), graph.edge_index)
 
 
 def _matrix(graph: Graph, normalised: bool, dtype: torch.dtype) -> Tensor:
@@ -108,7 +141,6 @@ class Baseline(Network):
         sizes = {"hidden_channels": config.hidden, "out_channels": classes, "num_layers": config.layers}
         special = {
             "mlp": {"norm": None},
-            "gcn": {"normalize": False},
             "gat": {"heads": config.heads},
             "softmedian": {"temperature": config.temperature},
         }

@@ -11,6 +11,7 @@ from torch_geometric.nn.models.basic_gnn import BasicGNN
 from torch_geometric.utils import dropout_edge, scatter, softmax
 
 from stemlib.data.graph import Graph, plain
+from stemlib.model.messages import Spread
 
 # Weights that add up to half up to rounding count as half, whatever the order in which they were added.
 HALF = 0.5 * (1 - 1e-6)
@@ -85,9 +86,9 @@ class SoftMedianConv(nn.Module):
         self.lin = Linear(in_width, out_width, bias=False, weight_initializer="glorot")
         self.bias = nn.Parameter(torch.zeros(out_width))
 
-    def forward(self, x: Tensor, matrix: Tensor) -> Tensor:
+    def forward(self, x: Tensor, edges: Spread) -> Tensor:
         """Soft medians of the neighbours' mapped states, `[N, out_width]`."""
-        return soft_median(self.lin(x), matrix, self.temperature) + self.bias
+        return soft_median(self.lin(x), edges.matrix, self.temperature) + self.bias
 
 
 class SoftMedianGCN(BasicGNN):

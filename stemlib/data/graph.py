@@ -146,11 +146,11 @@ class Hop(Graph):
 
     Attributes:
         mean: the mean of the input's features, `[num_nodes, d]`, where it is cached.
-        products: the first layer's products as a function of its weight, see `stemlib.training.shared_products`.
+        products: gives the first layer's inputs and products, see `stemlib.training.shared_products`.
     """
 
     mean: Tensor | None = None
-    products: Callable[[Tensor], Tensor] | None = None
+    products: Callable[[], tuple[Tensor, Tensor]] | None = None
 
     def with_edges(self, edge_index: Tensor, places: Tensor) -> Hop:
         """As `Graph.with_edges`; what was cached of the old edges is dropped."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from stemlib.model.layers import ROWS
 from stemlib.model.stem import StemGNN
@@ -38,5 +39,6 @@ def folded_classifier(model: StemGNN) -> Classify:
     indices_of = folded_tokens(model.tokens)
     weight = model.head.effective_weight.unflatten(1, (model.tokens.heads, -1))  # [classes, H, d_c]
     logits_of = torch.einsum("khd,hcd->hck", weight, model.tokens.codebook)
-    heads, bias = torch.arange(model.tokens.heads), model.head.effective_bias
-    return lambda z: logits_of[heads, indices_of(z)].sum(1) + bias
+    first = torch.arange(0, logits_of[..., 0].numel(), logits_of.size(1), device=logits_of.device)  # row of each head
+    table, bias = logits_of.flatten(0, 1), model.head.effective_bias
+    return lambda z: F.embedding_bag(indices_of(z) + first, table, mode="sum") + bias

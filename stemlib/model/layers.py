@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from stemlib.data.graph import Graph
 from stemlib.model.messages import message_mean, neighbour_mean
 from stemlib.model.sparse_features import first_rows, is_sparse
 
-# Rows that go through the experts together where no gradient is wanted: 3 experts of 128 units are 3 MB then, so
-# that their outputs are mixed while they lie in the processor's cache (1.6 to 2 times faster on large graphs).
+# Rows that go through the experts together on a CPU: 3 experts of 128 units are 3 MB then, so that their outputs are
+# mixed, and their gradients used, while they lie in the processor's cache (1.6 to 2 times faster on large graphs).
 ROWS = 2048
 
 
@@ -65,10 +66,7 @@ class RoutedSAGE(nn.Module):
             >>> layer(mean, x, gates).shape, layer.expert_outputs(mean, x).shape
             (torch.Size([5, 16]), torch.Size([5, 3, 16]))
         """
-        rows = max(x.size(0), 1) if torch.is_grad_enabled() or x.is_cuda else ROWS
-        parts = zip(mean.split(rows), x.split(rows), gates.split(rows), strict=True)
-        mixed = torch.cat([mixture(g, self._products(m, own)) for m, own, g in parts])
-        return self._with_residual(mixed, x)
+        return self._with_residual(_routed(gates, self.weight, None, mean, x), x)
 
     def projected(self, x: Tensor, edge_index: EdgeIndex) -> Tensor:
         """`expert_outputs` without residual where neighbours' states are mapped before they are averaged.
@@ -82,29 +80,115 @@ class RoutedSAGE(nn.Module):
         Returns:
             `[T, K, d_out]`.
         """
-        of_mean, of_own = self.weight.transpose(0, 1).flatten(1).chunk(2)  # [d_in, K d_out] each
+        of_mean, of_own = side_by_side(self.weight).chunk(2)  # [d_in, K d_out] each
         mapped = x @ torch.cat([of_mean, of_own], dim=1)
         neighbours, own = mapped.chunk(2, dim=1)
         mean = neighbour_mean(neighbours, edge_index)
         return (mean + own[: mean.size(0)]).unflatten(1, (self.experts, -1))
 
     def mix(self, products: Tensor, x: Tensor, gates: Tensor) -> Tensor:
-        """`forward` where the products `[mean ; x] W_k` `[N, K, d_out]` are known."""
+        """`forward` where the products `[mean ; x] W_k` `[N, K, d_out]` are known, with their gradient."""
         return self._with_residual(mixture(gates, products), x)
+
+    def mix_known(self, inputs: Tensor, products: Tensor, x: Tensor, gates: Tensor) -> Tensor:
+        """`forward` where inputs `[mean ; x]` `[N, 2 d_in]`, which want no gradient, and products are known."""
+        return self._with_residual(_routed(gates, self.weight, products, inputs), x)
 
     def _with_residual(self, mixed: Tensor, x: Tensor) -> Tensor:
         # Every expert adds x, and gates sum to one: the mixture adds it once.
         return mixed.add_(x) if self.residual else mixed
 
     def _products(self, mean: Tensor, x: Tensor) -> Tensor:
-        """`[mean ; x] W_k` for all experts, `[N, K, d_out]`, as one product with the experts side by side."""
-        side_by_side = self.weight.transpose(0, 1).flatten(1)  # [2 d_in, K d_out]
-        return (torch.cat([mean, x], dim=-1) @ side_by_side).unflatten(-1, (self.experts, -1))
+        """`[mean ; x] W_k` for all experts, `[N, K, d_out]`, as one product."""
+        return (torch.cat([mean, x], dim=-1) @ side_by_side(self.weight)).unflatten(-1, (self.experts, -1))
+
+
+def side_by_side(weight: Tensor) -> Tensor:
+    """The experts' weights `[K, a, b]` as those of one layer, `[a, K b]`."""
+    return weight.transpose(0, 1).flatten(1)
+
+
+def _routed(gates: Tensor, weight: Tensor, products: Tensor | None, *inputs: Tensor) -> Tensor:
+    """`sum_k g_ik (input_i W_k)`, `[N, d]`; inputs stand side by side, products `[N, K d]` may be known."""
+    keep = torch.is_grad_enabled() and products is None and not any(one.requires_grad for one in inputs)
+    return _Routed.apply(gates, weight, products, keep, *inputs)
+
+
+class _Routed(torch.autograd.Function):
+    """Both ways block by block: no `[N, K, d]` is written as a whole.
+
+    Where the inputs want a gradient, `W_k grad_i` gives it, and the gates' as well: `<input_i, W_k grad_i>`. Where they
+    do not, the products are kept for the gates'.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, gates: Tensor, weight: Tensor, products: Tensor | None, keep: bool, *inputs: Tensor
+    ) -> Tensor:
+        experts, _, width = weight.shape
+        ctx.dtype = _product_dtype(weight)
+        side, mixed = side_by_side(weight).to(ctx.dtype), weight.new_empty(len(gates), width)
+        kept = side.new_empty(len(gates), experts * width) if keep else products
+        for rows in _blocks(mixed):
+            found = kept[rows] if kept is not None else side.new_empty(mixed[rows].size(0), experts * width)
+            if products is None:
+                torch.mm(_joined(inputs, rows).to(ctx.dtype), side, out=found)
+            _mix(gates[rows], found.unflatten(1, (experts, width)), mixed[rows])
+        ctx.save_for_backward(gates, weight, kept, *inputs)
+        return mixed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        gates, weight, products, *inputs = ctx.saved_tensors
+        wants_gates, wants_weight, *_ = ctx.needs_input_grad
+        experts, inner, width = weight.shape
+        of_gates, of_side = torch.empty_like(gates), None
+        of_inputs = weight.new_empty(len(gates), inner) if products is None else None
+        across = weight.permute(2, 0, 1).flatten(1).to(ctx.dtype)  # [d, K inner]
+        for rows in _blocks(grad):
+            here, gate, read = grad[rows].to(ctx.dtype), gates[rows], _joined(inputs, rows).to(ctx.dtype)
+            if wants_weight:
+                part = read.T @ (gate.to(ctx.dtype).unsqueeze(2) * here.unsqueeze(1)).flatten(1)
+                of_side = part.to(weight.dtype) if of_side is None else of_side.add_(part)
+            if of_inputs is None:
+                back, other = products[rows].unflatten(1, (experts, width)), here
+            else:
+                back, other = (here @ across).unflatten(1, (experts, inner)), read
+                _mix(gate, back, of_inputs[rows])
+            if wants_gates:
+                of_gates[rows] = torch.bmm(back, other.unsqueeze(2)).squeeze(2)
+        of_weight = None if of_side is None else of_side.unflatten(1, (experts, width)).transpose(0, 1)
+        of_parts = [None] if of_inputs is None else of_inputs.split([one.size(1) for one in inputs], dim=1)
+        return of_gates, of_weight, None, None, *of_parts, *[None] * (len(inputs) - len(of_parts))
+
+
+def _product_dtype(weight: Tensor) -> torch.dtype:
+    """What products are computed in: bf16 under autocast, else the weights' own."""
+    kind = weight.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+
+
+def _blocks(rows: Tensor) -> list[slice]:
+    """Slices of some rows `[N, d]`: all at once on a GPU."""
+    size = max(len(rows), 1) if rows.is_cuda else ROWS
+    return [slice(first, first + size) for first in range(0, len(rows), size)]
+
+
+def _joined(parts: Sequence[Tensor], rows: slice) -> Tensor:
+    """Those rows of several tensors `[N, d_p]`, side by side."""
+    return torch.cat([part[rows] for part in parts], dim=1) if len(parts) > 1 else parts[0][rows]
 
 
 def mixture(gates: Tensor, outputs: Tensor) -> Tensor:
     """`sum_k g_ik u_ik`, `[N, d]`, of gates `[N, K]` (or any weights) and expert outputs `[N, K, d]`."""
     return _Mixture.apply(gates, outputs)
+
+
+def _mix(gates: Tensor, outputs: Tensor, mixed: Tensor) -> None:
+    torch.mul(gates[:, :1], outputs[:, 0], out=mixed)
+    for k in range(1, outputs.size(1)):
+        mixed.addcmul_(gates[:, k : k + 1], outputs[:, k])
 
 
 class _Mixture(torch.autograd.Function):
@@ -113,9 +197,8 @@ class _Mixture(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gates: Tensor, outputs: Tensor) -> Tensor:
         ctx.save_for_backward(gates, outputs)
-        mixed = gates[:, :1] * outputs[:, 0]
-        for k in range(1, outputs.size(1)):
-            mixed.addcmul_(gates[:, k : k + 1], outputs[:, k])
+        mixed = torch.empty_like(outputs[:, 0], dtype=torch.promote_types(gates.dtype, outputs.dtype))
+        _mix(gates, outputs, mixed)
         return mixed
 
     @staticmethod

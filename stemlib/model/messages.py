@@ -8,11 +8,14 @@ product with its transpose cached for the backward pass: the same numbers, sever
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.weak import WeakTensorKeyDictionary
 from torch_geometric import EdgeIndex
 from torch_geometric.utils import scatter
 
@@ -20,6 +23,48 @@ from stemlib.data.graph import Graph, plain
 
 # PyTorch announces once per process that its sparse products are in beta; the tests hold them to the plain form.
 warnings.filterwarnings("ignore", message="Sparse", category=UserWarning)
+_MEANS = WeakTensorKeyDictionary()  # `mean_over` the edges that are in use
+
+
+class Spread:
+    """A sparse matrix that states are multiplied by, `spread @ x`; its transpose, which gradients are, is made once.
+
+    PyTorch's own gradient of a product with a CSR matrix sorts the matrix anew in every step, and PyG's (2.8) of an
+    `EdgeIndex` has the sizes wrong where `S` is not `T`.
+
+    Args:
+        matrix: CSR `[T, S]`, whose values want no gradient.
+        transposed: gives CSR `[S, T]`; asked at the first gradient. None: it is made of the matrix.
+    """
+
+    def __init__(self, matrix: Tensor, transposed: Callable[[], Tensor] | None = None) -> None:
+        self.matrix, self._make = matrix, transposed or (lambda: matrix.t().to_sparse_csr())
+
+    @cached_property
+    def transposed(self) -> Tensor:
+        """CSR `[S, T]`."""
+        return self._make()
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        """States `[T, d]` of the targets from those of the sources `[S, d]`."""
+        return _SparseProduct.apply(x, self)
+
+
+class _SparseProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, spread: Spread) -> Tensor:
+        ctx.spread = spread
+        return _product(spread.matrix, x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _product(ctx.spread.transposed, grad), None
+
+
+def _product(matrix: Tensor, x: Tensor) -> Tensor:
+    # The form with a reduction is the faster one on a CPU, and the only one without a kernel for GPUs.
+    return matrix @ x if x.is_cuda else torch.sparse.mm(matrix, x.contiguous(), "sum")
 
 
 def neighbour_mean(x: Tensor, edge_index: Tensor) -> Tensor:
@@ -28,32 +73,22 @@ def neighbour_mean(x: Tensor, edge_index: Tensor) -> Tensor:
     An `EdgeIndex` may lead from `S` sources to `T` targets (`sparse_size`): `x` is `[S, d]` then, the mean `[T, d]`.
     """
     if isinstance(edge_index, EdgeIndex):
-        return _SparseMean.apply(x, edge_index)
+        return mean_over(edge_index, x.dtype) @ x
     return scatter(x[edge_index[0]], edge_index[1], dim_size=x.size(0), reduce="mean")
 
 
-class _SparseMean(torch.autograd.Function):
-    """One sparse product each way. PyG's own (2.8) has the sizes of its backward pass wrong where `S` is not `T`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, edge_index: EdgeIndex) -> Tensor:
+def mean_over(edge_index: EdgeIndex, dtype: torch.dtype) -> Spread:
+    """The means over edges sorted by target; of the same edges the same, as long as they are in use."""
+    if edge_index not in _MEANS or _MEANS[edge_index].matrix.dtype != dtype:
         (pointer, source), _ = edge_index.get_csc()
-        count = pointer.diff()
-        weight = count.clamp(min=1).to(x.dtype).reciprocal().repeat_interleave(count)
-        ctx.edge_index, ctx.weight = edge_index, weight
-        return _sparse_product(pointer, source, weight, x)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (pointer, target), permutation = ctx.edge_index.get_csr()
-        return _sparse_product(pointer, target, ctx.weight[permutation], grad), None
-
-
-def _sparse_product(pointer: Tensor, column: Tensor, value: Tensor, x: Tensor) -> Tensor:
-    matrix = torch.sparse_csr_tensor(pointer, column, value, size=(pointer.numel() - 1, x.size(0)))
-    # The form with a reduction is the faster one on a CPU, and the only one without a kernel for GPUs.
-    return matrix @ x if x.is_cuda else torch.sparse.mm(matrix, x.contiguous(), "sum")
+        (by_source, target), order = edge_index.get_csr()
+        count, (targets, sources) = pointer.diff(), (pointer.numel() - 1, by_source.numel() - 1)
+        share = count.clamp(min=1).to(dtype).reciprocal().repeat_interleave(count, output_size=source.numel())
+        _MEANS[edge_index] = Spread(
+            torch.sparse_csr_tensor(pointer, source, share, size=(targets, sources)),
+            lambda: torch.sparse_csr_tensor(by_source, target, share[order], size=(sources, targets)),
+        )
+    return _MEANS[edge_index]
 
 
 def edge_mean(graph: Graph, table: Tensor) -> Tensor:

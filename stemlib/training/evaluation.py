@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from stemlib.data.batches import Batch
 from stemlib.data.scores import score
 from stemlib.data.tasks import PARTS, Split, Task, in_unit
+from stemlib.memory import keep_freed
 from stemlib.model.folded import folded_classifier
 from stemlib.model.network import require_fit
 from stemlib.model.stem import StemGNN
@@ -72,6 +73,7 @@ def products_in(precision: str, batch: Batch) -> torch.autocast:
 
 def answer(model: nn.Module, shown: Iterable[Batch], name: str, precision: str = "float32") -> Tensor:
     """Logits `[M, classes]` of all instances of some batches, in evaluation mode; see `predict`."""
+    keep_freed()
     training = model.training
     model.eval()
     with torch.no_grad():  # PyG's `EdgeIndex` cannot be indexed under `inference_mode`
@@ -93,7 +95,7 @@ def finite(values: Tensor, name: str) -> Tensor:
     Raises:
         FloatingPointError: NaN or infinity is among them.
     """
-    if not values.isfinite().all():
+    if values.numel() and not torch.stack(values.aminmax()).isfinite().all():  # ten times faster than one by one
         raise FloatingPointError(
             f"{name}: what the model computes is not finite; look for NaN in the features, or lower the learning rate"
         )

@@ -12,6 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from stemlib.files import quiet, read_checked, write_checked
+from stemlib.memory import keep_freed
 from stemlib.training import processes
 
 SECONDS_BETWEEN_STATES = 15.0
@@ -46,6 +47,7 @@ class Loop:
     """
 
     def __init__(self, file: Path | None, **parts: Any) -> None:
+        keep_freed()
         self.file, self.parts, self.seconds = file, parts, 0.0
         self.resumed = file is not None and file.is_file()
         if self.resumed:

@@ -7,15 +7,13 @@ So `[mean_i ; x_i] W_k` is the same, and the step needs its gradient only: a fif
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from stemlib.data.graph import Graph
 from stemlib.model.encoder import Encoder
-from stemlib.model.layers import RoutedSAGE
+from stemlib.model.layers import RoutedSAGE, side_by_side
 from stemlib.model.messages import neighbour_mean
 
 MOST_VALUES = 2**28  # that are kept: 1 GB
@@ -43,7 +41,7 @@ class SharedProducts:
         """The products `[n, K d_out]`, without gradient."""
         weight = self.layer.weight
         if self._version != weight._version:
-            self._products = self.inputs @ weight.detach().transpose(0, 1).flatten(1)
+            self._products = self.inputs @ side_by_side(weight.detach())
             self._version = weight._version
         return self._products
 
@@ -54,22 +52,9 @@ class CachedProducts:
     def __init__(self, shared: SharedProducts, rows: Tensor | slice) -> None:
         self.shared, self.rows, self.inputs = shared, rows, shared.inputs[rows]
 
-    def __call__(self, weight: Tensor) -> Tensor:
-        """`[T, K, d_out]`, with the gradient of `weight` `[K, 2 d_in, d_out]`."""
-        return _CachedProduct.apply(weight, self.inputs, self.shared()[self.rows])
-
-
-class _CachedProduct(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, inputs: Tensor, products: Tensor) -> Tensor:
-        ctx.save_for_backward(inputs)
-        return products.unflatten(1, (weight.size(0), -1))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (inputs,) = ctx.saved_tensors
-        return (inputs.T @ grad.flatten(1)).unflatten(1, grad.shape[1:]).transpose(0, 1).contiguous(), None, None
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        """Inputs `[T, 2 d_in]` and products `[T, K d_out]`; neither has a gradient."""
+        return self.inputs, self.shared()[self.rows]
 
 
 def share_first_products(

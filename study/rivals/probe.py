@@ -8,9 +8,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
-from torch_geometric.nn import GATConv, GCNConv
+from torch_geometric.nn import GATConv
 
-from stemlib.baselines.networks import adjacency, network_input
+from stemlib.baselines.networks import GCNLayer, adjacency, network_input
 from stemlib.data.graph import Graph
 from stemlib.data.tasks import Kind, read_out
 from stemlib.model.layers import Dropout
@@ -42,7 +42,7 @@ def convolution(kind: str, in_width: int, out_width: int, heads: int = 1, attent
         ValueError: the heads of a GAT do not share the units evenly.
     """
     if kind == "gcn":
-        return GCNConv(in_width, out_width, normalize=False)
+        return GCNLayer(in_width, out_width, normalize=False)
     if out_width % heads:
         raise ValueError(f"hidden={out_width} cannot be shared evenly by heads={heads}; change one of them")
     return GAT(in_width, out_width // heads, heads, dropout=attention_dropout)

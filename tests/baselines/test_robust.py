@@ -70,7 +70,7 @@ def test_the_weighted_median_is_the_one_by_hand(groups: int, more: int, seed: in
 @few
 @given(graph=graphs)
 def test_a_hot_soft_median_is_gcns_sum(graph: Graph) -> None:
-    matrix = adjacency("softmedian", graph, torch.double)
+    matrix = adjacency("softmedian", graph, torch.double).matrix
     torch.testing.assert_close(soft_median(graph.x, matrix, 1e12), matrix @ graph.x, **EXACT)
 
 
@@ -81,7 +81,7 @@ def star(values: list[float]) -> tuple[Tensor, Tensor]:
         x=torch.tensor([values[0], *values], dtype=torch.double).unsqueeze(1).repeat(1, 2),
         edge_index=torch.stack([leaves, torch.zeros_like(leaves)]),
     )
-    return graph.x, adjacency("softmedian", graph, torch.double)
+    return graph.x, adjacency("softmedian", graph, torch.double).matrix
 
 
 def test_one_outlier_moves_the_mean_and_not_the_soft_median() -> None:
@@ -103,12 +103,12 @@ def test_a_cold_soft_median_is_the_neighbour_in_the_middle() -> None:
 
 def test_gradients_are_those_of_finite_differences_and_finite_where_nodes_are_alone() -> None:
     graph = random_graph(8, 20)
-    matrix = adjacency("softmedian", graph, torch.double)
+    matrix = adjacency("softmedian", graph, torch.double).matrix
     x = graph.x.clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda z: soft_median(z, matrix, 0.5), (x,))
     alone = Graph(x=torch.randn(3, 6), edge_index=torch.empty(2, 0, dtype=torch.long))
     x = alone.x.clone().requires_grad_()
-    out = soft_median(x, adjacency("softmedian", alone, torch.float), 0.2)
+    out = soft_median(x, adjacency("softmedian", alone, torch.float).matrix, 0.2)
     torch.testing.assert_close(out, alone.x)
     out.sum().backward()
     assert x.grad.isfinite().all()

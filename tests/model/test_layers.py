@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import EXACT, few
 
+from stemlib.model import layers
 from stemlib.model.layers import Dropout, RoutedSAGE
 from stemlib.model.messages import neighbour_mean
 
@@ -55,13 +56,25 @@ def test_dropout_keeps_the_expectation_and_is_off_in_evaluation(p: float) -> Non
     assert dropout.eval()(x) is x
 
 
-def test_a_mixture_is_the_sum_over_experts_weighed_by_gates() -> None:
-    gates, outputs = torch.rand(7, 3).double().requires_grad_(), torch.randn(7, 3, 4).double().requires_grad_()
-    layer = RoutedSAGE(2, 4, experts=3).double()
-    layer._products = lambda mean, x: outputs[: len(x)]
-    mixed = layer(torch.zeros(7, 2).double(), torch.zeros(7, 2).double(), gates)
-    torch.testing.assert_close(mixed, torch.einsum("nk,nko->no", gates, outputs), rtol=1e-12, atol=0)
+@pytest.mark.parametrize("form", ["inputs want a gradient", "inputs want none", "products are known"])
+@pytest.mark.parametrize("rows", [3, 7, 2048])
+def test_routed_experts_and_their_gradients_are_those_of_the_plain_sum(
+    form: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "ROWS", rows)
+    layer = RoutedSAGE(4, 4, experts=3).double()
+    mean, x = (torch.randn(7, 4).double().requires_grad_(form == "inputs want a gradient") for _ in range(2))
+    gates = torch.rand(7, 3).double().requires_grad_()
+    inputs = torch.cat([mean, x], dim=1)
+    plain = torch.einsum("nk,ni,kio->no", gates, inputs, layer.weight) + x
+    if form == "products are known":
+        products = torch.einsum("ni,kio->nko", inputs, layer.weight).detach().flatten(1)
+        own = layer.mix_known(inputs, products, x, gates)
+    else:
+        own = layer(mean, x, gates)
+    torch.testing.assert_close(own, plain, rtol=1e-12, atol=1e-14)
+    wanted = [gates, layer.weight] + [mean, x] * mean.requires_grad
     weight = torch.randn(7, 4).double()
-    plain = torch.autograd.grad((torch.einsum("nk,nko->no", gates, outputs) * weight).sum(), (gates, outputs))
-    for own, expected in zip(torch.autograd.grad((mixed * weight).sum(), (gates, outputs)), plain, strict=True):
-        torch.testing.assert_close(own, expected, rtol=1e-12, atol=1e-14)
+    expected = torch.autograd.grad((plain * weight).sum(), wanted)
+    for one, other in zip(torch.autograd.grad((own * weight).sum(), wanted), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
