@@ -48,7 +48,7 @@ class RoutedSAGE(nn.Module):
     def expert_outputs(self, mean: Tensor, x: Tensor) -> Tensor:
         """Every expert's output `[N, K, d_out]` from neighbourhood means and own states `[N, d_in]`."""
         outputs = self._products(mean, x)
-        return outputs + x.unsqueeze(1) if self.residual else outputs
+        return outputs.add_(x.unsqueeze(1)) if self.residual else outputs
 
     def forward(self, mean: Tensor, x: Tensor, gates: Tensor) -> Tensor:
         """`sum_k g_ik ([mean_i ; x_i] W_k)`, and `x_i` where widths match: the experts' outputs mixed, `[N, d_out]`.

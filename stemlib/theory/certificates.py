@@ -36,12 +36,16 @@ class TokenCertificate:
 
     Args:
         codebook: `[H, C, d_c]`.
+
+    Attributes:
+        apart: distances of all codes of a head, float64 `[H, C, C]`.
     """
 
     def __init__(self, codebook: Tensor) -> None:
-        self.codebook = codebook
+        self.codebook, exact = codebook, codebook.double()
         # Distances from differences: by ||c||^2 - 2 <c, c'> + ||c'||^2 close codes would seem equal, or not.
-        apart = torch.cdist(codebook, codebook, compute_mode="donot_use_mm_for_euclid_dist")  # [H, C, C]
+        self.apart = torch.cdist(exact, exact, compute_mode="donot_use_mm_for_euclid_dist")
+        apart = self.apart.to(codebook)
         length = torch.linalg.vector_norm(codebook, dim=-1)
         error = rounding(codebook.size(2), codebook.dtype) * (length.unsqueeze(1) + length.unsqueeze(2))
         # The gap of a query at distance r is at least gap - r apart, and off by error (1 + r); the gap of the
@@ -49,6 +53,11 @@ class TokenCertificate:
         same = apart == 0
         self.slope = (1 / (apart + error)).masked_fill(same, 0.0)  # [H, C, C]
         self.offset = (2 * error * self.slope).masked_fill(same, -torch.inf)
+
+    def distances(self, one: Tensor, other: Tensor) -> Tensor:
+        """How far the codes that indices `[..., H]` name lie apart, head by head, float64 `[..., H]`."""
+        heads, codes, _ = self.apart.shape
+        return self.apart.take((one + codes * torch.arange(heads, device=one.device)) * codes + other)
 
     def margins(self, queries: Tensor, indices: Tensor) -> Tensor:
         """`m` of every query `[M, H]`.

@@ -175,24 +175,36 @@ def read_change(
         tokens_of: `folded_tokens`, for the states between; None for a model without tokens.
     """
 
-    def value(z: Tensor, reading: Reading | None = None) -> Tensor:
-        if readout == "embedding":
-            return z.double()
-        if reading is None:
-            codes = model.tokens.lookup(tokens_of(z)).flatten(1) if tokens_of else z
-            reading = Reading(None, codes, model.head(codes))
-        if readout == "loss":
-            return instance_loss(reading.logits, states.labels, "ce").unsqueeze(1)
-        return (reading.codes if readout == "tokens" else reading.logits).double()
+    if readout == "embedding":
+        return change_between(states.clean.double(), states.perturbed.double())
+    if tokens_of:
+        between = tokens_of_states(states, ends, tokens_of)[:, 1:-1].unbind(1)
+        codes = [model.tokens.lookup(indices).flatten(1) for indices in between]
+    else:
+        codes = [*states.clean.unbind(1)[1:], *states.perturbed.unbind(1)[:-1]]
+    if readout == "tokens":
+        values = torch.stack([ends[0].codes, *codes, ends[1].codes], dim=1).double()
+    else:
+        values = torch.stack([ends[0].logits, *map(model.head, codes), ends[1].logits], dim=1).double()
+    if readout == "loss":
+        values = instance_loss(values, states.labels, "ce").unsqueeze(2)
+    return change_between(*values.unflatten(1, (2, -1)).unbind(1))
 
-    first, *gates_first = states.clean.unbind(1)
-    *inputs_first, last = states.perturbed.unbind(1)
-    clean = torch.stack([value(first, ends[0]), *map(value, gates_first)], dim=1)
-    perturbed = torch.stack([*map(value, inputs_first), value(last, ends[1])], dim=1)
+
+def change_between(clean: Tensor, perturbed: Tensor) -> Change:
+    """The change and its pieces from what is read off all states, `[M, L + 1, r]` on either input."""
     sequential = Pieces(perturbed[:, 0] - clean[:, 0], perturbed.diff(dim=1))
     other = Pieces(perturbed[:, -1] - clean[:, -1], clean.diff(dim=1))
     symmetric = Pieces(*((one + two) / 2 for one, two in zip(sequential, other, strict=True)))
     return Change(perturbed[:, -1] - clean[:, 0], sequential, symmetric)
+
+
+def tokens_of_states(states: Replays, ends: tuple[Reading, Reading], tokens_of: Tokenise) -> Tensor:
+    """Token indices `[M, 2 L + 2, H]` of all states on the clean input, then of those on the perturbed one."""
+    z = torch.cat([states.clean[:, 1:], states.perturbed[:, :-1]], dim=1)
+    between = tokens_of(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+    first, last = (reading.tokens.indices.unsqueeze(1) for reading in ends)
+    return torch.cat([first, between, last], dim=1)
 
 
 def change_under(model: StemGNN, clean: Condition, perturbed: Condition, readout: Readout) -> Change:

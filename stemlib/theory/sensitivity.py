@@ -12,6 +12,7 @@ measures it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,10 +24,11 @@ from stemlib.model.stem import StemGNN
 from stemlib.stress.conditions import Condition
 from stemlib.theory.certificates import DecisionCertificate, TokenCertificate
 from stemlib.theory.gate_bounds import GateFluctuation
-from stemlib.theory.replay import Pieces, Readout, read_change, replays
+from stemlib.theory.replay import Change, Readout, change_between, read_change, replays, tokens_of_states
 from stemlib.theory.routing import evaluating
 from stemlib.theory.token_stability import HeadStability, TokenStability, compare_head, compare_tokens, read
 
+Fields = dict[str, Tensor]
 NUMBERS_PER_CHUNK = 2**18  # of the widest tensor over instances: it should stay in a cache
 
 
@@ -135,12 +137,12 @@ def sensitivity(model: StemGNN, clean: Condition, perturbed: Condition, readout:
         for batch in replays(model, clean, perturbed, readout):
             for states in batch.split(size):
                 ends = read(model, states.clean[:, 0]), read(model, states.perturbed[:, -1])
-                change = read_change(model, states, readout, ends, tokens_of)
-                by_order = change.sequential.amplification, change.symmetric.amplification
-                sequential.append(_energies(change.total, change.sequential, by_order[0]))
-                symmetric.append(_energies(change.total, change.symmetric, by_order[1]))
-                apart = by_order[0] - by_order[1]
-                order_gap.append({"order_gap": torch.linalg.vecdot(apart, apart)})
+                if readout == "tokens":
+                    energies = _token_energies(of_tokens, tokens_of_states(states, ends, tokens_of))
+                else:
+                    energies = _energies(read_change(model, states, readout, ends, tokens_of), torch.linalg.vecdot)
+                for parts, part in zip((sequential, symmetric, order_gap), energies, strict=True):
+                    parts.append(part)
                 gates.append(GateFluctuation.fields(states.fluctuation))
                 head.append(compare_head(of_head, *ends))
                 if of_tokens is not None:
@@ -158,30 +160,59 @@ def sensitivity(model: StemGNN, clean: Condition, perturbed: Condition, readout:
     )
 
 
-def _energies(total: Tensor, pieces: Pieces, amplification: Tensor) -> dict[str, Tensor]:
-    """The fields of `Energies` for some instances, with sums in place of means."""
-    base, layers = pieces
-    lengths = {
-        name: torch.linalg.vecdot(vector, vector)
-        for name, vector in (("total", total), ("base", base), ("amplification", amplification))
-    }
-    cross = torch.linalg.vecdot(base, amplification)
-    scale = sum(lengths.values()).clamp(min=torch.finfo(torch.double).tiny)
-    squares = lengths["base"] + lengths["amplification"] + 2 * cross - lengths["total"]
-    vectors = torch.linalg.vector_norm(total - base - amplification, dim=-1)
-    return lengths | {
-        "cross": cross,
-        "layers": torch.linalg.vecdot(layers, layers),
-        "residual": torch.maximum(squares.abs() / scale, vectors / scale.sqrt()),
-        "mean": torch.cat([base.sum(0, keepdim=True), layers.sum(0)]).unsqueeze(0),
-    }
+def _energies(change: Change, product: Callable[[Tensor, Tensor], Tensor]) -> tuple[Fields, Fields, Fields]:
+    """The fields of `Energies` in both orders, with sums in place of means, and the order gap, for some instances.
+
+    Args:
+        change: vectors `[M, r]`, or one of coordinates `[1, r]` for all instances.
+        product: of two vectors of every instance, `[M]`; of their layers `[M, L]`.
+    """
+
+    def square(vector: Tensor) -> Tensor:
+        return product(vector, vector).clamp(min=0)  # a form in distances rounds to either side of 0
+
+    total, orders, amplifications = square(change.total), [], []
+    for pieces in (change.sequential, change.symmetric):
+        (base, layers), amplification = pieces, pieces.amplification
+        fields = {"total": total, "base": square(base), "amplification": square(amplification)}
+        scale = sum(fields.values()).clamp(min=torch.finfo(torch.double).tiny)
+        cross = product(base, amplification)
+        squares = fields["base"] + fields["amplification"] + 2 * cross - total
+        missing = torch.linalg.vector_norm(change.total - base - amplification, dim=-1)
+        fields |= {
+            "cross": cross,
+            "layers": square(layers),
+            "residual": torch.maximum(squares.abs() / scale, missing / scale.sqrt()),
+            "mean": torch.cat([base.sum(0, keepdim=True), layers.sum(0)]).unsqueeze(0),
+        }
+        orders.append(fields)
+        amplifications.append(amplification)
+    return *orders, {"order_gap": square(amplifications[0] - amplifications[1])}
 
 
-def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+def _token_energies(certificate: TokenCertificate, indices: Tensor) -> tuple[Fields, Fields, Fields]:
+    """The same of the codes that `indices` `[M, S, H]` name in `S` states, from the codebook's distances alone.
+
+    Every piece is a sum of states with weights that add to 0, so that `<v, w> = -1/2 sum_st v_s w_t ||x_s - x_t||^2`.
+    """
+    states, (heads, codes, _) = indices.size(1), certificate.codebook.shape
+    squares = certificate.distances(indices.unsqueeze(1), indices.unsqueeze(2)).square().sum(-1)  # [M, S, S]
+    weights = torch.eye(states, dtype=squares.dtype, device=squares.device)
+    change = change_between(*weights.unflatten(0, (1, 2, -1)).unbind(1))
+    energies = _energies(change, lambda v, w: torch.linalg.vecdot(v, torch.einsum("o...s,mts->m...t", w, squares)) / -2)
+    cells = indices + codes * torch.arange(states * heads, device=indices.device).view(states, heads)
+    counts = cells.flatten().bincount(minlength=states * heads * codes).view(states, -1).to(squares)
+    for fields in energies[:2]:
+        by_code = (fields["mean"] @ counts).unflatten(-1, (heads, codes))  # [1, 1 + L, H, C]
+        fields["mean"] = torch.einsum("olhc,hcd->olhd", by_code, certificate.codebook.double()).flatten(2)
+    return energies
+
+
+def _joined(parts: list[Fields]) -> Fields:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _joined_energies(parts: list[dict[str, Tensor]]) -> Energies:
+def _joined_energies(parts: list[Fields]) -> Energies:
     fields = _joined(parts)
     return Energies(**fields | {"mean": fields["mean"].sum(0) / len(fields["total"])})
 

@@ -123,8 +123,7 @@ class Reading(NamedTuple):
 
     Attributes:
         tokens: None for a model without.
-        codes: the head's input `[M, H d_c]`: codes as they stand in the codebook, or the embeddings. In a forward
-            pass codes come by way of the straight-through sum, whose rounding would blur equal tokens.
+        codes: the head's input `[M, H d_c]`: codes as they stand in the codebook, or the embeddings.
         logits: `[M, classes]`.
     """
 
@@ -136,20 +135,19 @@ class Reading(NamedTuple):
 def read(model: StemGNN, z: Tensor) -> Reading:
     """Tokens, codes and logits of embeddings `[M, d]`."""
     tokens = model.tokens(z) if model.tokens is not None else None
-    codes = z if tokens is None else model.tokens.lookup(tokens.indices).flatten(1)
+    codes = z if tokens is None else tokens.codes
     return Reading(tokens, codes, model.head(codes))
 
 
 def compare_tokens(certificate: TokenCertificate, before: Reading, after: Reading) -> dict[str, Tensor]:
     """The per-instance fields of `TokenStability` from the clean and the perturbed reading."""
-    change = after.tokens.queries - before.tokens.queries
-    code_change = (after.codes - before.codes).view_as(change)
+    queries = before.tokens.queries
     return {
         "clean": before.tokens.indices,
         "perturbed": after.tokens.indices,
-        "query_change": torch.linalg.vector_norm(change, dim=-1),
-        "code_change": torch.linalg.vector_norm(code_change, dim=-1),
-        "margin": certificate.margins(before.tokens.queries, before.tokens.indices),
+        "query_change": torch.linalg.vector_norm(after.tokens.queries - queries, dim=-1),
+        "code_change": certificate.distances(before.tokens.indices, after.tokens.indices),
+        "margin": certificate.margins(queries, before.tokens.indices),
     }
 
 
