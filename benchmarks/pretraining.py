@@ -36,8 +36,8 @@ from stemlib.model.tokens import Tokens
 from stemlib.presets import PretrainConfig, change, preset
 from stemlib.stress.views import view
 from stemlib.training.pool import Member, Pool
-from stemlib.training.pretrain import Run
 from stemlib.training.pretrain_batches import PretrainBatch, draw_batch, draws
+from stemlib.training.pretrain_run import Run
 from stemlib.training.student import Student
 from study.methods import reference
 

@@ -12,9 +12,9 @@ What makes ours faster, and the file of `stemlib/` that explains it:
   Exact where layers are means over neighbours and nothing (batch norm) reads all nodes at once.
 - **Sparse means** (`model/messages.py`): a neighbourhood mean is one sparse product, its gradient the transposed one.
   Gather and scatter write every edge's message to memory and read it again.
-- **One product for all experts** (`model/layers.py`): weights side by side, `[N, 2 d] @ [2 d, K d']`, residual once.
+- **One product for all experts** (`model/experts.py`): weights side by side, `[N, 2 d] @ [2 d, K d']`, residual once.
   No copy of the input per expert; mixing is a sum over `K` scaled tensors, not a tiny product per node.
-- **Blocks** (`model/layers.py`): in evaluation 2,048 rows go through experts and mixing together.
+- **Blocks** (`model/experts.py`): in evaluation 2,048 rows go through experts and mixing together.
   `[N, K, d']` is never in memory as a whole: it is mixed while it lies in the processor's cache.
 - **What stays is kept** (`training/epochs.py`): batches, their hops and the mean of the features are made once a run.
   They change only where neighbours are drawn, instances shuffled, or dropout falls on the features.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from stemlib.data.graph import node_features, plain, undirected_pairs
 from stemlib.data.tasks import Task, require_classes
+from stemlib.devices import device_of
 from stemlib.model.losses import instance_loss, task_loss
 from stemlib.model.network import require_fit
 from stemlib.stress.conditions import CORRUPTIONS, Condition
@@ -127,23 +128,25 @@ def worst_masking(
     task = condition.task
     require_fit(model, task)
     nodes = touched_nodes(task, condition.index)
-    out = copy(task.graph)
-    out.x, out.node_type = node_features(task.graph).clone(), None
+    where = device_of(model)
+    out = copy(task.graph.on(where))
+    out.x, out.node_type, nodes = node_features(out).clone(), None, nodes.to(where)
     candidates = int((out.x[nodes] != 0).sum())
-    budget, labels = round(rate * candidates), task.labels[condition.index]
+    budget, labels = round(rate * candidates), task.labels[condition.index].to(where)
+    index, instances = condition.index.to(where), task.select(condition.index) if task.kind != "graph" else None
+    instances = instances if instances is None else instances.to(where)
     model.eval()
     for number in range(rounds):
         out.x.requires_grad_(True)
-        instances = None if task.kind == "graph" else task.select(condition.index)
         logits = model(out, instances).logits
-        logits = logits[condition.index] if task.kind == "graph" else logits
+        logits = logits[index] if task.kind == "graph" else logits
         (gradient,) = torch.autograd.grad(task_loss(logits, labels, regression=task.regression), out.x)
         out.x = out.x.detach()
         change = (-out.x * gradient).masked_fill((out.x == 0) | ~nodes.unsqueeze(1), -torch.inf)
         spend = (number + 1) * budget // rounds - number * budget // rounds
         most = change.flatten().topk(spend)
         out.x.view(-1)[most.indices[most.values > 0]] = 0.0
-    hit = candidates - int((out.x[nodes] != 0).sum())
+    hit, out = candidates - int((out.x[nodes] != 0).sum()), out.on(torch.device("cpu"))
     met = Condition(f"{condition.name}, worst masking {rate:g}", task.with_graph(out), condition.index)
     return met, Corruption(out, rate, hit, candidates)
 

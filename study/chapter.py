@@ -16,6 +16,7 @@ from stemlib.data.public import DATA_SETS
 from stemlib.presets import PRESETS
 from study import paths
 from study.ablations import ABLATIONS
+from study.computing import choose, chosen
 from study.methods import METHODS
 from study.notebooks import parameters, told
 from study.protocols import PROTOCOLS
@@ -48,7 +49,9 @@ def begin(name: str, given: Mapping[str, Any]) -> None:
             problems.append(f"{key}: {problem}")
     if problems:
         raise ValueError("\n  - ".join([f"{name} cannot run with these parameters:", *problems]))
+    # On a GPU sums are in another order: the committed files are of CPUs.
     other = {key: value for key, value in values.items() if value != known[key][1]}
+    other |= {"device": chosen().type} if chosen().type != "cpu" and "device" in known else {}
     refresh = other.pop("refresh", False)
     own = other or not os.access(paths.FIGURES, os.W_OK)
     folder = _OUTSIDE or (paths.RUNS / name / (told(other) or "default") if own else "")
@@ -93,6 +96,14 @@ def _at_least(low: int) -> Callable[[int], str | None]:
     return lambda value: f"must be at least {low}, got {value}" if value < low else None
 
 
+def _device(name: str) -> str | None:
+    try:
+        choose(name)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 CHECKS: dict[str, Callable[[Any], str | None]] = {
     "preset": _words(PRESETS, several=False),
     "dataset": _words((BUILT_IN, *PROTOCOLS), several=False),
@@ -105,6 +116,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "draws": _at_least(1),
     "epochs": _at_least(0),
     "repeats": _at_least(1),
+    "device": _device,
     "worst": lambda value: None,
     "refresh": lambda value: None,
 }

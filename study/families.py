@@ -13,6 +13,7 @@ from stemlib.data.tasks import Task, require_classes
 from stemlib.model.stem import StemGNN
 from stemlib.presets import BaselineConfig, ModelConfig
 from stemlib.weights import read_weights, write_weights
+from study.computing import chosen
 from study.rivals.mowst import Mowst
 from study.rivals.probe import Probe
 from study.rivals.settings import MowstConfig, ProbeConfig
@@ -35,7 +36,7 @@ def family_of(config: AnyConfig) -> str:
 
 
 def build(config: AnyConfig, task: Task) -> nn.Module:
-    """A fresh model of the configuration's family that fits the task.
+    """A fresh model of the configuration's family that fits the task, on the device that was chosen.
 
     Raises:
         ValueError: a `Mowst` for a regression.
@@ -50,7 +51,7 @@ def build(config: AnyConfig, task: Task) -> nn.Module:
         "edge_width": task.edge_width,
         "binary": task.metric == "roc_auc",
     }
-    return network(config, **{name: shape[name] for name in names})
+    return network(config, **{name: shape[name] for name in names}).to(chosen())
 
 
 def save_model(model: nn.Module, folder: str | Path) -> None:
@@ -71,4 +72,4 @@ def load_model(folder: str | Path) -> nn.Module:
         config, network, names = FAMILIES[settings["family"]]
         return network(config(**settings["config"]), **{name: settings[name] for name in names})
 
-    return read_weights(folder, FORMAT, build)
+    return read_weights(folder, FORMAT, build).to(chosen())

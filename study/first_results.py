@@ -20,6 +20,7 @@ import pandas as pd
 
 from stemlib.data.tasks import Task
 from stemlib.presets import PRESETS, Preset
+from study.computing import add_device
 from study.interrupt import interruptible
 from study.methods import Method, named
 from study.protocols import FILTERED, PROTOCOLS, Protocol, best, protocol_of
@@ -116,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog=name, description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="+", choices=PROTOCOLS, metavar="NAME", help=", ".join(PROTOCOLS))
     parser.add_argument("--preset", choices=KEPT, default="laptop", help="the budget (default: %(default)s)")
+    add_device(parser)
     options = parser.parse_args(arguments)
     for name in options.names:
         path = save_results(results(name, PRESETS[options.preset]), f"{EXPERIMENT}-{name}")

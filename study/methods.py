@@ -14,6 +14,7 @@ from torch import nn
 from stemlib.data.tasks import Task
 from stemlib.presets import BaselineConfig, ModelConfig, Preset, TrainConfig, change
 from stemlib.training.pretrained import from_pretrained, pretrained_settings
+from study.computing import chosen
 from study.families import AnyConfig, build
 from study.rivals.settings import BGRLConfig, DGIConfig, GraphMAEConfig, MowstConfig, PretextConfig, ProbeConfig
 
@@ -60,7 +61,7 @@ class Method:
         """The model before any training, or from its checkpoint."""
         if self.checkpoint is None:
             return build(self.model, task)
-        return from_pretrained(self.checkpoint, task, self.model)
+        return from_pretrained(self.checkpoint, task, self.model).to(chosen())
 
 
 def stem(preset: Preset, name: str = "stem", **changes: Any) -> Method:

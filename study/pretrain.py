@@ -18,6 +18,7 @@ from stemlib.files import write_atomically
 from stemlib.presets import PRESETS, ModelConfig, change, preset
 from stemlib.training import processes
 from stemlib.training.pretrain import pretrain
+from study.computing import add_device, chosen
 from study.interrupt import interruptible
 from study.paths import DATA, RUNS
 from study.pool import load_pool
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--preset", choices=PRESETS, default="smoke", help="the budget (default: %(default)s)")
     add("--data", nargs="+", metavar="NAME", help="data sets (default: all that are at hand)")
     add("--width", type=int, help="of features (default: the preset's hidden width)")
-    add("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    add_device(parser)
     add("--seed", type=int, default=0)
     add("--steps", type=int, help="instead of the preset's number")
     add("--release", metavar="NAME", help="put the checkpoint into data/checkpoints/NAME, its tables into data/results")
@@ -71,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         pool = load_pool(width, options.data, nodes=budget.nodes, whole=not budget.limited)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    with processes.joined(options.device):
-        folder = pretrain(pool, model, config, options.seed, options.device, root=RUNS / "pretraining")
+    with processes.joined(chosen()):
+        folder = pretrain(pool, model, config, options.seed, chosen(), root=RUNS / "pretraining")
         if processes.rank() == 0:
             print(release(folder, options.release) if options.release else folder)
     return 0

@@ -15,6 +15,7 @@ from stemlib.data.tasks import Split, Task, standardised
 from stemlib.files import held, run_key
 from stemlib.training.evaluation import evaluate
 from stemlib.training.finetune import fit
+from study.computing import chosen
 from study.families import load_model, save_model
 from study.methods import Method
 from study.paths import RUNS
@@ -24,7 +25,7 @@ from study.rivals.encoders import start_from_encoder
 
 def run_folder(experiment: str, task: Task, split: Split, method: Method, seed: int) -> Path:
     """Where the run's record is or will be."""
-    key = run_key(method.settings, split.hash, task.content)
+    key = run_key(method.settings, split.hash, task.content, chosen().type)
     return RUNS / experiment / f"{task.name}-{split.name}-{method.name}-{key}" / f"seed-{seed}"
 
 
@@ -80,6 +81,7 @@ def _trained(experiment: str, task: Task, split: Split, method: Method, seed: in
         data_checksum=task.checksum,
         content=task.content,
         threads=torch.get_num_threads(),
+        device=chosen().type,
     )
     save_model(model, folder)
     write_record(folder, record, pd.DataFrame(progress.history))

@@ -31,6 +31,7 @@ from stemlib.data.public import DATA_SETS
 from stemlib.data.tasks import Task
 from stemlib.presets import PRESETS, Preset
 from stemlib.stress.shifts import instance_covariate, tail_buckets
+from study.computing import add_device
 from study.interrupt import interruptible
 from study.methods import Method, named, pretrained, stem
 from study.paths import DATA
@@ -162,6 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--seeds", type=int, default=5, help="runs of each kind (default: %(default)s)")
     add("--labels", type=int, nargs="+", default=BUDGETS, help="per class; 0: all (default: %(default)s)")
     add("--variants", nargs="+", choices=VARIANTS, metavar="VARIANT", help=", ".join(VARIANTS))
+    add_device(parser)
     options = parser.parse_args(arguments)
     preset = PRESETS[options.preset]
     released = DATA / "checkpoints" / preset.name

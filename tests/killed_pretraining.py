@@ -15,7 +15,8 @@ from pretrain_samples import MODEL, config, tiny_pool
 
 from stemlib.training import loop
 from stemlib.training import pretrain as pretraining
-from stemlib.training.pretrain import Run, pretrain
+from stemlib.training.pretrain import pretrain
+from stemlib.training.pretrain_run import Run
 from stemlib.training.student import Student
 
 

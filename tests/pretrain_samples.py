@@ -12,7 +12,8 @@ from torch import Tensor
 from stemlib.data.features import unit_features
 from stemlib.presets import PretrainConfig
 from stemlib.training.pool import Member, Pool
-from stemlib.training.pretrain import Run, pretrain
+from stemlib.training.pretrain import pretrain
+from stemlib.training.pretrain_run import Run
 from stemlib.training.pretrained import load_pretrained
 
 WIDTH = 6

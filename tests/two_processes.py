@@ -21,7 +21,8 @@ from samples import small_model
 
 from stemlib.model import encoder as experts
 from stemlib.training import loop, processes
-from stemlib.training.pretrain import Run, pretrain
+from stemlib.training.pretrain import pretrain
+from stemlib.training.pretrain_run import Run
 
 # `exact`: no noise and all neighbours, so that the processes' parts of a batch add up to the batch (pairs that are no
 # edges are drawn by each, so there are none). `noisy`: as a run is.

@@ -20,6 +20,11 @@ class Batch(NamedTuple):
     instances: Tensor | None
     labels: Tensor
 
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on a device; a graph that several batches share is brought there once."""
+        instances = None if self.instances is None else self.instances.to(device)
+        return Batch(self.graph.on(device), instances, self.labels.to(device))
+
 
 def batches(
     task: Task,

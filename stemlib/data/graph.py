@@ -125,6 +125,13 @@ class Graph:
         moved = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
         return replace(self, **moved, hops=tuple(hop.to(device) for hop in self.hops))
 
+    def on(self, device: torch.device | str) -> Graph:
+        """The graph itself where it lies on that device, else a copy there, made once."""
+        tensors = [value for item in fields(self) if isinstance(value := getattr(self, item.name), Tensor)]
+        if all(value.device == torch.device(device) for value in tensors):
+            return self
+        return self.derived(("on", device), lambda: self.to(device), *tensors)
+
     def derived(self, key: Hashable, make: Callable[[], T], *of: Tensor) -> T:
         """`make()`, or what it gave last time if it is made `of` the same tensors, none of them changed since."""
         if any(one.is_inference() for one in of):

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from stemlib.data.graph import Graph
+from stemlib.devices import device_of
+from stemlib.model.experts import RoutedSAGE
 from stemlib.model.folded import folded_classifier
-from stemlib.model.layers import RoutedSAGE
 from stemlib.model.stem import StemGNN
 
 Routing = Literal["soft", "top1"]
@@ -48,6 +49,8 @@ class TopOneSAGE(nn.Module):
 
 def deploy(model: StemGNN, routing: Routing = "soft") -> Deployed:
     """The function from a graph and its instances to logits `[M, classes]`, or numbers in the data's own unit.
+
+    It is computed where the model lies, and answers on the CPU.
 
     Args:
         model: trained; what is deployed is a copy, which later training does not change.
@@ -75,8 +78,11 @@ def deploy(model: StemGNN, routing: Routing = "soft") -> Deployed:
             if isinstance(layer, RoutedSAGE):
                 model.encoder.layers[index] = TopOneSAGE(layer)
 
+    where = device_of(model)
+
     @torch.no_grad()
     def logits(graph: Graph | Data, instances: Tensor | None) -> Tensor:
-        return model.in_own_unit(classify(model.embed(graph, instances)))
+        instances = None if instances is None else instances.to(where)
+        return model.in_own_unit(classify(model.embed(Graph.of(graph).on(where), instances))).cpu()
 
     return logits

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from stemlib.data.graph import Graph, Hop, node_features
-from stemlib.model.layers import DenseConv, DenseSAGE, Dropout, RoutedSAGE, mixture
+from stemlib.model.experts import RoutedSAGE, mixture
+from stemlib.model.layers import DenseConv, DenseSAGE, Dropout
 from stemlib.model.messages import edge_mean, neighbour_mean
 from stemlib.model.sparse_features import first_rows, is_sparse
 from stemlib.presets import ModelConfig

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from stemlib.model.layers import ROWS
+from stemlib.model.experts import blocks
 from stemlib.model.stem import StemGNN
 from stemlib.model.tokens import TokenInterface, best_codes
 
@@ -29,7 +29,7 @@ def folded_tokens(tokens: TokenInterface) -> Callable[[Tensor], Tensor]:
     def best(z: Tensor) -> Tensor:
         return best_codes(torch.addmm(match_offset, z, match).unflatten(-1, (tokens.heads, -1)))
 
-    return lambda z: torch.cat([best(part) for part in z.split(ROWS)])  # scores need not be kept for all at once
+    return lambda z: torch.cat([best(z[rows]) for rows in blocks(z)])  # scores need not be kept for all at once
 
 
 def folded_classifier(model: StemGNN) -> Classify:

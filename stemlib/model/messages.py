@@ -64,7 +64,7 @@ class _SparseProduct(torch.autograd.Function):
 
 def _product(matrix: Tensor, x: Tensor) -> Tensor:
     # The form with a reduction is the faster one on a CPU, and the only one without a kernel for GPUs.
-    return matrix @ x if x.is_cuda else torch.sparse.mm(matrix, x.contiguous(), "sum")
+    return torch.sparse.mm(matrix, x.contiguous(), "sum") if x.device.type == "cpu" else matrix @ x
 
 
 def neighbour_mean(x: Tensor, edge_index: Tensor) -> Tensor:

@@ -83,6 +83,8 @@ class TokenInterface(nn.Module):
         self.register_buffer("total", start.clone())
         self.register_buffer("started", torch.tensor(False))
         self.frozen = False
+        self._knows_started = False  # so that a GPU is not asked in every step
+        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_knows_started", False))
 
     @property
     def heads(self) -> int:
@@ -121,8 +123,10 @@ class TokenInterface(nn.Module):
         projected = self.project_in(z).unflatten(-1, (self.heads, -1))
         learns = self.training and not self.frozen and self.kind == "ema"
         queries = F.normalize(projected.detach(), dim=-1) if learns else projected.detach()
-        if learns and not self.started:
-            self.start(queries)
+        if learns and not self._knows_started:
+            if not self.started:
+                self.start(queries)
+            self._knows_started = True
         # A query's length does not change which code is the best.
         indices = best_codes(torch.einsum("mhd,hcd->mhc", queries, self.codebook.detach()))
         codes = _StraightThrough.apply(projected, self.lookup(indices).detach())
@@ -175,8 +179,8 @@ class TokenInterface(nn.Module):
         dead = self.use < DEAD_BELOW
         pick = torch.randint(len(queries), dead.shape, device=dead.device)
         fresh = queries[pick, torch.arange(self.heads, device=dead.device).unsqueeze(1)]
-        self.total[dead] = fresh[dead]
-        self.use[dead] = 1.0
+        self.total.copy_(torch.where(dead.unsqueeze(-1), fresh, self.total))
+        self.use.masked_fill_(dead, 1.0)
         self.codebook.copy_(F.normalize(self.total, dim=-1))
 
 
@@ -188,7 +192,7 @@ def best_codes(scores: Tensor) -> Tensor:
     places = torch.arange(scores.size(-1), 0, -1.0, device=scores.device)  # the first counts most
     scores = scores.detach()
     largest = torch.eq(scores, scores.amax(-1, keepdim=True), out=torch.empty_like(scores))
-    return (scores.size(-1) - largest.mul_(places).amax(-1)).long()
+    return (scores.size(-1) - largest.mul_(places).amax(-1)).long().clamp_(max=scores.size(-1) - 1)  # of NaN the last
 
 
 def perplexity(indices: Tensor, codes: int) -> Tensor:

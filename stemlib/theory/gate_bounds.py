@@ -19,7 +19,7 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from stemlib.model.layers import mixture
+from stemlib.model.experts import mixture
 
 
 @dataclass(frozen=True)

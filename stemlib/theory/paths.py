@@ -28,9 +28,10 @@ from torch import Tensor
 from stemlib.data.batches import Batch, batches
 from stemlib.data.graph import Graph
 from stemlib.data.tasks import Task, read_out
+from stemlib.devices import device_of
 from stemlib.model.encoder import Encoder, Encoding
+from stemlib.model.experts import RoutedSAGE, side_by_side
 from stemlib.model.folded import Classify, folded_classifier
-from stemlib.model.layers import RoutedSAGE
 from stemlib.model.losses import LOSSES, Loss, instance_loss
 from stemlib.model.network import require_fit
 from stemlib.model.stem import StemGNN
@@ -102,6 +103,7 @@ def path_losses(model: StemGNN, task: Task, index: Tensor, scope: Scope | None =
     parts = []
     with evaluating(model):
         for batch in batches(task, index, GRAPHS_PER_BATCH if task.kind == "graph" else 0):
+            batch = batch.to(device_of(model))
             output = model(batch.graph, batch.instances)
             gates = output.encoding.gates
             entropy = [torch.special.entr(gate).sum(-1, keepdim=True) for gate in gates]
@@ -114,16 +116,16 @@ def path_losses(model: StemGNN, task: Task, index: Tensor, scope: Scope | None =
                     "forced": force(model, batch, output.encoding, first),
                 }
             )
-    forced = torch.cat([part["forced"] for part in parts], dim=1)
-    routed = torch.cat([part["routed"] for part in parts], dim=1)
+    forced = torch.cat([part["forced"] for part in parts], dim=1).cpu()
+    routed = torch.cat([part["routed"] for part in parts], dim=1).cpu()
     return PathLosses(
         index=index,
         scope=scope,
         paths=all_paths(model.config.experts, model.encoder.routed_layers),
         forced=dict(zip(LOSSES, forced, strict=True)),
         routed=dict(zip(LOSSES, routed, strict=True)),
-        gates=torch.cat([part["gates"] for part in parts]).double(),
-        entropy=torch.cat([part["entropy"] for part in parts]).double(),
+        gates=torch.cat([part["gates"] for part in parts]).double().cpu(),
+        entropy=torch.cat([part["entropy"] for part in parts]).double().cpu(),
     )
 
 
@@ -163,7 +165,7 @@ def _experts_fed_by(means: dict[int, Tensor], encoder: Encoder) -> Callable[[int
     own_weight, mean_half = {}, {}
     for index, mean in means.items():
         layer: RoutedSAGE = encoder.layers[index]
-        of_mean, own_weight[index] = layer.weight.transpose(0, 1).flatten(1).chunk(2)  # each [d_in, K d_out]
+        of_mean, own_weight[index] = side_by_side(layer.weight).chunk(2)  # each [d_in, K d_out]
         mean_half[index] = mean @ of_mean
 
     def expert_outputs(index: int, x: Tensor) -> Tensor:

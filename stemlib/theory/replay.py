@@ -21,9 +21,10 @@ from torch import Tensor
 from stemlib.data.batches import Batch, batches
 from stemlib.data.graph import Graph
 from stemlib.data.tasks import read_out
+from stemlib.devices import device_of
 from stemlib.model.encoder import Encoder, Gates
+from stemlib.model.experts import mixture
 from stemlib.model.folded import folded_tokens
-from stemlib.model.layers import mixture
 from stemlib.model.losses import instance_loss
 from stemlib.model.network import require_fit
 from stemlib.model.stem import StemGNN
@@ -97,7 +98,7 @@ def replays(model: StemGNN, clean: Condition, perturbed: Condition, readout: Rea
     index = labelled(clean.task, clean.index) if readout == "loss" else clean.index
     size = GRAPHS_PER_BATCH if clean.task.kind == "graph" else 0
     for pair in zip(batches(clean.task, index, size), batches(perturbed.task, index, size), strict=True):
-        yield _replay(model, *pair)
+        yield _replay(model, *(batch.to(device_of(model)) for batch in pair))
 
 
 def _replay(model: StemGNN, clean: Batch, perturbed: Batch) -> Replays:

@@ -209,7 +209,7 @@ def _token_energies(certificate: TokenCertificate, indices: Tensor) -> tuple[Fie
 
 
 def _joined(parts: list[Fields]) -> Fields:
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
 
 
 def _joined_energies(parts: list[Fields]) -> Energies:

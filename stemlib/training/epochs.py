@@ -16,16 +16,24 @@ Epochs = Callable[[torch.Generator | None], Iterable[Batch]]
 
 
 def every_epoch(
-    task: Task, index: Tensor, size: int = 0, *, fanouts: Sequence[int | None] = (), hide: bool = False
+    task: Task,
+    index: Tensor,
+    size: int = 0,
+    *,
+    fanouts: Sequence[int | None] = (),
+    hide: bool = False,
+    device: torch.device | str = "cpu",
 ) -> Epochs:
-    """`batches` again and again: what does not change between epochs is made once.
+    """`batches` again and again, on a device: what does not change between epochs is made once.
 
     Returns:
         A function from the generator (None: in order) to the batches of one epoch.
     """
     if size or any(fanouts):
-        return lambda generator: batches(task, index, size, generator, fanouts=fanouts, hide=hide)
-    whole = list(batches(task, index, fanouts=fanouts, hide=hide))
+        return lambda generator: (
+            batch.to(device) for batch in batches(task, index, size, generator, fanouts=fanouts, hide=hide)
+        )
+    whole = [batch.to(device) for batch in batches(task, index, fanouts=fanouts, hide=hide)]
     for batch in whole:
         if fanouts and task.kind != "graph":
             graph = batch.graph

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from stemlib.data.batches import Batch
 from stemlib.data.scores import score
 from stemlib.data.tasks import PARTS, Split, Task, in_unit
+from stemlib.devices import device_of
 from stemlib.memory import keep_freed
 from stemlib.model.folded import folded_classifier
 from stemlib.model.network import require_fit
@@ -39,9 +40,9 @@ def predict(model: nn.Module, task: Task, index: Tensor | None = None, precision
     """
     index = torch.arange(task.instances) if index is None else index
     logits = answer(model, evaluation_batches(model, task, index)(None), task.name, precision)
-    if not task.regression or (task.scale is not None and torch.equal(task.scale, model.unit)):
+    if not task.regression or (task.scale is not None and torch.equal(task.scale, model.unit.cpu())):
         return logits
-    numbers = model.in_own_unit(logits)
+    numbers = model.in_own_unit(logits.to(model.unit.device)).cpu()
     return numbers if task.scale is None else ((numbers - task.scale[0]) / task.scale[1]).to(logits)
 
 
@@ -63,7 +64,7 @@ def evaluation_batches(model: nn.Module, task: Task, index: Tensor) -> Epochs:
     """The instances `index` with what `model` reads to answer for them: made once, for any number of evaluations."""
     require_fit(model, task)
     size = EVALUATION_BATCH if task.kind == "graph" else 0
-    return every_epoch(task, index, size, fanouts=(None,) * hops(model, task))
+    return every_epoch(task, index, size, fanouts=(None,) * hops(model, task), device=device_of(model))
 
 
 def products_in(precision: str, batch: Batch) -> torch.autocast:
@@ -72,7 +73,7 @@ def products_in(precision: str, batch: Batch) -> torch.autocast:
 
 
 def answer(model: nn.Module, shown: Iterable[Batch], name: str, precision: str = "float32") -> Tensor:
-    """Logits `[M, classes]` of all instances of some batches, in evaluation mode; see `predict`."""
+    """Logits `[M, classes]` of all instances of some batches, in evaluation mode, on the CPU; see `predict`."""
     keep_freed()
     training = model.training
     model.eval()
@@ -86,7 +87,7 @@ def answer(model: nn.Module, shown: Iterable[Batch], name: str, precision: str =
         else:
             parts = [model(batch.graph, batch.instances).logits for batch in shown]
     model.train(training)
-    return finite(torch.cat(parts), name)
+    return finite(torch.cat(parts).cpu(), name)
 
 
 def finite(values: Tensor, name: str) -> Tensor:
@@ -112,7 +113,7 @@ def evaluate(
 ) -> dict[str, float]:
     """The task's score on parts of a split; one pass serves them all."""
     require_fit(model, task)
-    parts, task = list(parts), in_unit(task, model.unit)
+    parts, task = list(parts), in_unit(task, model.unit.cpu())
     index = torch.cat([getattr(split, part) for part in parts])
     logits = predict(model, task, index, precision).split([getattr(split, part).numel() for part in parts])
     return {

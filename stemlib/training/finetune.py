@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from stemlib.data.batches import Batch, batches
 from stemlib.data.scores import score
 from stemlib.data.tasks import Split, Task, split_problems, standardised
+from stemlib.devices import device_of, generators
 from stemlib.model.losses import task_loss
 from stemlib.model.network import require_fit
 from stemlib.model.stem import StemGNN
@@ -86,7 +87,7 @@ def fit(
     trained = [value for value in model.parameters() if value.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=train.lr, weight_decay=train.weight_decay, fused=True)
     progress = Fit()
-    parts = {"model": model, "optimiser": optimiser, "noise": torch.default_generator, "shuffle": shuffle}
+    parts = {"model": model, "optimiser": optimiser, "shuffle": shuffle} | generators(device_of(model))
     loop = Loop(state_file, progress=progress, **parts)
     train_batches = training_batches(model, task, split, train)
     check_batches = evaluation_batches(model, task, torch.cat([split.val, split.test]))
@@ -123,7 +124,7 @@ def training_batches(model: nn.Module, task: Task, split: Split, train: TrainCon
             "means over neighbours without batch norm, trained with routing=0; set fanout=0"
         )
     fanouts = (train.fanout or None,) * reach
-    return every_epoch(task, split.train, train.batch_size, fanouts=fanouts, hide=True)
+    return every_epoch(task, split.train, train.batch_size, fanouts=fanouts, hide=True, device=device_of(model))
 
 
 def train_epoch(
@@ -140,12 +141,12 @@ def train_epoch(
         with products_in(train.precision, batch):
             output = model(batch.graph, batch.instances)
         loss = task_loss(output.logits, batch.labels, regression=regression) + model.penalty(output, train)
-        finite(loss.detach(), "training")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
-        losses.append(loss.item())
-    return sum(losses) / len(losses)
+        losses.append(loss.detach())  # asked for once an epoch: a GPU need not be waited for in every step
+    values = finite(torch.stack(losses), "training").tolist()
+    return sum(values) / len(values)
 
 
 def start_tokens(model: StemGNN, task: Task, split: Split) -> None:
@@ -160,6 +161,7 @@ def start_tokens(model: StemGNN, task: Task, split: Split) -> None:
     if index.numel() > limit:
         index = index[torch.randperm(index.numel())[:limit]]
     (batch,) = batches(task, index, fanouts=(None,) * hops(model, task))
+    batch = batch.to(device_of(model))
     model.start_tokens(batch.graph, batch.instances)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 import torch
@@ -22,6 +23,7 @@ class Journal(State):
         window: steps per window; the last one may be shorter.
         codes: `H` and `C`, heads and codes; zeros without tokens.
         load: `D`, `L` and `K`, data sets, routed layers and experts.
+        device: where the run is; its numbers stay there until they are asked for.
 
     Attributes:
         steps: one row per step, `[S, len(COLUMNS)]`, NaN where a data set lacks an objective.
@@ -31,19 +33,31 @@ class Journal(State):
         done: steps done.
     """
 
-    def __init__(self, steps: int, window: int, codes: tuple[int, int], load: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        steps: int,
+        window: int,
+        codes: tuple[int, int],
+        load: tuple[int, int, int],
+        device: torch.device | str = "cpu",
+    ) -> None:
         windows = -(-steps // window)
-        self.steps = torch.full((steps, len(COLUMNS)), torch.nan, dtype=torch.double)
-        self.codes = torch.zeros(windows, *codes, dtype=torch.long)
-        self.load = torch.zeros(windows, *load, dtype=torch.double)
-        self.nodes = torch.zeros(windows, load[0], dtype=torch.double)
+        self.steps = torch.full((steps, len(COLUMNS)), torch.nan, dtype=torch.double, device=device)
+        self.codes = torch.zeros(windows, *codes, dtype=torch.long, device=device)
+        self.load = torch.zeros(windows, *load, dtype=torch.double, device=device)
+        self.nodes = torch.zeros(windows, load[0], dtype=torch.double, device=device)
         self.window, self.done = window, 0
 
-    def note(self, data_set: int, row: dict[str, float], codes: Tensor, load: Tensor, nodes: float) -> None:
-        """Write down one step: its losses, codes chosen `[H, C]`, sums of gates `[L, K]` over so many nodes."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """As `State.load_state_dict`, on the journal's own device."""
+        where = self.steps.device
+        moved = {name: value.to(where) if isinstance(value, Tensor) else value for name, value in state.items()}
+        super().load_state_dict(moved)
+
+    def note(self, row: Tensor, data_set: int, codes: Tensor, load: Tensor, nodes: float | Tensor) -> None:
+        """Write down one step: a row of `COLUMNS`, codes chosen `[H, C]`, sums of gates `[L, K]` over so many nodes."""
         window = self.done // self.window
-        self.steps[self.done] = torch.tensor([row.get(name, torch.nan) for name in COLUMNS])
-        self.steps[self.done, 0] = data_set
+        self.steps[self.done] = row
         self.codes[window] += codes
         self.load[window, data_set] += load
         self.nodes[window, data_set] += nodes
@@ -51,7 +65,7 @@ class Journal(State):
 
     def losses(self, names: list[str]) -> pd.DataFrame:
         """One row per step: `step`, the data set's name, learning rate, and losses as they are, not weighted."""
-        frame = pd.DataFrame(self.steps[: self.done].numpy(), columns=COLUMNS)
+        frame = pd.DataFrame(self.steps[: self.done].cpu().numpy(), columns=COLUMNS)
         frame["data_set"] = [names[int(index)] for index in frame["data_set"]]
         frame.insert(0, "step", range(self.done))
         return frame
@@ -73,5 +87,5 @@ class Journal(State):
         """Tensors of one shape `[W, ...]` as columns; `step` is the last one of a window, `levels` are the others."""
         ends = [min(window * self.window, len(self.steps)) - 1 for window in range(1, len(self.codes) + 1)]
         index = pd.MultiIndex.from_product([ends, *levels.values()], names=["step", *levels])
-        values = {name: value.flatten().numpy() for name, value in columns.items()}
+        values = {name: value.flatten().cpu().numpy() for name, value in columns.items()}
         return pd.DataFrame(values, index=index).reset_index()

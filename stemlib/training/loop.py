@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,8 @@ class Loop:
             for name, part in parts.items():
                 (part.set_state if isinstance(part, torch.Generator) else part.load_state_dict)(state[name])
 
-    def steps(self, done: int, total: int, label: str) -> Iterator[tqdm]:
-        """The progress bar once for every step that is left; the state is kept between two steps."""
+    def steps(self, done: int, total: int, label: str, check: Callable[[], object] = lambda: None) -> Iterator[tqdm]:
+        """The progress bar once for every step that is left; the state, once checked, is kept between two steps."""
         since_state = since = time.monotonic()
         first = processes.rank() == 0
         with tqdm(total=total, initial=done, desc=label, leave=False, disable=quiet() or not first) as bar:
@@ -69,6 +69,7 @@ class Loop:
                 self.seconds += now - since
                 since = now
                 if first and self.file is not None and now - since_state > SECONDS_BETWEEN_STATES:
+                    check()
                     self.keep()
                     since_state = now
 

@@ -18,14 +18,15 @@ from stemlib.model.tokens import TokenInterface
 
 
 @contextmanager
-def joined(device: str) -> Iterator[None]:
+def joined(device: torch.device | str) -> Iterator[None]:
     """Join the processes that `torchrun` has started, if it has: by gloo on CPUs, by NCCL on one GPU for each."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
-    if device == "cuda":
+    gpu = torch.device(device).type == "cuda"
+    if gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if gpu else "gloo")
     try:
         yield
     finally:

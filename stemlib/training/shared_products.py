@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stemlib.data.graph import Graph
 from stemlib.model.encoder import Encoder
-from stemlib.model.layers import RoutedSAGE, side_by_side
+from stemlib.model.experts import RoutedSAGE, side_by_side
 from stemlib.model.messages import neighbour_mean
 
 MOST_VALUES = 2**28  # that are kept: 1 GB
@@ -64,21 +64,24 @@ def share_first_products(
 
     Args:
         encoder: whose first layer; nothing is done if it is not routed, reads edge features or drops features.
-        graph: the whole graph, edges sorted by target.
+        graph: the whole graph, edges sorted by target, on any device.
         parts: `stemlib.data.sampling.neighbourhood`s of it with all neighbours; their first hop gets `products`.
         optimiser: of the encoder.
     """
     if not encoder.is_routed[0] or encoder.config.input_dropout or graph.edge_attr is not None:
         return
+    graph = graph.on(parts[0].nodes.device)
     computed = [part.nodes[: part.hops[0].num_nodes] for part in parts]
     largest = max(computed, key=len)
-    seen = torch.zeros(graph.num_nodes, dtype=torch.bool).index_fill_(0, torch.cat(computed), True)
+    seen = torch.zeros(graph.num_nodes, dtype=torch.bool, device=largest.device)
+    seen[torch.cat(computed)] = True
     needed = torch.cat([largest, seen.index_fill_(0, largest, False).nonzero().flatten()])
     layer = encoder.layers[0]
     if needed.numel() * layer.weight[:, 0].numel() > MOST_VALUES:
         return
     mean = neighbour_mean(graph.x, graph.edge_index)[needed]
     shared = SharedProducts(layer, torch.cat([mean, graph.x[needed]], dim=1), optimiser)
-    position = torch.full((graph.num_nodes,), -1).index_copy_(0, needed, torch.arange(needed.numel()))
+    position = torch.full_like(seen, -1, dtype=torch.long)
+    position[needed] = torch.arange(needed.numel(), device=needed.device)
     for part, nodes in zip(parts, computed, strict=True):
         part.hops[0].products = CachedProducts(shared, slice(len(nodes)) if nodes is largest else position[nodes])

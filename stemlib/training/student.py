@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stemlib.model.encoder import routing_regulariser
 from stemlib.model.tokens import Tokens
@@ -91,9 +91,8 @@ class Student(nn.Module):
         super().__init__()
         self.network = network
         self.decoders = Decoders(network.config.hidden, network.width, network.width)
-        self.teacher = AveragedModel(network.encoder, multi_avg_fn=get_ema_multi_avg_fn(decay))
-        self.teacher.requires_grad_(False).eval()
-        self.update_teacher()  # the first update copies; only the next ones average
+        self.teacher = deepcopy(network.encoder).requires_grad_(False).eval()
+        self.decay = decay
 
     def train(self, mode: bool = True) -> Student:
         """Training mode for the student alone: the teacher stays in evaluation."""
@@ -154,6 +153,13 @@ class Student(nn.Module):
         tokens.start(torch.cat(queries))
         self.train()
 
+    @torch.no_grad()
     def update_teacher(self) -> None:
-        """`teacher = decay * teacher + (1 - decay) * encoder`; running statistics are taken over."""
-        self.teacher.update_parameters(self.network.encoder)
+        """`teacher = decay * teacher + (1 - decay) * encoder`; running statistics are taken over.
+
+        PyTorch's `AveragedModel` would wait for a GPU in every step.
+        """
+        own, encoder = self.teacher, self.network.encoder
+        torch._foreach_lerp_(list(own.parameters()), list(encoder.parameters()), 1 - self.decay)
+        for mine, theirs in zip(own.buffers(), encoder.buffers(), strict=True):
+            mine.copy_(theirs)

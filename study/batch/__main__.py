@@ -26,6 +26,7 @@ from stemlib.files import write_atomically
 from stemlib.presets import PRESETS
 from study import paths
 from study.batch.jobs import BatchError, Job, end_children, library_fingerprint, read_grid, study_jobs
+from study.computing import add_device
 
 
 class Batch(logging.Handler):
@@ -127,6 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     add("--profile", help="a Snakemake profile, such as study/cluster/slurm: it says where, and how many at once")
     add("--dry-run", action="store_true", help="only list what is done and what is to be run")
     add("--force", action="store_true", help="run again what is done")
+    add_device(parser)
     options = parser.parse_args(arguments)
     workers, memory = options.workers, options.memory_gb
     if workers < 1 or (memory is not None and memory <= 0):

@@ -23,6 +23,7 @@ from stemlib.files import held, run_key, write_atomically
 from stemlib.training.evaluation import EVALUATION_BATCH
 from stemlib.training.loop import Loop, State, cosine
 from stemlib.weights import read_settings, read_weights, write_weights
+from study.computing import chosen
 from study.rivals.probe import GraphEncoder, Probe
 from study.rivals.self_supervised import Bootstrap, objective
 from study.rivals.settings import PretextConfig, ProbeConfig
@@ -62,7 +63,7 @@ class EncoderRun:
     def __init__(self, task: Task, model: ProbeConfig, config: PretextConfig, seed: int, file: Path) -> None:
         self.task, self.model, self.config, self.seed = task, model, config, seed
         torch.manual_seed(seed)
-        self.objective = objective(config, model, task.graph.x.size(1), task.edge_width).train()
+        self.objective = objective(config, model, task.graph.x.size(1), task.edge_width).to(chosen()).train()
         trained = [value for value in self.objective.parameters() if value.requires_grad]
         decay = {"weight_decay": config.weight_decay, "decoupled_weight_decay": config.decoupled}
         self.optimiser = torch.optim.Adam(trained, 1.0, **decay, fused=True)  # times the rate, to the bit
@@ -76,8 +77,8 @@ class EncoderRun:
         """The whole graph, or so many random graphs of a graph task; what is drawn next follows from the step, too."""
         torch.manual_seed(int(np.random.SeedSequence((self.seed, len(self.curve.losses))).generate_state(1)[0]))
         if self.task.kind != "graph":
-            return self.task.graph
-        return union_of_graphs(self.task.graph, torch.randperm(self.task.instances)[:graphs])
+            return self.task.graph.on(chosen())
+        return union_of_graphs(self.task.graph, torch.randperm(self.task.instances)[:graphs]).on(chosen())
 
     def step(self) -> float:
         """Take the next step; returns its loss and writes it down.
@@ -111,7 +112,7 @@ class EncoderRun:
 def encoder_folder(task: Task, model: ProbeConfig, config: PretextConfig, seed: int, root: Path) -> Path:
     """Where a trained encoder is or will be."""
     encoder = {name: value for name, value in dataclasses.asdict(model).items() if name not in OF_THE_HEAD}
-    key = run_key({"encoder": encoder, "pretext": dataclasses.asdict(config)}, "", task.graph.content)
+    key = run_key({"encoder": encoder, "pretext": dataclasses.asdict(config)}, "", task.graph.content, chosen().type)
     return root / f"{task.name}-{config.objective}-{key}" / f"seed-{seed}"
 
 

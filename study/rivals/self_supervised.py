@@ -27,7 +27,7 @@ from study.rivals.settings import BGRLConfig, DGIConfig, GraphMAEConfig, Pretext
 
 def shuffled_rows(x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
     """DGI's corruption: the features `[N, d]` dealt out to other nodes, the edges as they are."""
-    return x[torch.randperm(x.size(0))], edges
+    return x[torch.randperm(x.size(0), device=x.device)], edges
 
 
 def mean_summary(z: Tensor, x: Tensor, edges: Tensor) -> Tensor:
@@ -105,15 +105,18 @@ def scaled_cosine_error(reconstruction: Tensor, x: Tensor, gamma: float) -> Tens
     return (1 - F.cosine_similarity(reconstruction, x, dim=-1)).pow(gamma).mean()
 
 
-def masked_nodes(nodes: int, rate: float, replace_rate: float) -> tuple[Tensor, Tensor]:
+def masked_nodes(
+    nodes: int, rate: float, replace_rate: float, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
     """Which nodes get the mask, and which get another node's features: two disjoint random sets.
 
     Args:
         nodes: how many there are.
         rate: share of them in the two sets together, rounded down, but at least one node.
         replace_rate: share of the second set in both, rounded down.
+        device: where they are drawn.
     """
-    hidden = torch.randperm(nodes)[: max(1, int(rate * nodes))]
+    hidden = torch.randperm(nodes, device=device)[: max(1, int(rate * nodes))]
     replaced = int(replace_rate * hidden.numel())
     return hidden[replaced:], hidden[:replaced]
 
@@ -156,7 +159,7 @@ class MaskedAutoencoder(nn.Module):
         """The loss of one drawn mask, a scalar."""
         x = network_input(graph, self.edge_width)
         edges = adjacency(self.kind, graph, x.dtype)
-        masked, replaced = masked_nodes(x.size(0), self.config.mask_rate, self.config.replace_rate)
+        masked, replaced = masked_nodes(x.size(0), self.config.mask_rate, self.config.replace_rate, x.device)
         hidden = torch.cat([masked, replaced])
         code = self.masked_code(self.shown(x, masked, replaced), edges, hidden)
         reconstruction = self.decoder(self.dropout(code), edges)
@@ -164,7 +167,7 @@ class MaskedAutoencoder(nn.Module):
 
     def shown(self, x: Tensor, masked: Tensor, replaced: Tensor) -> Tensor:
         """The features `[N, d]` with the token at `masked` nodes and random nodes' features at `replaced` ones."""
-        others = torch.randperm(x.size(0))[: replaced.numel()]
+        others = torch.randperm(x.size(0), device=x.device)[: replaced.numel()]
         return x.index_copy(0, replaced, x[others]).index_put((masked,), self.token.to(x.dtype))
 
     def masked_code(self, shown: Tensor, edges: Tensor, hidden: Tensor) -> Tensor:

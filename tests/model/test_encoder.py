@@ -14,7 +14,7 @@ from torch import nn
 
 from stemlib.data.graph import Graph, sorted_by_target
 from stemlib.model.encoder import Encoder, gumbel_noise, path_gates, routing_regulariser
-from stemlib.model.layers import mixture
+from stemlib.model.experts import mixture
 
 NORMS = ("none", "batch", "layer")
 WIDTH, EDGE_WIDTH = 6, 3

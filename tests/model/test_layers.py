@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import EXACT, few
 
-from stemlib.model import layers
-from stemlib.model.layers import Dropout, RoutedSAGE
+from stemlib.model import experts
+from stemlib.model.experts import RoutedSAGE
+from stemlib.model.layers import Dropout
 from stemlib.model.messages import neighbour_mean
 
 
@@ -61,7 +62,7 @@ def test_dropout_keeps_the_expectation_and_is_off_in_evaluation(p: float) -> Non
 def test_routed_experts_and_their_gradients_are_those_of_the_plain_sum(
     form: str, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layers, "ROWS", rows)
+    monkeypatch.setattr(experts, "ROWS", rows)
     layer = RoutedSAGE(4, 4, experts=3).double()
     mean, x = (torch.randn(7, 4).double().requires_grad_(form == "inputs want a gradient") for _ in range(2))
     gates = torch.rand(7, 3).double().requires_grad_()

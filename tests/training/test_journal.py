@@ -11,14 +11,18 @@ from stemlib.training.journal import COLUMNS, Journal
 NAMES = ["first", "second"]
 
 
+def a_row(**values: float) -> torch.Tensor:
+    return torch.tensor([values.get(name, math.nan) for name in COLUMNS], dtype=torch.double)
+
+
 def filled() -> Journal:
     """Five steps in windows of two; two heads of four codes, two layers of three experts."""
     journal = Journal(5, 2, (2, 4), (2, 2, 3))
     for step in range(5):
         codes = torch.tensor([[5, 5, 0, 0], [1, 1, 1, 7]])
         load = torch.tensor([[2.0, 1.0, 1.0], [4.0, 0.0, 0.0]], dtype=torch.double)
-        row = {"rate": 0.1, "loss": float(step), "feature": 2.0 * step}
-        journal.note(step % 2, row, codes, load, 4.0)
+        row = a_row(data_set=step % 2, rate=0.1, loss=float(step), feature=2.0 * step)
+        journal.note(row, step % 2, codes, load, 4.0)
     return journal
 
 
@@ -56,7 +60,7 @@ def test_the_largest_experts_share_by_hand() -> None:
 
 def test_models_without_tokens_or_routed_layers_have_empty_tables() -> None:
     journal = Journal(3, 2, (0, 0), (2, 0, 3))
-    journal.note(0, {"loss": 1.0}, torch.empty(0, 0, dtype=torch.long), torch.empty(0, 3), 4.0)
+    journal.note(a_row(data_set=0, loss=1.0), 0, torch.empty(0, 0, dtype=torch.long), torch.empty(0, 3), 4.0)
     assert journal.usage().empty
     assert journal.experts(NAMES).empty
     assert len(journal.losses(NAMES)) == 1

@@ -14,7 +14,8 @@ from samples import small_model
 
 from stemlib.training import pretrain as pretraining
 from stemlib.training.pool import Pool
-from stemlib.training.pretrain import Run, pretrain, pretraining_folder
+from stemlib.training.pretrain import pretrain, pretraining_folder
+from stemlib.training.pretrain_run import Run
 from stemlib.training.pretrained import pretrained_settings
 
 

@@ -12,7 +12,8 @@ from run_samples import equal
 from samples import small_model
 
 from stemlib.training import loop
-from stemlib.training.pretrain import Run, pretrain, pretraining_folder
+from stemlib.training.pretrain import pretrain, pretraining_folder
+from stemlib.training.pretrain_run import Run
 
 
 def test_a_pretraining_killed_at_every_stage_ends_with_the_bits_of_an_uninterrupted_one(

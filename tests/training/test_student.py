@@ -76,7 +76,7 @@ def test_objectives_read_the_view_and_aim_at_the_clean_batch() -> None:
 
 def test_the_teacher_starts_as_a_copy_and_gets_no_gradient() -> None:
     student = a_student()
-    before = deepcopy(student.teacher.module.state_dict())
+    before = deepcopy(student.teacher.state_dict())
     total(student, a_batch()).backward()
     assert all(value.grad is None and not value.requires_grad for value in student.teacher.parameters())
     assert all(torch.equal(before[name], value) for name, value in student.network.encoder.state_dict().items())
@@ -92,7 +92,7 @@ def test_the_teacher_is_in_evaluation_mode_whatever_the_student_is() -> None:
 
 def test_the_teacher_follows_by_hand() -> None:
     student = a_student(norm="batch")
-    mine, theirs = student.teacher.module, student.network.encoder
+    mine, theirs = student.teacher, student.network.encoder
     before = deepcopy(mine.state_dict())
     with torch.no_grad():
         for value in theirs.parameters():

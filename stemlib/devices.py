@@ -1,0 +1,47 @@
+"""Where a network is computed: on the processor, or on a GPU.
+
+Tasks, splits and results lie on the CPU. A network lies where it was put (`model.to(device)`); what it reads is brought
+to it batch by batch, and what it answers is brought back. So there is one way through the library, wherever it ends.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import chain
+
+import torch
+from torch import nn
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def device(name: str = "auto") -> torch.device:
+    """A device by name: `cpu`, `cuda`, or `auto` for a GPU where there is one.
+
+    A GPU is asked for kernels that give the same bits every time. PyTorch warns of one that has no such form, by name.
+
+    Raises:
+        ValueError: an unknown name, or a GPU where there is none.
+    """
+    if name not in DEVICES:
+        raise ValueError(f"unknown device {name!r}; there are {', '.join(DEVICES)}")
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        found = "no GPU is seen" if torch.version.cuda else f"PyTorch {torch.__version__} is a build without CUDA"
+        raise ValueError(f"device 'cuda' needs an NVIDIA GPU and a CUDA build of PyTorch, but {found}; take 'cpu'")
+    if name == "cpu" or not there:
+        return torch.device("cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product runs
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a network lies; the CPU for one without weights."""
+    return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
+
+
+def generators(where: torch.device) -> dict[str, torch.Generator]:
+    """PyTorch's own generators that noise on a device comes from, by a name for a state on disk."""
+    here = {"noise": torch.default_generator}
+    return here | ({"gpu_noise": torch.cuda.default_generators[where.index]} if where.type == "cuda" else {})
