@@ -14,4 +14,4 @@ Three types carry everything: a *task* (what is to be learnt, on what, scored ho
 *record* (what came out, from what; `study.records`).
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

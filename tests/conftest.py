@@ -13,6 +13,7 @@ from stemlib.data.tasks import Task
 from study import records
 
 os.environ["STEMLIB_PROGRESS"] = "off"
+os.environ["STEMLIB_DEVICE"] = "cpu"  # what tests hold to the bit; `test_devices.py` takes a GPU where there is one
 torch.set_num_threads(1)  # results are compared bit by bit, and pytest-xdist runs one process per core
 
 

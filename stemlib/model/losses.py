@@ -20,9 +20,9 @@ def task_loss(logits: Tensor, labels: Tensor, regression: bool = False) -> Tenso
     if labels.dim() == 1:
         return F.cross_entropy(logits, labels)
     known = labels.isfinite()
-    if not known.any():
-        return logits.sum() * 0
-    return (F.mse_loss if regression else F.binary_cross_entropy_with_logits)(logits[known], labels[known])
+    each = F.mse_loss if regression else F.binary_cross_entropy_with_logits
+    # Not `logits[known]`: how many there are would have to be waited for on a GPU.
+    return each(logits, labels.where(known, 0), reduction="none").where(known, 0).sum() / known.sum().clamp(min=1)
 
 
 def instance_loss(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:

@@ -103,9 +103,14 @@ def edge_mean(graph: Graph, table: Tensor) -> Tensor:
         return scatter(table, target, dim_size=graph.num_nodes, reduce="mean")
     # Counting types per node first needs no [E, d] tensor: there are far fewer types than edges.
     types = table.size(0)
-    counts = torch.bincount(target * types + graph.edge_type, minlength=graph.num_nodes * types)
-    share = counts.view(graph.num_nodes, types).to(table.dtype)
-    return share.div_(share.sum(1, keepdim=True).clamp(min=1)) @ table
+
+    def shares() -> Tensor:
+        cells, one = target * types + graph.edge_type, table.new_ones(1)
+        counts = table.new_zeros(graph.num_nodes * types).index_add_(0, cells, one.expand(len(cells)))
+        counts = counts.view(graph.num_nodes, types)
+        return counts.div_(counts.sum(1, keepdim=True).clamp(min=1))
+
+    return graph.derived(("types", types, table.dtype), shares, graph.edge_index, graph.edge_type) @ table
 
 
 def message_mean(x: Tensor, graph: Graph, table: Tensor | None) -> Tensor:
