@@ -12,13 +12,17 @@ import time
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from study.interrupt import ANEW, interruptible
 
 Row = dict[str, float | str]
+CPU = torch.device("cpu")
 
 
 def median_seconds(action: Callable[[], object], repeats: int) -> float:
@@ -41,6 +45,57 @@ def seconds_by_turns(actions: dict[str, Callable[[], object]], repeats: int) -> 
             times.append(time.perf_counter())
         rows.append([after - before for before, after in pairwise(times)])
     return pd.DataFrame(rows[1:], columns=list(actions))
+
+
+class Traffic(TorchDispatchMode):
+    """Counts the `bytes` that PyTorch's operations read and write; what a view shows costs nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **kwargs or {})
+        if not func.is_view:
+            tensors = [one for one in tree_leaves((args, kwargs, found)) if isinstance(one, torch.Tensor)]
+            self.bytes += sum(one.numel() * one.element_size() for one in tensors if one.layout == torch.strided)
+        return found
+
+
+def traffic(action: Callable[[], object]) -> float:
+    """Gigabytes that `action` reads from and writes to memory, were none of it in a cache."""
+    with Traffic() as counter:
+        action()
+    return counter.bytes / 1e9
+
+
+def synchronised(device: torch.device) -> float:
+    """The time, once a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def matrix_peak(size: int = 4096, repeats: int = 5, device: torch.device = CPU, dtype: Any = torch.float32) -> float:
+    """GFLOP/s of the best of several matrix products."""
+    a, b = torch.randn(2, size, size, device=device, dtype=dtype)
+    return 2 * size**3 / _best(lambda: a @ b, repeats, device) / 1e9
+
+
+def bandwidth(megabytes: int = 512, repeats: int = 5, device: torch.device = CPU) -> float:
+    """GB/s of the best of several copies; a copied byte is read and written."""
+    a = torch.empty(megabytes * 2**18, device=device)
+    b = torch.empty_like(a).copy_(a)
+    return 2 * a.numel() * 4 / _best(lambda: b.copy_(a), repeats, device) / 1e9
+
+
+def _best(action: Callable[[], object], repeats: int, device: torch.device) -> float:
+    seconds = []
+    for _ in range(repeats):
+        start = synchronised(device)
+        action()
+        seconds.append(synchronised(device) - start)
+    return min(seconds)
 
 
 def peak_mb() -> float:

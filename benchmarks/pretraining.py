@@ -22,9 +22,9 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from measuring import Row, median_seconds, peak_mb, table
+from measuring import Row, matrix_peak, median_seconds, peak_mb, table
 from reference_algorithm import encode
-from speed import CLASSES, flops, matrix_peak
+from speed import CLASSES, flops
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -81,7 +81,7 @@ class ReferencePretraining:
         self.tokens = interface(z)
         self.quantised = interface.reconstruct(self.tokens)
         with torch.no_grad():
-            target = encode(student.teacher.module, graph)[0]
+            target = encode(student.teacher, graph)[0]
         guessed = decoders.teacher(self.quantised)[seeds]
         return {
             "feature": decoders.feature_loss(self.quantised[seeds], graph.x[seeds]),
