@@ -15,6 +15,7 @@ from stemlib.model.messages import Spread
 
 # Weights that add up to half up to rounding count as half, whatever the order in which they were added.
 HALF = 0.5 * (1 - 1e-6)
+MOST_COUNTED = 16  # values of a group; more are sorted sooner than compared
 
 
 def drop_edges(graph: Graph, rate: float) -> Graph:
@@ -43,14 +44,30 @@ def weighted_median(x: Tensor, weight: Tensor, pointer: Tensor) -> Tensor:
     """
     place = pointer.new_empty(pointer.numel() - 1, x.size(1))
     size = pointer.diff()
-    for count in size.unique().tolist():  # groups of one size are sorted together
+    for count in size.unique().tolist():  # groups of one size together
         groups = (size == count).nonzero().flatten()
         rows = pointer[groups].unsqueeze(1) + torch.arange(count, device=x.device)  # [n, count]
-        order = x.detach()[rows].transpose(1, 2).argsort(-1)  # [n, d, count]
-        carried = weight[rows].unsqueeze(1).expand_as(order).gather(2, order).cumsum(-1)
-        before = (carried < HALF * carried[..., -1:]).sum(-1, keepdim=True)
-        place[groups] = pointer[groups].unsqueeze(1) + order.gather(2, before).squeeze(2)
+        found = (_by_counting if count <= MOST_COUNTED else _by_sorting)(x.detach()[rows], weight[rows])
+        place[groups] = pointer[groups].unsqueeze(1) + found
     return x.gather(0, place)
+
+
+def _by_counting(values: Tensor, weight: Tensor) -> Tensor:
+    """Which of some values `[n, c, d]` of weights `[n, c]` is the median, `[n, d]`: each is compared with all others."""
+    carried, below = torch.zeros_like(values), torch.empty_like(values)  # the weight up to each value
+    for other in range(values.size(1)):
+        torch.le(values[:, other : other + 1], values, out=below)
+        carried.addcmul_(below, weight[:, other, None, None])
+    enough = carried >= HALF * weight.sum(1)[:, None, None]
+    return torch.where(enough, values, torch.inf).min(1).indices
+
+
+def _by_sorting(values: Tensor, weight: Tensor) -> Tensor:
+    """As `_by_counting`, for many values."""
+    order = values.transpose(1, 2).argsort(-1)  # [n, d, c]
+    carried = weight.unsqueeze(1).expand_as(order).gather(2, order).cumsum(-1)
+    before = (carried < HALF * carried[..., -1:]).sum(-1, keepdim=True)
+    return order.gather(2, before).squeeze(2)
 
 
 def soft_median(x: Tensor, matrix: Tensor, temperature: float) -> Tensor:
@@ -68,9 +85,9 @@ def soft_median(x: Tensor, matrix: Tensor, temperature: float) -> Tensor:
     pointer, source, weight = matrix.crow_indices(), matrix.col_indices(), matrix.values()
     nodes = x.size(0)
     target = torch.arange(nodes, device=x.device).repeat_interleave(pointer.diff())
-    neighbours = x[source]
+    neighbours = x.index_select(0, source)
     median = weighted_median(neighbours, weight, pointer)
-    distance = torch.linalg.vector_norm(neighbours - median[target], dim=1) / x.size(1) ** 0.5
+    distance = torch.linalg.vector_norm(neighbours - median.index_select(0, target), dim=1) / x.size(1) ** 0.5
     faded = weight * softmax(-distance / temperature, target, num_nodes=nodes)
     sums = scatter(torch.stack([weight, faded], dim=1), target, dim_size=nodes)
     share = faded * (sums[:, 0] / sums[:, 1])[target]

@@ -123,7 +123,8 @@ def main(arguments: list[str] | None = None) -> int:
     add("--preset", choices=PRESETS, help="the chapters' budget (default: smoke)")
     add("--notebooks", nargs="+", default=[], metavar="NAME", help="only these chapters, such as 00_start_here")
     add("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter of the chapters")
-    add("--workers", type=int, default=1, help="jobs at once, which share the cores (default: %(default)s)")
+    cores = joblib.cpu_count()
+    add("--workers", type=int, default=min(2, cores), help="jobs at once, which share the cores (default: %(default)s)")
     add("--memory-gb", type=float, help="bound on a job's memory (default: its share of 80 %% of all)")
     add("--profile", help="a Snakemake profile, such as study/cluster/slurm: it says where, and how many at once")
     add("--dry-run", action="store_true", help="only list what is done and what is to be run")
@@ -147,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.dry_run:
         return 0
     if batch.left:
-        cores = joblib.cpu_count()  # at most four to a job, so that one notebook does not take a large machine whole
+        # At most four cores to a job, so that one notebook does not take a large machine whole.
         threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, min(4, cores // workers)))
         memory = memory or 0.8 * psutil.virtual_memory().total / 1e9 / workers
         here = [f"--cores={workers * threads}", "--quiet=all", "--profile=none"]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 from torch_geometric.data import Data
 from torch_geometric.nn import GATConv
 
@@ -19,6 +22,29 @@ from study.rivals.settings import ProbeConfig
 
 INITIAL_GAIN = math.sqrt(2)  # of a GAT's weights, for the ReLU that comes after
 READ = ("x", "node_type", "edge_index", "edge_attr", "edge_type")  # of a graph, by the encoder
+
+
+class PReLU(nn.PReLU):
+    """PyTorch's with one weight, whose gradient takes twice as long on a CPU: a tenth of a step of BGRL."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` above 0, the learnt weight times `x` below."""
+        return _PReLU.apply(x, self.weight)
+
+
+class _PReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.prelu(x, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        above = torch.ops.aten.threshold_backward(grad, x, 0)
+        of_weight = torch.dot(grad.flatten(), x.clamp(max=0).flatten())
+        return torch.addcmul(above, grad - above, weight), of_weight.view_as(weight)
 
 
 class GAT(GATConv):
@@ -72,7 +98,7 @@ class GraphEncoder(nn.Module):
         )
         batch = config.norm == "batch"
         self.norms = nn.ModuleList(nn.BatchNorm1d(config.hidden) if batch else nn.Identity() for _ in self.convolutions)
-        self.activations = nn.ModuleList(nn.PReLU() for _ in self.convolutions)
+        self.activations = nn.ModuleList(PReLU() for _ in self.convolutions)
         self.register_buffer("centre", torch.zeros(config.hidden))
         self.register_buffer("scale", torch.ones(()))
 

@@ -21,7 +21,7 @@ from stemlib.baselines.networks import adjacency, network_input
 from stemlib.data.graph import Graph
 from stemlib.model.layers import Dropout
 from stemlib.stress.views import view
-from study.rivals.probe import GAT, GraphEncoder, convolution
+from study.rivals.probe import GAT, GraphEncoder, PReLU, convolution
 from study.rivals.settings import BGRLConfig, DGIConfig, GraphMAEConfig, PretextConfig, ProbeConfig
 
 
@@ -75,7 +75,7 @@ class Bootstrap(nn.Module):
         self.config, self.kind, self.edge_width = config, model.encoder, edge_width
         self.encoder = GraphEncoder(model, width)
         self.target = deepcopy(self.encoder).requires_grad_(False)
-        self.predictor = MLP([model.hidden, config.predictor, model.hidden], act="prelu", norm=None)
+        self.predictor = MLP([model.hidden, config.predictor, model.hidden], act=PReLU(), norm=None)
 
     def forward(self, graph: Graph) -> Tensor:
         """The loss of two drawn views, a scalar."""
