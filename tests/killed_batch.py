@@ -42,7 +42,7 @@ class Scene:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             os.dup2(os.open(self.root / "stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-            os._exit(main([self.grid]))
+            os._exit(main([self.grid, "--workers", "1"]))
         return child
 
     def hold(self, moment: str) -> None:

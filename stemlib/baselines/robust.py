@@ -53,7 +53,7 @@ def weighted_median(x: Tensor, weight: Tensor, pointer: Tensor) -> Tensor:
 
 
 def _by_counting(values: Tensor, weight: Tensor) -> Tensor:
-    """Which of some values `[n, c, d]` of weights `[n, c]` is the median, `[n, d]`: each is compared with all others."""
+    """Which of the values `[n, c, d]` of weights `[n, c]` is the median, `[n, d]`: each is compared with the others."""
     carried, below = torch.zeros_like(values), torch.empty_like(values)  # the weight up to each value
     for other in range(values.size(1)):
         torch.le(values[:, other : other + 1], values, out=below)
