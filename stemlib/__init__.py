@@ -2,7 +2,8 @@
 
 The way of the data through the library, each room reading only what stands before it::
 
-    paths, settings, presets, files, weights      ground: folders, every setting, whole files, safe weights
+    paths, settings, devices, memory, presets,    ground: folders, every setting, where is computed,
+    files, weights                                whole files, safe weights
     data/        tasks on prepared graphs: public data sets, the built-in graph, a user's own; splits, features, batches
     stress/      who is evaluated (shifts), what is damaged (corruptions), and both as conditions
     model/       experts, routers, tokens, head: `StemGNN`, and its deployed form

@@ -29,7 +29,7 @@ from stemlib.theory.routing import evaluating
 from stemlib.theory.token_stability import HeadStability, TokenStability, compare_head, compare_tokens, read
 
 Fields = dict[str, Tensor]
-NUMBERS_PER_CHUNK = 2**18  # of the widest tensor over instances: it should stay in a cache
+NUMBERS_PER_CHUNK = 2**20  # of the widest tensor over instances: it should stay in a cache
 
 
 @dataclass(frozen=True)
