@@ -18,6 +18,7 @@ from stemlib.presets import ModelConfig, Preset, change
 from stemlib.training.journal import LOSSES
 from stemlib.training.pool import Pool
 from stemlib.training.pretrain import pretrain
+from study import computing
 from study.paths import RUNS
 from study.pool import WEIGHTS
 
@@ -105,7 +106,8 @@ def pretrained_variant(name: str, pool: Pool, preset: Preset, task: str | None =
     length = "steps" if whole.steps else "epochs"
     share = SHARE if start is None else SHARE**2
     config = change(whole, **{length: max(1, getattr(whole, length) // share)})
-    return pretrain(part, model, config, seed, start=start, root=RUNS / "pretraining")
+    where = computing.chosen()
+    return pretrain(part, model, config, seed, device=where, start=start, root=RUNS / "pretraining")
 
 
 def related(pool: Pool, task: str | None) -> set[str]:

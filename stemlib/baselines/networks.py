@@ -16,6 +16,7 @@ from torch_geometric.nn.models import GAT, GCN, GIN, MLP, GraphSAGE
 from stemlib.baselines.robust import SoftMedianGCN, drop_edges
 from stemlib.data.graph import Graph, node_features, plain, sorted_by_target
 from stemlib.data.tasks import Kind, read_out
+from stemlib.devices import device_of
 from stemlib.model.layers import Dropout
 from stemlib.model.messages import Spread, edge_mean, mean_over
 from stemlib.model.network import Network, Output
@@ -150,7 +151,7 @@ class Baseline(Network):
 
     def forward(self, graph: Graph | Data, instances: Tensor | None) -> Output:
         """Logits and embeddings of nodes `[M]`, pairs of nodes `[M, 2]`, or all graphs (None)."""
-        graph = Graph.of(graph)
+        graph = Graph.of(graph).on(device_of(self))
         if self.training and self.config.edge_dropout:
             graph = drop_edges(graph, self.config.edge_dropout)
         if self.config.kind == "mlp":

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from stemlib.data.graph import Graph, Hop, node_features
+from stemlib.devices import device_of
 from stemlib.model.experts import RoutedSAGE, mixture
 from stemlib.model.layers import DenseConv, DenseSAGE, Dropout
 from stemlib.model.messages import edge_mean, neighbour_mean
@@ -172,7 +173,7 @@ class Encoder(nn.Module):
             >>> forced.gates[1][0].tolist()
             [0.0, 0.0, 1.0]
         """
-        graph = Graph.of(graph)
+        graph = Graph.of(graph).on(device_of(self))
         self._check_widths(graph)
         given = list(gates) if gates is not None else [None] * self.routed_layers
         if len(given) != self.routed_layers:

@@ -16,6 +16,7 @@ from torch_geometric.nn import GATConv
 from stemlib.baselines.networks import GCNLayer, adjacency, network_input
 from stemlib.data.graph import Graph
 from stemlib.data.tasks import Kind, read_out
+from stemlib.devices import device_of
 from stemlib.model.layers import Dropout
 from stemlib.model.network import Network, Output
 from study.rivals.settings import ProbeConfig
@@ -157,7 +158,7 @@ class Probe(Network):
 
     def forward(self, graph: Graph | Data, instances: Tensor | None) -> Output:
         """Logits and embeddings of nodes `[M]`, pairs of nodes `[M, 2]`, or all graphs (None)."""
-        graph = Graph.of(graph)
+        graph = Graph.of(graph).on(device_of(self))
         z = self.config.embedding_norm * self.encode(graph)
         embedding = read_out(z, graph, instances, self.kind, self.config.pool)
         return Output(self.head(self.dropout(embedding)), embedding)

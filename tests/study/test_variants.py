@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from pretrain_samples import tiny_pool
 
 from stemlib.presets import Preset, PretrainConfig, preset
@@ -23,7 +24,7 @@ TINY = Preset("tiny", **SIZES, pretraining=PretrainConfig(steps=32, edge=3.0, fe
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
     calls = []
 
-    def pretrain(*given: object, start: Path | None, root: Path) -> Path:
+    def pretrain(*given: object, device: torch.device, start: Path | None, root: Path) -> Path:
         assert root == RUNS / "pretraining"
         calls.append((*given, start))
         return Path("there")
