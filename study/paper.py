@@ -37,7 +37,7 @@ NINE = [
     "cora", "pubmed", "wikics", "ogbn-arxiv", "ogbn-arxiv-predictions",
     "wn18rr", "fb15k237", "hiv", "pcba", "chembl-activities",
 ]  # fmt: skip
-STEPS = 5  # of pretraining that are timed, after one for each data set of the pool
+STEPS = 5  # of pretraining that are timed, after one to warm up
 
 
 def benchmarks() -> list[str]:

@@ -100,7 +100,7 @@ class Run:
         ).to(self.device)
 
     def step(self) -> None:
-        """Take the next step and write it down; a GPU is not waited for."""
+        """Take the next step and write it down; but for the view's edges no number is asked of a GPU."""
         number, config = self.journal.done, self.config
         member = self.pool.drawn(number, self.seed)
         batch = self.batch(member, number, processes.rank(), processes.world())

@@ -48,6 +48,7 @@ def test_numbers_are_learnt_and_answered_whatever_their_unit(config: ModelConfig
     assert evaluate(model, task, split)["train"] > 0.5
     assert evaluate(model, task, split) == evaluate(model, own, split)
     condition = Condition("clean", task, split.test)
+    assert scores(model, [condition])["clean"] == evaluate(model, task, split, ["test"])["test"]
     assert scores(model, [condition])["clean"] == pytest.approx(evaluate(model, task, split)["test"], rel=1e-6)
     answers = predict(model, task, split.train)
     assert (answers - task.labels[split.train]).abs().mean() < 40
