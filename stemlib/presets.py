@@ -64,12 +64,12 @@ class TrainConfig(Settings):
     batch_size: int = 0  # instances per step; 0: all
     passes: int = bounded(1, 1)  # over the training instances from one evaluation to the next, an epoch
     fanout: int = 0  # neighbours drawn per node and layer in a training step of a node or link task; 0: all
-    lipschitz: float = 1e-3  # times the squared Frobenius norm of the head's weight
+    lipschitz: float = 1e-3  # times the squared Frobenius norm of the last map's weight
     routing: float = 0.0  # times the routing regulariser (negative entropy of the gates)
     commitment: float = 0.0  # times the distance of queries and codes; 0 in the reference's fine-tuning
     orthogonality: float = 0.0  # times the codebooks' orthogonality term
     freeze_tokens: bool = False  # True: token projection and codes stay as they are, as in the reference
-    prior: bool = False  # of a StemGNN: the head starts at binary labels' log-odds
+    prior: bool = False  # True: the answers start at binary labels' log-odds
     precision: Literal["float32", "bf16"] = "float32"  # of a StemGNN encoder's products
 
 

@@ -23,15 +23,22 @@ from study.rivals.settings import BGRLConfig, DGIConfig, GraphMAEConfig, MowstCo
 class Method:
     """A named model with its training.
 
-    With `checkpoint`, a pretrained model's folder, it starts from there; with `pretext`, a probe's encoder is first
-    trained by that objective, without labels, on the task's own graph.
+    With `checkpoint`, a pretrained model's folder, it starts from there; with `others` beside it, the same pretraining
+    of other seeds, the seeds of fine-tuning take them in turn. With `pretext`, a probe's encoder is first trained by
+    that objective, without labels, on the task's own graph.
     """
 
     name: str
     model: AnyConfig
     train: TrainConfig
     checkpoint: Path | None = None
+    others: tuple[Path, ...] = ()
     pretext: PretextConfig | None = None
+
+    def at(self, seed: int) -> Method:
+        """The method with that one of its checkpoints from which a seed starts."""
+        folders = (self.checkpoint, *self.others)
+        return dataclasses.replace(self, checkpoint=folders[seed % len(folders)], others=())
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -54,7 +61,7 @@ class Method:
     @property
     def tuned(self) -> dict[str, float]:
         """The settings in which a protocol's candidates differ, by the name that a table gives them."""
-        train = {name: getattr(self.train, name) for name in ("lr", "weight_decay")}
+        train = {name: getattr(self.train, name) for name in ("lr", "weight_decay", "lipschitz")}
         return train | {"dropout": self.model.dropout}
 
     def build(self, task: Task) -> nn.Module:
@@ -64,29 +71,34 @@ class Method:
         return from_pretrained(self.checkpoint, task, self.model).to(chosen())
 
 
+def training(preset: Preset, weight_decay: float = 0.5) -> TrainConfig:
+    """How every method is trained, but for what a protocol chooses: with a start at the prior, and a penalty."""
+    return preset.train(lr=1e-2, weight_decay=weight_decay, prior=True)
+
+
 def stem(preset: Preset, name: str = "stem", **changes: Any) -> Method:
     """STEM-GNN as this study trains it from scratch; `changes` name fields of `ModelConfig`."""
     model = ModelConfig(hidden=preset.hidden, codes=min(128, preset.hidden), input_dropout=0.5, dropout=0.5)
-    train = preset.train(lr=1e-2, weight_decay=0.5, prior=True)
-    return Method(name, change(model, **changes), train)
+    return Method(name, change(model, **changes), training(preset))
 
 
 def pretrained(
-    preset: Preset, checkpoint: Path, name: str = "pretrained", freeze_tokens: bool = True, **changes: Any
+    preset: Preset, checkpoints: Sequence[Path], name: str = "pretrained", freeze_tokens: bool = True, **changes: Any
 ) -> Method:
-    """Fine-tuning from a checkpoint, whose width and tokens it has, with `stem`'s training.
+    """Fine-tuning from checkpoints of one pretraining, whose width and tokens it has, with `stem`'s training.
 
     Args:
         preset: the budget.
-        checkpoint: a pretrained model's folder.
+        checkpoints: folders of pretrained models, which seeds take in turn.
         name: of the method.
         freeze_tokens: whether projection and codes stay as pretrained, as in the reference.
         changes: of dropouts, temperature or pool; see `stemlib.training.pretrained.from_pretrained`.
     """
     fresh = stem(preset)
     dropouts = {"input_dropout": fresh.model.input_dropout, "dropout": fresh.model.dropout}
-    model = change(ModelConfig(**pretrained_settings(checkpoint)["config"]), **(dropouts | changes))
-    return Method(name, model, change(fresh.train, freeze_tokens=freeze_tokens), checkpoint)
+    model = change(ModelConfig(**pretrained_settings(checkpoints[0])["config"]), **(dropouts | changes))
+    train = change(fresh.train, freeze_tokens=freeze_tokens)
+    return Method(name, model, train, checkpoints[0], tuple(checkpoints[1:]))
 
 
 def dense(preset: Preset) -> Method:
@@ -120,12 +132,12 @@ def reference(preset: Preset) -> Method:
 def baseline(preset: Preset, kind: str, name: str = "", **changes: Any) -> Method:
     """A network of `BaselineConfig` under the same protocol; `changes` name fields of it."""
     model = BaselineConfig(kind, hidden=preset.hidden, **changes)
-    return Method(name or kind, model, preset.train(lr=1e-2, weight_decay=0.5))
+    return Method(name or kind, model, training(preset))
 
 
 def mowst(preset: Preset) -> Method:
     """A weak and a strong expert with a gate between them."""
-    return Method("mowst", MowstConfig(hidden=preset.hidden), preset.train(lr=1e-2, weight_decay=0.5))
+    return Method("mowst", MowstConfig(hidden=preset.hidden), training(preset))
 
 
 def probe(preset: Preset, pretext: PretextConfig, **changes: Any) -> Method:
@@ -134,8 +146,9 @@ def probe(preset: Preset, pretext: PretextConfig, **changes: Any) -> Method:
     The encoder takes as many steps as the budget has epochs.
     """
     model = ProbeConfig(hidden=preset.hidden, **changes)
-    train = preset.train(lr=1e-2, weight_decay=1e-4)
-    return Method(pretext.objective, model, train, pretext=change(pretext, steps=preset.epochs))
+    return Method(
+        pretext.objective, model, training(preset, weight_decay=1e-4), pretext=change(pretext, steps=preset.epochs)
+    )
 
 
 METHODS: dict[str, Callable[[Preset], Method]] = {

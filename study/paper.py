@@ -61,14 +61,14 @@ def pretraining_estimate(budget: Preset, data: Sequence[str] | None) -> tuple[in
 
 
 def fine_tuning_estimate(budget: Preset, name: str, seeds: int) -> float:
-    """Seconds of one data set's runs at most: from the checkpoint, from scratch, and a GCN, every candidate once."""
+    """Seconds of one data set's runs at most: of all that `study.transfer` compares, every candidate once."""
     protocol, task = protocol_of(name), transfer.unit_task(name, budget)
     buckets = tail_buckets(instance_covariate(task, transfer.COVARIATE))
     runs = [shift_protocol(task, buckets, seed)[:2] for seed in range(seeds)]
     runs = [(inside, split, seed) for seed, (inside, split) in enumerate(runs)]
-    methods = [protocol.methods(each, budget)[0] for each in named(budget, "stem", "gcn")]
-    one, other = (forecast("none", runs + runs[:1] * (len(protocol.candidates) - 1), [each]) for each in methods)
-    return 2 * one + other
+    whole, *rivals = (protocol.methods(each, budget)[0] for each in named(budget, "stem", "routed", *transfer.RIVALS))
+    runs += runs[:1] * (len(protocol.candidates) - 1)
+    return 2 * forecast("none", runs, [whole]) + forecast("none", runs, rivals)
 
 
 def estimate(budget: Preset, names: Sequence[str], data: Sequence[str] | None, seeds: int) -> None:

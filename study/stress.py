@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from stemlib.data.scores import score
-from stemlib.data.tasks import Task
+from stemlib.data.tasks import Split, Task
 from stemlib.model.stem import StemGNN
 from stemlib.presets import Preset
 from stemlib.stress.conditions import Condition, corrupt, is_scored, shift_protocol
@@ -50,7 +50,8 @@ class StressTest:
         seeds: one run each; a seed also draws the split of a node task, and the damage.
         experiment: under which the runs are kept.
         covariate: the buckets' one, by name.
-        per_class: training instances per class; None for all.
+        per_class: instances per class to train on, and to validate; None for all.
+        whole_validation: whether few are only those to train on; see `stemlib.data.splits.few_labels`.
     """
 
     task: Task
@@ -60,6 +61,11 @@ class StressTest:
     experiment: str = "stress"
     covariate: str = ""
     per_class: int | None = None
+    whole_validation: bool = False
+
+    def drawn(self, seed: int) -> tuple[Task, Split, list[Condition]]:
+        """What a seed draws, see `stemlib.stress.conditions.shift_protocol`."""
+        return shift_protocol(self.task, self.buckets, seed, self.per_class, self.whole_validation)
 
     def tuned(self, protocol: Protocol, preset: Preset) -> StressTest:
         """With those settings for each method that do best inside the `ID` bucket, clean, on the first seed.
@@ -69,7 +75,7 @@ class StressTest:
             preset: the budget.
         """
         seed = self.seeds[0]
-        inside, split, _ = shift_protocol(self.task, self.buckets, seed, self.per_class)
+        inside, split, _ = self.drawn(seed)
         if self.per_class is not None:
             protocol = protocol.for_few(split.train.numel(), preset)
         candidates = [protocol.methods(method, preset) for method in self.methods]
@@ -85,7 +91,7 @@ class StressTest:
             ValueError: a bucket that a seed cannot split, or a method that this task does not take.
         """
         try:
-            split_by = [shift_protocol(self.task, self.buckets, seed, self.per_class) for seed in self.seeds]
+            split_by = [self.drawn(seed) for seed in self.seeds]
         except ValueError as error:
             by = self.covariate or "this covariate"
             message = f"{self.task.name} cannot be shifted by {by}: {error}; take another covariate or data set"
@@ -98,9 +104,15 @@ class StressTest:
     def networks(self) -> Iterator[tuple[int, dict[str, nn.Module], list[Condition]]]:
         """Seed by seed the networks by method, trained if they are not yet; and `clean`, then the other buckets."""
         for seed in self.seeds:
-            inside, split, conditions = shift_protocol(self.task, self.buckets, seed, self.per_class)
+            inside, split, conditions = self.drawn(seed)
             run_of = (self.experiment, inside, split.name)
             yield seed, {each.name: trained_model(*run_of, each, seed) for each in self.methods}, conditions
+
+    def validated(self, seed: int) -> dict[str, float]:
+        """By method the validation score of a seed's run, in per cent: by it rivals are chosen."""
+        inside, split, _ = self.drawn(seed)
+        runs = {each.name: run(self.experiment, inside, split.name, each, seed) for each in self.methods}
+        return {name: 100 * record.metrics["val"] for name, record in runs.items()}
 
     def routed(self) -> Iterator[tuple[int, str, StemGNN, list[Condition]]]:
         """Those of the networks that have routes, one after the other, with seed and name."""
@@ -119,18 +131,20 @@ class StressTest:
 
         Returns:
             Rows with `condition`, `kind` (`clean`, `shift`, a corruption, or `shift, <corruption>`), `rate`, `draw`,
-            and `score` in per cent (NaN where a bucket has one class alone and ROC-AUC is undefined, or one number
-            alone is to be predicted). Where training gives some of the test away, the same rows once more, as the task
-            `<name>-filtered`, on what it does not give away; see `stemlib.data.leaks`.
+            and in per cent `score` (NaN where a bucket has one class alone and ROC-AUC is undefined, or one number
+            alone is to be predicted) and `val`, the run's on validation. Where training gives some of the test away,
+            the same rows once more, as the task `<name>-filtered`, on what it does not give away; see
+            `stemlib.data.leaks`.
         """
         rows, kept = [], kept_apart(self.task)
         for seed, models, conditions in self.networks():
+            validated = self.validated(seed)
             for meeting in meetings(conditions, rates, draws, combined, seed):
                 asked = list(with_filtered(self.task, meeting, kept))
                 for name, model in models.items():
                     found = scores(model, [condition for condition, _ in asked if is_scored(condition)])
                     for condition, about in asked:
-                        row = {"method": name, "seed": seed} | about
+                        row = {"method": name, "seed": seed, "val": validated[name]} | about
                         rows.append(row | {"score": 100 * found.get(condition.name, float("nan"))})
         return self._named(rows)
 
@@ -201,7 +215,7 @@ class StressTest:
         """
         rows, sizes = [], {}
         for seed in self.seeds:
-            inside, split, _ = shift_protocol(self.task, self.buckets, seed, self.per_class)
+            inside, split, _ = self.drawn(seed)
             for method in self.methods:
                 if method.name not in sizes:
                     model = trained_model(self.experiment, inside, split.name, method, seed)

@@ -25,6 +25,7 @@ from study.rivals.encoders import start_from_encoder
 
 def run_folder(experiment: str, task: Task, split: Split, method: Method, seed: int) -> Path:
     """Where the run's record is or will be."""
+    method = method.at(seed)
     key = run_key(method.settings, split.hash, task.content, chosen().type)
     return RUNS / experiment / f"{task.name}-{split.name}-{method.name}-{key}" / f"seed-{seed}"
 
@@ -35,7 +36,7 @@ def run(experiment: str, task: Task, split_name: str, method: Method, seed: int)
     Killed at any moment, a second call continues: from the last training state, or from the finished
     weights, never from half a record. A run that another process is at is waited for.
     """
-    split = task.split(split_name)
+    split, method = task.split(split_name), method.at(seed)
     task = standardised(task, split)
     folder = run_folder(experiment, task, split, method, seed)
     if (record := read_record(folder)) is not None:

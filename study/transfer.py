@@ -46,6 +46,7 @@ EXPERIMENT = "05_pretraining"
 BUDGETS = (0, 10, 5, 3)  # training instances per class; 0: all
 COVARIATE = "degree"
 RATE = 0.4  # of corruption
+RIVALS = ("mlp", "gcn", "sage", "routed")  # from scratch, in the features of pretraining
 
 
 def unit_task(name: str, preset: Preset) -> Task:
@@ -53,19 +54,24 @@ def unit_task(name: str, preset: Preset) -> Task:
     return unit_features(replace(protocol_of(name), width=preset.hidden).task(preset), preset.hidden)
 
 
-def starts(preset: Preset, checkpoints: dict[str, Path], free_tokens: bool = True) -> list[Method]:
+def starts(preset: Preset, checkpoints: dict[str, Sequence[Path]], free_tokens: bool = True) -> list[Method]:
     """From scratch, and from every checkpoint.
 
     Args:
         preset: the budget.
-        checkpoints: folders by name.
-        free_tokens: from each twice, with its tokens frozen (`<name>`) and learnt further (`<name>, free tokens`).
+        checkpoints: by name the folders, which seeds take in turn.
+        free_tokens: from each also with tokens that learn on, `<name>, free tokens`.
+
+    Returns:
+        The methods; of a checkpoint `<name>`, with its tokens frozen, and `<name>, no tokens`, its encoder alone under
+        a plain head.
     """
     methods = [stem(preset)]
-    for name, folder in checkpoints.items():
-        methods.append(pretrained(preset, folder, name))
+    for name, folders in checkpoints.items():
+        methods.append(pretrained(preset, folders, name))
+        methods.append(pretrained(preset, folders, f"{name}, no tokens", freeze_tokens=False, codebook="none"))
         if free_tokens:
-            methods.append(pretrained(preset, folder, f"{name}, free tokens", freeze_tokens=False))
+            methods.append(pretrained(preset, folders, f"{name}, free tokens", freeze_tokens=False))
     return methods
 
 
@@ -76,6 +82,7 @@ def compared(
     protocol: Protocol,
     preset: Preset,
     budgets: Iterable[int] = BUDGETS,
+    whole_validation: bool = False,
 ) -> pd.DataFrame:
     """Scores of every way to start with every budget of labels.
 
@@ -85,23 +92,34 @@ def compared(
         seeds: one run each.
         protocol: gives candidates, batches, epochs.
         preset: the budget.
-        budgets: training instances per class; 0 for all.
+        budgets: instances per class to train on, and as many to validate; 0 for all.
+        whole_validation: whether few labels are only those to train on; see `stemlib.data.splits.few_labels`.
 
     Returns:
-        The rows of `StressTest.scores` with `labels` (the budget), the chosen `lr`, `weight_decay` and `dropout`,
-        the `preset`, and twelve digits of the `checkpoint`'s sha256, empty from scratch.
+        The rows of `StressTest.scores` with `labels` (the budget), the chosen `lr`, `weight_decay`, `lipschitz` and
+        `dropout`, `whole_validation`, the `preset`, and twelve digits of the `checkpoint`'s sha256, empty from scratch.
     """
     methods, frames = list(methods), []
     buckets = tail_buckets(instance_covariate(task, COVARIATE))
     for labels in budgets:
-        test = StressTest(task, buckets, methods, seeds, EXPERIMENT, per_class=labels or None).tuned(protocol, preset)
+        few = {"per_class": labels or None, "whole_validation": whole_validation}
+        test = StressTest(task, buckets, methods, seeds, EXPERIMENT, **few).tuned(protocol, preset)
         settings = pd.DataFrame(
-            {"method": method.name, "checkpoint": method.settings.get("checkpoint", "")[:12]} | method.tuned
-            for method in test.methods
+            {"method": method.name, "seed": seed} | _start(method.at(seed)) for method in test.methods for seed in seeds
         )
-        found = test.scores((RATE,)).drop(columns="covariate").assign(labels=labels, preset=preset.name)
-        frames.append(found.merge(settings, on="method"))
+        found = test.scores((RATE,)).drop(columns="covariate")
+        found = found.assign(labels=labels, preset=preset.name, whole_validation=whole_validation)
+        frames.append(found.merge(settings, on=["method", "seed"]))
     return pd.concat(frames, ignore_index=True)
+
+
+def _start(method: Method) -> dict[str, str | float]:
+    return {"checkpoint": method.settings.get("checkpoint", "")[:12]} | method.tuned
+
+
+def released(preset: Preset) -> list[Path]:
+    """The folders of the preset's released checkpoints: one of each seed of pretraining that there is."""
+    return [file.parent for file in sorted((DATA / "checkpoints").glob(f"{preset.name}*/model.json"))]
 
 
 def gains(scores: pd.DataFrame, method: str, baseline: str = "stem") -> pd.DataFrame:
@@ -144,14 +162,16 @@ def kept_comparisons() -> pd.DataFrame:
 def results(
     name: str,
     preset: Preset,
-    checkpoints: dict[str, Path],
+    checkpoints: dict[str, Sequence[Path]],
     seeds: int,
     budgets: Sequence[int] = BUDGETS,
     free_tokens: bool = True,
+    whole_validation: bool = False,
 ) -> pd.DataFrame:
-    """The comparison on one data set by its protocol, with a GCN beside; see `starts` and `compared`."""
-    methods = [*starts(preset, checkpoints, free_tokens), *named(preset, "gcn")]
-    return compared(unit_task(name, preset), methods, range(seeds), protocol_of(name), preset, budgets)
+    """The comparison on one data set by its protocol, with `RIVALS` beside; see `starts` and `compared`."""
+    methods = [*starts(preset, checkpoints, free_tokens), *named(preset, *RIVALS)]
+    task, protocol = unit_task(name, preset), protocol_of(name)
+    return compared(task, methods, range(seeds), protocol, preset, budgets, whole_validation)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -163,26 +183,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--seeds", type=int, default=5, help="runs of each kind (default: %(default)s)")
     add("--labels", type=int, nargs="+", default=BUDGETS, help="per class; 0: all (default: %(default)s)")
     add("--variants", nargs="+", choices=VARIANTS, metavar="VARIANT", help=", ".join(VARIANTS))
+    add("--whole-validation", action="store_true", help="few labels are only those to train on")
     add_device(parser)
     options = parser.parse_args(arguments)
     preset = PRESETS[options.preset]
-    released = DATA / "checkpoints" / preset.name
-    if options.variants is None and not (released / "model.json").is_file():
+    if options.variants is None and not released(preset):
         parser.error(
-            f"there is no checkpoint in {released}: run python -m study.pretrain --preset {preset.name} "
-            f"--release {preset.name} first"
+            f"there is no checkpoint in {DATA / 'checkpoints' / preset.name}: run python -m study.pretrain "
+            f"--preset {preset.name} --release {preset.name} first"
         )
     pool = load_pool(preset.hidden, nodes=preset.nodes, whole=not preset.limited) if options.variants else None
     for name in options.names:
-        kind, checkpoints = EXPERIMENT, {"pretrained": released}
+        kind, checkpoints = EXPERIMENT, {"pretrained": released(preset)}
         if pool is not None:
             kind = "05_variants"
-            checkpoints = {variant: pretrained_variant(variant, pool, preset, name) for variant in options.variants}
-            runs = {(name, variant): in_numbers(folder, name) for variant, folder in checkpoints.items()}
+            checkpoints = {variant: [pretrained_variant(variant, pool, preset, name)] for variant in options.variants}
+            runs = {(name, variant): in_numbers(folder, name) for variant, (folder,) in checkpoints.items()}
             numbers = pd.DataFrame.from_dict(runs, orient="index").rename_axis(["task", "variant"])
             save_results(numbers.reset_index(), f"05_variant_runs-{name}")
         free_tokens = pool is not None  # the many runs of the first command do without
-        found = results(name, preset, checkpoints, options.seeds, options.labels, free_tokens)
+        whole = options.whole_validation
+        found = results(name, preset, checkpoints, options.seeds, options.labels, free_tokens, whole)
+        kind = f"{kind}_whole_validation" if whole else kind
         print(f"{name}: {save_results(found, f'{kind}-{name}')}", flush=True)
 
 

@@ -149,6 +149,14 @@ class Baseline(Network):
         if config.kind != "mlp":
             self.network.dropout = Dropout(config.dropout)  # PyTorch's takes three times as long on a CPU
 
+    @property
+    def last_maps(self) -> list[nn.Module]:
+        """The last layer; a GIN's ends in an MLP, of which it is the last."""
+        if self.config.kind == "mlp":
+            return [self.network.lins[-1]]
+        last = self.network.convs[-1]
+        return [last.nn.lins[-1] if self.config.kind == "gin" else last]
+
     def forward(self, graph: Graph | Data, instances: Tensor | None) -> Output:
         """Logits and embeddings of nodes `[M]`, pairs of nodes `[M, 2]`, or all graphs (None)."""
         graph = Graph.of(graph).on(device_of(self))

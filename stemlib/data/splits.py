@@ -95,18 +95,20 @@ def within(split: Split, index: Tensor, name: str) -> Split:
     return Split(name, **narrowed)
 
 
-def few_labels(split: Split, labels: Tensor, per_class: int, seed: int) -> Split:
-    """The split with `per_class` training instances of every class; validation and test stay as they are.
+def few_labels(split: Split, labels: Tensor, per_class: int, seed: int, whole_validation: bool = False) -> Split:
+    """The split with `per_class` training instances of every class, and as many to validate; the test stays as it is.
 
     Classes with fewer keep all they have. Of several binary labels each gives `per_class` positives and as many
     negatives, a regression, whose `Task.strata` are one class, `per_class`. An instance that one label chose
     trains all of them.
 
     Args:
-        split: whose training part is thinned.
+        split: whose training and validation parts are thinned.
         labels: classes `[M]`, or binary labels `[M, T]` with NaN where missing; see `Task.strata`.
         per_class: how many, at least 1.
         seed: of the draw.
+        whole_validation: whether all of the validation part is kept, however many labels that takes, as is common:
+            on Cora then fourteen times as many as the 35 of five labels to train on.
 
     Raises:
         ValueError: `per_class` below 1.
@@ -114,7 +116,14 @@ def few_labels(split: Split, labels: Tensor, per_class: int, seed: int) -> Split
     if per_class < 1:
         raise ValueError(f"per_class must be at least 1, got {per_class}")
     generator = torch.Generator().manual_seed(seed)
-    order = split.train[torch.randperm(split.train.numel(), generator=generator)]
-    columns = labels[order].reshape(order.numel(), -1)
-    chosen = [order[column == label][:per_class] for column in columns.T for label in column[~column.isnan()].unique()]
-    return Split(f"{split.name}-{per_class}-per-class", torch.cat(chosen).unique(), split.val, split.test)
+
+    def thinned(part: Tensor) -> Tensor:
+        order = part[torch.randperm(part.numel(), generator=generator)]
+        columns = labels[order].reshape(order.numel(), -1)
+        known = [(column, column[~column.isnan()].unique()) for column in columns.T]
+        return torch.cat([order[column == label][:per_class] for column, found in known for label in found]).unique()
+
+    name, train = f"{split.name}-{per_class}-per-class", thinned(split.train)
+    if whole_validation:
+        return Split(f"{name}-whole-validation", train, split.val, split.test)
+    return Split(name, train, thinned(split.val), split.test)

@@ -23,11 +23,6 @@ class AveragedHead(nn.Module):
         self.heads = heads
         self.linear = nn.Linear(width, heads * classes)
 
-    @torch.no_grad()
-    def start(self, logits: Tensor) -> None:
-        """Start every head's bias at given logits `[classes]`."""
-        self.linear.bias.copy_(logits.repeat(self.heads))
-
     def logits_per_head(self, codes: Tensor) -> Tensor:
         """The logits before averaging, `[M, H, classes]`."""
         return self.linear(codes).unflatten(-1, (self.heads, -1))

@@ -61,9 +61,37 @@ class Network(nn.Module):
         plain = (self.unit[0] == 0).all() and (self.unit[1] == 1).all()
         return answers if plain else answers * self.unit[1] + self.unit[0]
 
+    @property
+    def last_maps(self) -> list[nn.Module]:
+        """The linear maps, or layers of one, that give the logits."""
+        raise NotImplementedError
+
     def penalty(self, output: Output, train: TrainConfig) -> Tensor:
-        """What training adds to the loss, weighted, a scalar: zero here; `StemGNN` overrides it."""
-        return output.logits.new_zeros(())
+        """What training adds to the loss, weighted, a scalar: the squared norm of the weights of `last_maps`.
+
+        The paper has it for its own head alone, Eq. 22; here every network is offered the same.
+        """
+        if not train.lipschitz:
+            return output.logits.new_zeros(())
+        weights = [value for last in self.last_maps for name, value in last.named_parameters() if "weight" in name]
+        return train.lipschitz * sum(weight.square().sum() for weight in weights)
+
+    @torch.no_grad()
+    def start_at_prior(self, labels: Tensor, regression: bool = False) -> None:
+        """Start the answers' biases at the log-odds of binary labels `[M, T]`, or at the mean, 0, of a regression.
+
+        Class labels `[M]` leave them as they are. Where positives are rare, all embeddings are first pushed the same
+        way, to lower every logit; a codebook follows, and the answer is one constant for some twenty epochs
+        (Minesweeper). A bias that starts at the constant leaves only differences to learn.
+        """
+        if labels.dim() == 1 and not regression:
+            return
+        positive, negative = ((labels == value).sum(0) for value in (1, 0))
+        start = torch.zeros(self.classes) if regression else ((positive + 1) / (negative + 1)).log()
+        for last in self.last_maps:
+            for name, value in last.named_parameters():
+                if "bias" in name:
+                    value.copy_(start.repeat(value.numel() // self.classes))
 
 
 def require_fit(model: nn.Module, task: Task) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from stemlib.data.graph import Graph
@@ -70,6 +70,11 @@ class StemGNN(Network):
         """See `Encoder.reach`."""
         return self.encoder.reach
 
+    @property
+    def last_maps(self) -> list[nn.Module]:
+        """The head."""
+        return [self.head]
+
     def embed(self, graph: Graph | Data, instances: Tensor | None) -> Tensor:
         """Embeddings of the instances, before the tokens, `[M, d]`."""
         return read_out(self.encode(graph).z, graph, instances, self.kind, self.config.pool)
@@ -119,21 +124,6 @@ class StemGNN(Network):
             if train.orthogonality and self.tokens.codebook.requires_grad:
                 total = total + train.orthogonality * self.tokens.orthogonality()
         return total
-
-    def start_head(self, labels: Tensor, regression: bool = False) -> None:
-        """Start the head at the log-odds of binary labels `[M, T]`, or at the mean, 0, of standardised targets.
-
-        Class labels `[M]` leave it as it is.
-
-        Where positives are rare, all embeddings are first pushed the same way, to lower every logit: the codebooks
-        follow, all instances share a few codes, and the model's answer is one constant for some twenty epochs
-        (Minesweeper). A bias that starts at the constant leaves only differences to learn.
-        """
-        if regression:
-            self.head.start(torch.zeros(self.classes))
-        elif labels.dim() == 2:
-            positive, negative = ((labels == value).sum(0) for value in (1, 0))
-            self.head.start(((positive + 1) / (negative + 1)).log())
 
     @torch.no_grad()
     def start_tokens(self, graph: Graph | Data, instances: Tensor | None) -> None:

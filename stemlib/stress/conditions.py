@@ -43,7 +43,7 @@ class Condition:
 
 
 def shift_protocol(
-    task: Task, buckets: Buckets, seed: int, per_class: int | None = None
+    task: Task, buckets: Buckets, seed: int, per_class: int | None = None, whole_validation: bool = False
 ) -> tuple[Task, Split, list[Condition]]:
     """Train inside the in-distribution bucket, meet the other buckets only at test time.
 
@@ -57,8 +57,9 @@ def shift_protocol(
         task: what is learnt.
         buckets: from `stemlib.stress.shifts`, with an `ID` bucket.
         seed: of the draws.
-        per_class: training instances per class, or per label that is a value, drawn from the training part; None for
+        per_class: instances per class, or per label that is a value, to train on, and as many to validate; None for
             all.
+        whole_validation: see `stemlib.data.splits.few_labels`.
 
     Returns:
         The task with that split added, a regression standardised by it; the split; the conditions: `clean` (the test
@@ -93,7 +94,7 @@ def shift_protocol(
     if task.kind == "link":
         outside = {name: index[torch.isin(index, given.test)] for name, index in outside.items()}
     if per_class is not None:
-        split = few_labels(split, task.strata, per_class, seed)
+        split = few_labels(split, task.strata, per_class, seed, whole_validation)
     task = standardised(task.with_split(split), split)
     met = [Condition(name, task, index) for name, index in outside.items()]
     return task, split, [Condition("clean", task, split.test), *met]

@@ -68,8 +68,6 @@ def fit(
     """
     if train.precision == "bf16" and not isinstance(model, StemGNN):
         raise ValueError(f"precision='bf16' is of a StemGNN's encoder; train {type(model).__name__} in float32")
-    if train.prior and not isinstance(model, StemGNN):
-        raise ValueError(f"prior=True is of a StemGNN's head; train {type(model).__name__} with prior=False")
     require_fit(model, task)
     if found := split_problems(task, split):
         raise ValueError("\n  - ".join([f"{task.name!r} cannot be learnt on this split:", *found]))
@@ -79,7 +77,7 @@ def fit(
     torch.manual_seed(seed)
     shuffle = torch.Generator().manual_seed(seed)
     if train.prior:
-        model.start_head(task.labels[split.train], task.regression)
+        model.start_at_prior(task.labels[split.train], task.regression)
     if isinstance(model, StemGNN) and model.tokens:
         start_tokens(model, task, split)
         if train.freeze_tokens:

@@ -77,7 +77,8 @@ def from_pretrained(folder: str | Path, task: Task, config: ModelConfig | None =
     Args:
         folder: the checkpoint.
         task: with features as `unit_features` gives them, of the checkpoint's width.
-        config: the checkpoint's, with other dropouts, temperature or pool; None for the checkpoint's own.
+        config: the checkpoint's, with other dropouts, temperature or pool, or with `codebook="none"`: its encoder
+            alone; None for the checkpoint's own.
 
     Raises:
         FileNotFoundError, ValueError: as `load_pretrained`; a task with features of another form, or another
@@ -89,10 +90,12 @@ def from_pretrained(folder: str | Path, task: Task, config: ModelConfig | None =
     """
     network = load_pretrained(folder)
     given, fixed = dataclasses.asdict(config or network.config), dataclasses.asdict(network.config)
-    if wrong := [name for name in fixed if given[name] != fixed[name] and name not in FREE]:
+    free = (*FREE, "codebook") if given["codebook"] == "none" else FREE
+    if wrong := [name for name in fixed if given[name] != fixed[name] and name not in free]:
         raise ValueError(
             f"{folder} was pretrained with {', '.join(f'{name}={fixed[name]!r}' for name in wrong)}, "
-            f"got {', '.join(f'{name}={given[name]!r}' for name in wrong)}; only {', '.join(FREE)} may differ"
+            f"got {', '.join(f'{name}={given[name]!r}' for name in wrong)}; only {', '.join(FREE)} may differ, "
+            "and codebook='none' takes the encoder alone"
         )
     require_unit_features(task, network.width, str(folder))
     model = StemGNN(config or network.config, network.width, task.outputs, task.kind, network.width)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Data
 from torch_geometric.nn.models import MLP
@@ -89,6 +89,11 @@ class Mowst(Network):
         self.weak = Baseline(weak, in_width, classes, kind, edge_width)
         self.strong = Baseline(strong, in_width, classes, kind, edge_width)
         self.gate = MLP([2, config.gate_hidden, 1], norm=None)
+
+    @property
+    def last_maps(self) -> list[nn.Module]:
+        """Both experts'."""
+        return self.weak.last_maps + self.strong.last_maps
 
     def forward(self, graph: Graph | Data, instances: Tensor | None) -> Output:
         """Logits of the instances, the weak and the strong expert's mixed by the gate; see `mixed_logits`."""

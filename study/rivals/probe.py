@@ -138,6 +138,11 @@ class Probe(Network):
         self.dropout = Dropout(config.dropout)
         self.head = nn.Linear(config.hidden, classes)
 
+    @property
+    def last_maps(self) -> list[nn.Module]:
+        """The head."""
+        return [self.head]
+
     def train(self, mode: bool = True) -> Probe:
         """Training mode for the head alone: the encoder stays in evaluation."""
         super().train(mode)

@@ -107,14 +107,20 @@ def test_a_split_is_narrowed_part_by_part() -> None:
         within(split, torch.arange(6), "inside")
 
 
-def test_few_labels_thin_the_training_part_alone() -> None:
-    labels = torch.tensor([0] * 20 + [1] * 20 + [2] * 2 + [0, 1] * 9)
-    split = Split("whole", torch.arange(42), torch.arange(42, 50), torch.arange(50, 60))
+def test_few_labels_are_few_to_train_and_to_validate() -> None:
+    labels = torch.tensor([0] * 20 + [1] * 20 + [2] * 2 + [0, 1] * 16)
+    split = Split("whole", torch.arange(42), torch.arange(42, 60), torch.arange(60, 74))
     thinned = few_labels(split, labels, 5, seed=1)
+    whole = few_labels(split, labels, 5, seed=1, whole_validation=True)
+    assert whole.name == "whole-5-per-class-whole-validation"
+    assert torch.equal(whole.train, thinned.train)
+    assert torch.equal(whole.val, split.val)
+    assert torch.equal(whole.test, split.test)
+    assert labels[thinned.val].bincount().tolist() == [5, 5]
+    assert set(thinned.val.tolist()) < set(split.val.tolist())
     assert thinned.name == "whole-5-per-class"
     assert labels[thinned.train].bincount().tolist() == [5, 5, 2]
     assert (thinned.train.diff() > 0).all()
-    assert torch.equal(thinned.val, split.val)
     assert torch.equal(thinned.test, split.test)
     assert few_labels(split, labels, 5, seed=1).hash == thinned.hash != few_labels(split, labels, 5, seed=2).hash
     assert set(few_labels(split, labels, 3, seed=1).train.tolist()) < set(thinned.train.tolist())

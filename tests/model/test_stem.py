@@ -226,10 +226,10 @@ def test_a_graph_without_edge_features_suits_a_model_that_could_read_them() -> N
 def test_a_head_starts_at_the_log_odds_of_binary_labels_and_class_labels_leave_it_alone() -> None:
     model = StemGNN(small_model(), in_width=4, classes=2)
     before = model.head.effective_bias.clone()
-    model.start_head(torch.tensor([0, 1, 1]))
+    model.start_at_prior(torch.tensor([0, 1, 1]))
     assert torch.equal(model.head.effective_bias, before)
     nan = float("nan")
-    model.start_head(torch.tensor([[1.0, nan]] * 2 + [[0.0, 0.0]] * 8 + [[0.0, nan]]))
+    model.start_at_prior(torch.tensor([[1.0, nan]] * 2 + [[0.0, 0.0]] * 8 + [[0.0, nan]]))
     expected = torch.tensor([3 / 10, 1 / 9]).log()  # one more of either, so that none is infinite
     torch.testing.assert_close(model.head.effective_bias, expected)
     embedding = torch.zeros(3, model.head.linear.in_features)

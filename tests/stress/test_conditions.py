@@ -103,7 +103,8 @@ def test_few_labels_change_whom_a_model_learns_from_and_nothing_else(task: Task)
     few_task, thinned, same = shift_protocol(task, buckets, seed=0, per_class=2)
     assert few_task.split(thinned.name) is thinned
     assert set(thinned.train.tolist()) < set(split.train.tolist())
-    assert torch.equal(thinned.val, split.val)
+    assert set(thinned.val.tolist()) < set(split.val.tolist())
+    assert torch.equal(shift_protocol(task, buckets, 0, 2, whole_validation=True)[1].val, split.val)
     assert [c.index.tolist() for c in same] == [c.index.tolist() for c in conditions]
 
 

@@ -33,14 +33,14 @@ def test_a_record_stores_every_setting() -> None:
         "train": {
             "lr": 0.01, "weight_decay": 0.5, "epochs": 300, "patience": 50, "batch_size": 0, "passes": 1,
             "fanout": 0, "lipschitz": 0.001, "routing": 0.0, "commitment": 0.0, "orthogonality": 0.0,
-            "freeze_tokens": False, "prior": False, "precision": "float32",
+            "freeze_tokens": False, "prior": True, "precision": "float32",
         },
     }  # fmt: skip
 
 
-def test_ours_start_binary_heads_at_log_odds_and_the_reference_does_not() -> None:
+def test_all_but_the_reference_start_at_the_prior() -> None:
     found = {method.name: method.train.prior for method in named(PRESETS["laptop"], *METHODS)}
-    assert {name for name, prior in found.items() if prior} == {"stem", "routed", "dense", "tokens"}
+    assert {name for name, prior in found.items() if not prior} == {"reference"}
 
 
 def test_every_setting_tells_runs_apart() -> None:

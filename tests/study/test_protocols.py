@@ -11,7 +11,7 @@ from samples import node_task
 
 from stemlib.data.public import DATA_SETS
 from stemlib.data.tasks import Task
-from stemlib.presets import PRESETS, Preset
+from stemlib.presets import PRESETS, Preset, change
 from stemlib.stress.conditions import shift_protocol
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from study import protocols
@@ -48,11 +48,9 @@ def test_all_methods_have_the_same_candidates_within_the_budget(protocol: Protoc
     for preset in PRESETS.values():
         candidates = [protocol.methods(base, preset) for base in named(preset, "mlp", "gcn", "sage", "stem")]
         for settings, methods in zip(protocol.candidates, zip(*candidates, strict=True), strict=True):
-            ours = [method.train.lipschitz for method in methods if method.name == "stem"]
-            assert ours == [1e-3 if protocol.lipschitz is None else protocol.lipschitz]
-            of_its_head = {"prior": False, "lipschitz": 0.0}
-            (train,) = {replace(method.train, **of_its_head) for method in methods}
+            (train,) = {method.train for method in methods}
             assert (train.lr, train.weight_decay) == settings[:2]
+            assert train.lipschitz == 1e-3 * (settings.penalised and protocol.penalty)
             for name in ("epochs", "patience"):
                 whole = getattr(preset, name)
                 limit = min(getattr(protocol, name), whole) if preset.limited else whole
@@ -61,12 +59,30 @@ def test_all_methods_have_the_same_candidates_within_the_budget(protocol: Protoc
             assert {method.model.input_dropout for method in methods} == {settings.dropout}
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_every_data_set_has_a_choice_and_the_patience_to_make_it(protocol: Protocol) -> None:
+    assert len(protocol.candidates) > 1
+    in_batches = protocol.batch_size > 0 or protocol.name.startswith("ogbn")
+    assert protocol.patience >= (15 if protocol.epochs >= 15 else protocol.epochs) if in_batches else 50
+    if protocol.name not in ("wn18rr", "fb15k237") and not protocol.name.startswith("ogbn"):  # an epoch is a few steps
+        assert min(settings.lr for settings in protocol.candidates) == 5e-4
+
+
+def test_where_the_penalty_is_asked_for_all_candidates_have_it() -> None:
+    (stem,) = named(PRESETS["laptop"], "stem")
+    every = PROTOCOLS["cora"].penalised.methods(
+        replace(stem, train=change(stem.train, lipschitz=0.1)), PRESETS["laptop"]
+    )
+    assert {method.train.lipschitz for method in every} == {0.1}
+    assert len(every) == len(CANDIDATES)
+
+
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_few_labels_in_batches_have_their_steps(preset: Preset) -> None:
     molecules = PROTOCOLS["hiv"]
     for few in (6, 20, 300, 100_000):
         protocol = molecules.for_few(few, preset)
-        (train,) = {method.train for method in protocol.methods(*named(preset, "gcn"), preset)}
+        train, *_ = [method.train for method in protocol.methods(*named(preset, "gcn"), preset)]
         steps = train.epochs * -(-few // train.batch_size)
         assert train.passes * steps >= STEPS
         assert (train.passes - 1) * steps < STEPS
@@ -74,8 +90,8 @@ def test_few_labels_in_batches_have_their_steps(preset: Preset) -> None:
 
 
 def test_the_paper_preset_has_the_reference_s_sizes_on_large_data_sets_too() -> None:
-    (train,) = {method.train for method in PROTOCOLS["hiv"].methods(*named(PRESETS["paper"], "gcn"), PRESETS["paper"])}
-    assert (train.epochs, train.patience) == (1000, 200)
+    candidates = PROTOCOLS["hiv"].methods(*named(PRESETS["paper"], "gcn"), PRESETS["paper"])
+    assert {(method.train.epochs, method.train.patience) for method in candidates} == {(1000, 200)}
     assert [PROTOCOLS[name].width_in(PRESETS["paper"]) for name in ("hiv", "cora")] == [768, None]
     assert [PROTOCOLS[name].width_in(PRESETS["laptop"]) for name in ("hiv", "cora")] == [128, None]
 
@@ -86,7 +102,9 @@ def test_validation_alone_chooses_among_candidates(monkeypatch: pytest.MonkeyPat
     def run(experiment: str, task: Task, split: str, method: Method, seed: int) -> SimpleNamespace:
         seen.append((experiment, split, seed))
         place = next(i for i, c in enumerate(CANDIDATES) if c[:2] == (method.train.lr, method.train.weight_decay))
-        return SimpleNamespace(metrics={"val": (0.5, 0.7, 0.7, 0.6)[place], "test": (0.9, 0.1, 0.8, 0.8)[place]})
+        return SimpleNamespace(
+            metrics={"val": (0.5, 0.7, 0.7, 0.6, 0.1)[place], "test": (0.9, 0.1, 0.8, 0.8, 0.8)[place]}
+        )
 
     monkeypatch.setattr(protocols, "run", run)
     (gcn,) = named(TINY, "gcn")

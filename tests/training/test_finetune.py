@@ -264,9 +264,6 @@ def test_a_start_at_log_odds_is_a_first_epoch_with_less_to_learn() -> None:
         torch.manual_seed(0)
         losses[prior] = fit(what.build(task), task, task.split("random"), what.train, 0).history[0]["loss"]
     assert losses[True] < 0.45 < 0.6 < losses[False]  # the entropy of one in eight is 0.38, of even odds 0.69
-    baseline = Method("mlp", small_baseline("mlp"), replace(TRAIN, prior=True))
-    with pytest.raises(ValueError, match="prior=True is of a StemGNN's head; train Baseline with prior=False"):
-        fit(baseline.build(task), task, task.split("random"), baseline.train, 0)
 
 
 def test_a_record_is_of_its_content_alone(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,13 +133,13 @@ def test_methods_without_a_checkpoint_keep_their_keys() -> None:
 
 
 def test_the_line_of_a_results_table(saved: Path) -> None:
-    method = pretrained(preset("smoke"), saved)
+    method = pretrained(preset("smoke"), [saved])
     assert (method.name, method.train.freeze_tokens, method.checkpoint) == ("pretrained", True, saved)
     assert method.model.hidden == MODEL.hidden
     assert method.model.dropout == stem(preset("smoke")).model.dropout
     assert method.train.lr == stem(preset("smoke")).train.lr
-    assert not pretrained(preset("smoke"), saved, "free", freeze_tokens=False).train.freeze_tokens
-    model = pretrained(preset("smoke"), saved, dropout=0.3).build(unit_features(node_task(), WIDTH))
+    assert not pretrained(preset("smoke"), [saved], "free", freeze_tokens=False).train.freeze_tokens
+    model = pretrained(preset("smoke"), [saved], dropout=0.3).build(unit_features(node_task(), WIDTH))
     assert model.config.dropout == 0.3
 
 
@@ -147,8 +147,11 @@ def test_another_architecture_is_refused(saved: Path) -> None:
     task = unit_features(node_task(), WIDTH)
     with pytest.raises(ValueError, match=r"was pretrained with hidden=8, codes=6, got hidden=16, codes=7"):
         from_pretrained(saved, task, replace(MODEL, hidden=16, codes=7))
-    with pytest.raises(ValueError, match="codebook='ema', got codebook='none'"):
-        Method("m", replace(MODEL, codebook="none"), TRAIN, saved).build(task)
+    with pytest.raises(ValueError, match="codebook='ema', got codebook='learnable'"):
+        Method("m", replace(MODEL, codebook="learnable"), TRAIN, saved).build(task)
+    alone = Method("m", replace(MODEL, codebook="none"), TRAIN, saved).build(task)
+    assert alone.tokens is None
+    assert equal(alone.encoder.state_dict(), load_pretrained(saved).encoder.state_dict())
     assert from_pretrained(saved, task, replace(MODEL, pool="max", temperature=0.5)).config.pool == "max"
 
 
