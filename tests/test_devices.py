@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pretrain_samples import MODEL, WIDTH, config, tiny_pool
 from samples import TASKS, small_baseline, small_model
 from torch import Tensor
 
@@ -26,6 +27,10 @@ from stemlib.theory.sensitivity import sensitivity
 from stemlib.training import finetune
 from stemlib.training.evaluation import answer, evaluation_batches, predict
 from stemlib.training.finetune import fit, start_tokens, train_epoch, training_batches
+from stemlib.training.pool import Member
+from stemlib.training.pretrain_batches import draw_batch, draws
+from stemlib.training.pretrained import Pretrained
+from stemlib.training.student import Student
 from study import computing
 from study.families import build
 from study.first_results import main
@@ -104,6 +109,21 @@ def test_a_training_step_makes_nothing_elsewhere_and_waits_for_nothing(
     optimiser = torch.optim.AdamW([value for value in model.parameters() if value.requires_grad])
     train_epoch(model, shown, train, optimiser)
     assert all(value.device.type == "meta" for state in optimiser.state.values() for value in (state["exp_avg"],))
+
+
+@pytest.mark.parametrize("member", tiny_pool().members, ids=["node", "link", "graph"])
+def test_a_step_of_pretraining_makes_nothing_elsewhere_and_waits_for_nothing(
+    member: Member, without_values: None
+) -> None:
+    student = Student(Pretrained(MODEL, WIDTH), 0.99).train()
+    batch = draw_batch(member, 40, (3, 3), 0.5, draws(0, 0), (0.5, 0.5))
+    student.start_tokens([batch])
+    student.network.tokens._knows_started = True
+    student, batch = student.to("meta"), batch.to("meta")
+    losses = student(batch, config()).losses
+    sum(losses.values()).backward()
+    student.update_teacher()
+    assert {value.device.type for value in losses.values()} == {"meta"}
 
 
 def test_a_check_that_cannot_fail_is_none(without_values: None) -> None:

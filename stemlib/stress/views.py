@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from stemlib.data.graph import Graph, plain, undirected_pairs
 
@@ -24,15 +25,25 @@ def view(graph: Graph, feature_dropout: float, edge_dropout: float) -> Graph:
         edge_dropout: probability of each undirected edge to be missing: both directions, and all edges between
             the same two nodes, share one fate, in every hop.
     """
-    if feature_dropout:
-        shown = torch.rand(graph.x.size(1), device=graph.x.device) >= feature_dropout
-        graph = replace(graph, x=graph.x * shown)  # in one pass; PyG's `mask_feature`, with the same draws, takes three
-    if not edge_dropout:
+    columns = shown_columns(graph, feature_dropout)
+    graph = with_fewer_edges(graph, edge_dropout)
+    # In one pass; PyG's `mask_feature`, with the same draws, takes three.
+    return graph if columns is None else replace(graph, x=graph.x * columns)
+
+
+def shown_columns(graph: Graph, dropout: float) -> Tensor | None:
+    """Which columns of `x` are seen, `[d]`, as `view` draws them; None for all."""
+    return torch.rand(graph.x.size(1), device=graph.x.device) >= dropout if dropout else None
+
+
+def with_fewer_edges(graph: Graph, dropout: float) -> Graph:
+    """The graph without the edges that `view` hides."""
+    if not dropout:
         return graph
     hops = graph.hops or (graph,)
     edges = plain(hops[0].edge_index)  # the later hops' edges are the first ones of these
     pairs, pair_of_edge = undirected_pairs(edges, graph.x.size(0))
-    hidden = (torch.rand(pairs.numel(), device=edges.device) < edge_dropout)[pair_of_edge]
+    hidden = (torch.rand(pairs.numel(), device=edges.device) < dropout)[pair_of_edge]
     if graph.hops:
         return replace(graph, hops=tuple(hop.without_edges(hidden[: hop.num_edges]) for hop in hops))
     return graph.without_edges(hidden)

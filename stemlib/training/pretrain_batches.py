@@ -12,7 +12,7 @@ is left out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 from stemlib.data.batches import union_of_graphs
 from stemlib.data.graph import Graph, plain
 from stemlib.data.sampling import incoming, neighbourhood, sampled_neighbourhood
+from stemlib.stress.views import shown_columns, with_fewer_edges
 from stemlib.training.pool import Member
 
 
@@ -30,6 +31,9 @@ class PretrainBatch:
 
     Attributes:
         graph: the clean graph.
+        seen: what the student sees of it, with the features that `columns` shows; see `stemlib.stress.views`. It is drawn
+            on the CPU, which knows how many edges are left: a GPU would have to be waited for.
+        columns: of the features, `[d]`; None for all.
         computed: its first so many nodes are embedded.
         seeds: those that node objectives are about, `[B]`.
         edges: to be reconstructed, `[2, E]`, among the computed nodes.
@@ -38,6 +42,8 @@ class PretrainBatch:
     """
 
     graph: Graph
+    seen: Graph
+    columns: Tensor | None
     computed: int
     seeds: Tensor
     edges: Tensor
@@ -46,10 +52,9 @@ class PretrainBatch:
 
     def to(self, device: torch.device | str) -> PretrainBatch:
         """The batch on a device."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return PretrainBatch(
-            **{name: value.to(device) if hasattr(value, "to") else value for name, value in values.items()}
-        )
+        values = {item.name: getattr(self, item.name) for item in fields(self)} | {"seen": replace(self.seen, x=None)}
+        moved = {name: value.to(device) if hasattr(value, "to") else value for name, value in values.items()}
+        return PretrainBatch(**moved | {"seen": replace(moved["seen"], x=moved["graph"].x)})  # features once, not twice
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,14 @@ def _mixed(*key: int) -> int:
 
 
 def draw_batch(
-    member: Member, size: int, fanouts: Sequence[int | None], edge_share: float, draws: Draws, *, layered: bool = True
+    member: Member,
+    size: int,
+    fanouts: Sequence[int | None],
+    edge_share: float,
+    draws: Draws,
+    hidden: tuple[float, float] = (0.0, 0.0),
+    *,
+    layered: bool = True,
 ) -> PretrainBatch:
     """This process's part of a batch.
 
@@ -93,19 +105,22 @@ def draw_batch(
         fanouts: one for each layer of the model, the layer nearest to the seeds first; None for all neighbours.
         edge_share: of the sampled edges that end in seeds, or of the molecules' bonds, to reconstruct.
         draws: random numbers.
+        hidden: from the student: the shares of features and of edges; see `stemlib.stress.views.view`.
         layered: whether the neighbourhood comes hop by hop, which spares the model what no seed needs; False for
             one whole graph, which some models need (`Encoder.reach` is 0).
     """
     if member.task.kind == "graph":
-        return _molecules(member, size, edge_share, draws)
+        return _molecules(member, size, edge_share, draws, hidden)
     graph = member.task.graph
     seeds = torch.randperm(member.nodes, generator=draws.shared)[:size][draws.rank :: draws.world]
     chosen = _some(incoming(graph, seeds, fanouts[0], draws.own), edge_share, draws.own)
     ends = plain(graph.edge_index)[:, chosen]
     nodes, position = torch.cat([seeds, *ends]).unique(return_inverse=True)
     pairs = _random_pairs(len(nodes), chosen.numel(), draws.own)
+    part = (neighbourhood if layered else sampled_neighbourhood)(graph, nodes, fanouts, draws.own)
     return PretrainBatch(
-        graph=(neighbourhood if layered else sampled_neighbourhood)(graph, nodes, fanouts, draws.own),
+        graph=part,
+        **_seen(part, *hidden),
         computed=len(nodes),
         seeds=position[: len(seeds)],
         edges=position[len(seeds) :].view(2, -1),
@@ -114,7 +129,14 @@ def draw_batch(
     )
 
 
-def _molecules(member: Member, size: int, edge_share: float, draws: Draws) -> PretrainBatch:
+def _seen(graph: Graph, feature_dropout: float, edge_dropout: float) -> dict[str, Graph | Tensor | None]:
+    columns = shown_columns(graph, feature_dropout)
+    return {"columns": columns, "seen": with_fewer_edges(graph, edge_dropout)}
+
+
+def _molecules(
+    member: Member, size: int, edge_share: float, draws: Draws, hidden: tuple[float, float]
+) -> PretrainBatch:
     graph, molecules = member.task.graph, member.task.instances
     count = max(draws.world, round(size * molecules / member.nodes))
     index = torch.randperm(molecules, generator=draws.shared)[:count][draws.rank :: draws.world]
@@ -124,6 +146,7 @@ def _molecules(member: Member, size: int, edge_share: float, draws: Draws) -> Pr
     bonds = keys(plain(union.edge_index), union.num_nodes).sort().values
     return PretrainBatch(
         graph=union,
+        **_seen(union, *hidden),
         computed=union.num_nodes,
         seeds=torch.arange(union.num_nodes),
         edges=plain(union.edge_index)[:, chosen],

@@ -96,11 +96,12 @@ class Run:
             [self.config.fanout] * self.model.layers,
             self.config.edge_share if self.config.edge or self.config.edge_feature else 0.0,
             draws(self.seed, step, rank, world),
+            (self.config.feature_dropout, self.config.edge_dropout),
             layered=bool(self.student.network.encoder.reach),
         ).to(self.device)
 
     def step(self) -> None:
-        """Take the next step and write it down; but for the view's edges no number is asked of a GPU."""
+        """Take the next step and write it down; no number is asked of a GPU."""
         number, config = self.journal.done, self.config
         member = self.pool.drawn(number, self.seed)
         batch = self.batch(member, number, processes.rank(), processes.world())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from stemlib.model.encoder import routing_regulariser
 from stemlib.model.tokens import Tokens
 from stemlib.presets import PretrainConfig
-from stemlib.stress.views import view
 from stemlib.training.pretrain_batches import PretrainBatch
 from stemlib.training.pretrained import Pretrained
 
@@ -107,7 +106,8 @@ class Student(nn.Module):
         """
         graph, seeds, network = batch.graph, batch.seeds, self.network
         with torch.autocast(graph.x.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            encoding = network.encoder(view(graph, config.feature_dropout, config.edge_dropout))
+            shown = graph.x if batch.columns is None else graph.x * batch.columns
+            encoding = network.encoder(replace(batch.seen, x=shown))
             with torch.no_grad():
                 target = self.teacher(graph).z[seeds].float() if config.teacher else None
         quantised, tokens = self.quantise(encoding.z[: batch.computed].float())

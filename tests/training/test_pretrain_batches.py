@@ -112,6 +112,8 @@ def test_small_and_empty_graphs_are_fine() -> None:
 
 
 def test_a_batch_moves_to_a_device_whole() -> None:
-    batch = draw_batch(MEMBERS["link"], 20, (3, 3), 0.5, draws(0, 0)).to("meta")
+    batch = draw_batch(MEMBERS["link"], 20, (3, 3), 0.5, draws(0, 0), (0.5, 0.5)).to("meta")
+    assert {value.device.type for value in (batch.seen.x, batch.columns, batch.seen.hops[0].edge_index)} == {"meta"}
+    assert batch.seen.x is batch.graph.x
     assert {value.device.type for value in (batch.seeds, batch.edges, batch.edge_features, batch.graph.x)} == {"meta"}
     assert batch.computed > 20

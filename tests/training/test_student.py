@@ -60,7 +60,7 @@ def test_an_objective_of_weight_zero_is_left_out(name: str) -> None:
 def test_objectives_read_the_view_and_aim_at_the_clean_batch() -> None:
     """In evaluation mode nothing but the view is random, and with nothing hidden it is the clean batch."""
     student, batch = a_student(codebook="none", dropout=0.0).eval(), a_batch("node")
-    outcome = student(batch, config(feature_dropout=0.0, edge_dropout=0.0))
+    outcome = student(batch, config())
     z = student.network.encoder(batch.graph).z[: batch.computed]
     decoders = student.decoders
     expected = decoders.feature_loss(z[batch.seeds], batch.graph.x[batch.seeds])
@@ -68,7 +68,7 @@ def test_objectives_read_the_view_and_aim_at_the_clean_batch() -> None:
     torch.testing.assert_close(outcome.losses["edge"], decoders.edge_loss(z, batch.edges, batch.non_edges))
     clean = student.teacher(batch.graph).z
     torch.testing.assert_close(outcome.losses["teacher"], decoders.teacher_loss(z[batch.seeds], clean[batch.seeds]))
-    dropped = student(batch, config(feature_dropout=0.9, edge_dropout=0.9))
+    dropped = student(draw_batch(MEMBERS["node"], 40, (3, 3), 0.5, draws(0, 0), (0.9, 0.9)), config())
     assert dropped.losses["feature"] != outcome.losses["feature"]
     assert outcome.gate_logits[0].shape == (len(batch.seeds), 3)
     assert not any(layer.requires_grad for layer in outcome.gate_logits)  # what is not in the loss must not lead back
