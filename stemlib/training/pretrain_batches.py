@@ -31,8 +31,8 @@ class PretrainBatch:
 
     Attributes:
         graph: the clean graph.
-        seen: what the student sees of it, with the features that `columns` shows; see `stemlib.stress.views`. It is drawn
-            on the CPU, which knows how many edges are left: a GPU would have to be waited for.
+        seen: what the student sees of it, with the features that `columns` shows; see `stemlib.stress.views`. It is
+            drawn on the CPU, which knows how many edges are left: a GPU would have to be waited for.
         columns: of the features, `[d]`; None for all.
         computed: its first so many nodes are embedded.
         seeds: those that node objectives are about, `[B]`.
