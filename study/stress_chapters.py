@@ -17,7 +17,13 @@ from study.stress import StressTest
 
 
 def stress_test(
-    preset: str, dataset: str, methods: str | Sequence[Method], covariate: str, seeds: int, epochs: int = 0
+    preset: str,
+    dataset: str,
+    methods: str | Sequence[Method],
+    covariate: str,
+    seeds: int,
+    epochs: int = 0,
+    penalised: bool = False,
 ) -> StressTest:
     """The stress test that a chapter's parameters ask for, tuned; in the smoke preset there is nothing to choose.
 
@@ -27,11 +33,12 @@ def stress_test(
         covariate: see `stemlib.stress.shifts.covariates`.
         seeds: how many; 0 for the preset's, but never fewer than 3.
         epochs: at most, of every method; 0 for the protocol's.
+        penalised: whether all candidates penalise the head, as where parts are taken away one by one.
     """
     budget, protocol = named_preset(preset), protocol_of(dataset)
     if preset == "smoke":
         protocol = replace(protocol, candidates=protocol.candidates[:1])
-    protocol = replace(protocol, epochs=epochs or protocol.epochs)
+    protocol = replace(protocol.penalised if penalised else protocol, epochs=epochs or protocol.epochs)
     task = protocol.task(budget)
     compared = named(budget, *methods.split()) if isinstance(methods, str) else methods
     buckets = tail_buckets(instance_covariate(task, covariate))
