@@ -8,7 +8,7 @@ in where the official 128-dimensional vectors are not at hand; results on the tw
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch_geometric.data import Data, download_url, extract_zip
 from torch_geometric.utils import to_undirected
 
 from stemlib.data.features import FORMAT, reduced
+from stemlib.data.graph import Graph
 from stemlib.data.raw_files import UNREADABLE, RawFiles, require
 from stemlib.data.registry import DataSet
 from stemlib.data.tasks import Kind, Split, Task
@@ -67,9 +68,9 @@ class Arxiv(DataSet):
         """See `DataSet.load`."""
         graph, split, files = self.raw()
         native = graph.x.size(1)
-        graph.x = reduced(graph.x, width, self.name)
+        graph.x, source = reduced(graph.x, width, self.name)
         return self._task(
-            graph,
+            replace(Graph.of(graph), source=source),
             graph.y,
             {"time": split},
             "A node is a computer-science paper, an edge a citation (taken in both directions), the label its arXiv "

@@ -98,4 +98,5 @@ def union_of_graphs(graph: Graph, index: Tensor) -> Graph:
     offset = first - new_ptr[:-1]
     edge_index = plain(graph.edge_index)[:, edges] - offset[of_edge]
     out = Graph(node_features(graph, nodes), edge_index, batch=batch, ptr=new_ptr, **edge_features(graph, edges))
+    out.source = None if graph.source is None else graph.source.of(nodes)
     return sorted_by_target(out)

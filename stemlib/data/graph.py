@@ -20,6 +20,7 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
 
+from stemlib.data.feature_source import FeatureSource
 from stemlib.files import digest
 
 T = TypeVar("T")
@@ -45,6 +46,8 @@ class Graph:
         num_nodes: `N`; None for the rows of `x`, or of `node_type`.
         nodes: of a part of a graph, the nodes' numbers in it, `[N]`.
         hops: of a part of a graph, see `stemlib.data.sampling.neighbourhood`.
+        source: what `x` was made of, where it is not the data's own features; no network reads it, and it is no part of
+            the `content`.
         about: what is carried along as it was given, and no network reads.
     """
 
@@ -60,6 +63,7 @@ class Graph:
     num_nodes: int | None = None
     nodes: Tensor | None = None
     hops: tuple[Hop, ...] = ()
+    source: FeatureSource | None = field(default=None, repr=False)
     about: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _derived: dict[Hashable, tuple[list[tuple[Tensor, int]], Any]] = field(default_factory=dict, init=False, repr=False)
 

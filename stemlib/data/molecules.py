@@ -76,11 +76,16 @@ def featured(parsed: Molecules, smiles: list[str], width: int | None, encoder: s
     """
     atoms = [atom_text(row) for row in parsed.atoms.tolist()]
     bonds = [bond_text(row) for row in parsed.bonds.tolist()]
-    vectors = encode_texts(atoms + bonds, width, encoder, name)
+    vectors, source = encode_texts(atoms + bonds, width, encoder, name)
     about = {"node_text": atoms, "edge_text": bonds}
     about["smiles"] = [smiles[row] for row in parsed.rows.tolist()]
     return replace(
-        parsed.graph, x=vectors[: len(atoms)], edge_attr=vectors[len(atoms) :], scaffold=parsed.scaffold, about=about
+        parsed.graph,
+        x=vectors[: len(atoms)],
+        edge_attr=vectors[len(atoms) :],
+        scaffold=parsed.scaffold,
+        source=None if source is None else source.of(parsed.graph.node_type),
+        about=about,
     )
 
 

@@ -6,7 +6,7 @@ All but ogbn-arxiv (`stemlib.data.arxiv`) are read by PyTorch Geometric's own cl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn import functional as F
@@ -14,6 +14,7 @@ from torch_geometric import datasets
 from torch_geometric.data import Data, InMemoryDataset
 
 from stemlib.data.features import FORMAT, reduced
+from stemlib.data.graph import Graph
 from stemlib.data.raw_files import RawFiles, open_dataset
 from stemlib.data.registry import DataSet
 from stemlib.data.splits import per_class_split
@@ -100,12 +101,12 @@ class NodeDataSet(DataSet):
         """See `DataSet.load`."""
         graph, files = self.raw()
         native = graph.x.size(1)
-        x = reduced(F.normalize(graph.x) if self.words else graph.x.float(), width, self.name)
+        x, source = reduced(F.normalize(graph.x) if self.words else graph.x.float(), width, self.name)
         how = "rows of length 1" if self.words else "as given"
         if width is not None and width < native:
             how += f", truncated SVD of all nodes' rows to {width}"
         return self._task(
-            Data(x=x, edge_index=graph.edge_index, y=graph.y),
+            replace(Graph.of(Data(x=x, edge_index=graph.edge_index, y=graph.y)), source=source),
             graph.y.float().unsqueeze(1) if self.binary else graph.y,
             self.splits(graph),
             f"{self.description} Features: {native} columns, {how}.",

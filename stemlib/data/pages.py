@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from torch_geometric.data import Data
 
 from stemlib.data.features import FORMAT, encode_texts
+from stemlib.data.graph import Graph
 from stemlib.data.raw_files import RawFiles, require
 from stemlib.data.registry import DataSet
 from stemlib.data.splits import stratified_split
@@ -41,12 +41,9 @@ class Pages(DataSet):
         links = pages.links.dropna().astype(str).str.split().explode().astype(int)
         labels = torch.tensor(pages.category.astype("category").cat.codes.to_numpy()).long()
         every = torch.arange(len(pages))
+        x, source = encode_texts(pages.text.tolist(), width, encoder, self.name)
         return self._task(
-            Data(
-                x=encode_texts(pages.text.tolist(), width, encoder, self.name),
-                edge_index=torch.from_numpy(np.stack([links.index, links])),
-                num_nodes=len(pages),
-            ),
+            Graph(x, torch.from_numpy(np.stack([links.index, links])), source=source),
             labels,
             {f"draw-{seed}": stratified_split(every, labels, seed, f"draw-{seed}") for seed in range(DRAWS)},
             f"{self.description} Features: the page's text, encoded by {encoder}.",

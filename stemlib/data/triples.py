@@ -86,8 +86,8 @@ class KnowledgeGraph(DataSet):
         words, forward = ([texts[name] for name in names] for names in (triples.entities, triples.relations))
         # One call, for entities and relations to share a space. The second half is the inverse relations.
         inverse = [f"inverse of {text}" for text in forward]
-        vectors = encode_texts(words + forward + inverse, width, encoder, self.name)
-        features = {"x": vectors[: len(words)], "edge_attr": vectors[len(words) :]}
+        vectors, source = encode_texts(words + forward + inverse, width, encoder, self.name)
+        features = {"x": vectors[: len(words)], "edge_attr": vectors[len(words) :], "source": source}
         about = {"node_text": words, "relation_text": forward}
         return self._task(
             replace(message_graph(triples, message_edges), **features, about=about),

@@ -13,6 +13,8 @@ from torch import Tensor
 from stemlib.data.graph import Graph, node_features, plain, undirected_pairs
 from stemlib.data.tasks import Task
 
+SAMPLE = 64  # nodes whose features are compared with what the graph's source makes
+
 
 @dataclass(frozen=True)
 class Corruption:
@@ -21,8 +23,9 @@ class Corruption:
     Attributes:
         graph: the graph after corruption; the original is left alone.
         rate: the rate that was asked for.
-        hit: how many entries were masked, or undirected edges deleted.
-        candidates: out of how many: entries of the nodes under test, or edges with an end among them.
+        hit: how many features were masked, or undirected edges deleted.
+        candidates: out of how many: features of the nodes under test, as `mask_features` counts them, or edges with an
+            end among them.
     """
 
     graph: Graph
@@ -50,20 +53,46 @@ def touched_nodes(task: Task, index: Tensor) -> Tensor:
 def mask_features(graph: Graph, nodes: Tensor, rate: float, seed: int) -> Corruption:
     """Set each feature of the given nodes to zero with probability `rate`, independently.
 
-    Reproduces the reference's draw: one uniform number for every entry of `x`, used on the nodes' rows.
+    Features are those of the data. Where `x` is theirs, entries of `x` are masked, zeros among them, by the reference's
+    draw: one uniform number for every entry of `x`, used on the nodes' rows. Where `x` was made of them (the graph has
+    a `source`: weights of words or of a text's terms, through an SVD, rows of length 1), the weights are masked and the
+    rows encoded anew; only weights that are not zero count, and a node none of whose were hit keeps its row to the bit.
+    Of a sentence encoder's vectors there is nothing to go back to: their coordinates are masked. Features of edges
+    stay.
 
     Args:
-        graph: `x` `[N, d]`; a table of node types is spelled out first.
+        graph: `x` `[N, d]`; a table of node types is spelled out.
         nodes: mask `[N]` of nodes to damage.
         rate: in [0, 1].
         seed: of the draw.
+
+    Raises:
+        ValueError: a rate or nodes that cannot be; an `x` that its source did not make.
     """
     _check(graph, nodes, rate)
     generator = torch.Generator().manual_seed(seed)
     x = node_features(graph)
+    if graph.source is not None:
+        return _mask_source(replace(graph, x=x, node_type=None), nodes.nonzero().flatten(), rate, generator)
     hit = (torch.rand(x.shape, generator=generator) < rate) & nodes.unsqueeze(1)
     out = replace(graph, x=x.masked_fill(hit, 0.0), node_type=None)
     return Corruption(out, rate, int(hit.sum()), int(nodes.sum()) * x.size(1))
+
+
+def _mask_source(graph: Graph, nodes: Tensor, rate: float, generator: torch.Generator) -> Corruption:
+    """`mask_features` of what the features of some nodes `[n]` were made of."""
+    source = graph.source
+    source.require(graph.x[nodes[:SAMPLE]], nodes[:SAMPLE])
+    raw = source.raw_of(nodes)
+    hit = torch.rand(raw.nnz, generator=generator) < rate
+    row = torch.arange(nodes.numel()).repeat_interleave(torch.from_numpy(raw.indptr).diff())
+    changed = row[hit].unique()
+    raw.data[hit.numpy()] = 0
+    raw.eliminate_zeros()
+    raw = raw[changed.numpy()]
+    x = graph.x.index_copy(0, nodes[changed], source.encode(raw).to(graph.x.dtype))
+    out = replace(graph, x=x, source=source.with_raw(nodes[changed], raw, len(x)))
+    return Corruption(out, rate, int(hit.sum()), hit.numel())
 
 
 def delete_edges(graph: Graph, nodes: Tensor, rate: float, seed: int) -> Corruption:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from samples import few, graph_task, graphs, link_task, node_task, random_graph
+from torch.nn import functional as F
 from torch_geometric.utils import to_undirected
 
-from stemlib.data.graph import Graph, plain, sorted_by_target
+from stemlib.data.feature_source import FeatureSource, Step
+from stemlib.data.features import unit_features
+from stemlib.data.graph import Graph, node_features, plain, sorted_by_target
 from stemlib.data.tasks import Task
+from stemlib.stress.conditions import Condition, alone
 from stemlib.stress.corruptions import Corruption, delete_edges, mask_features, touched_nodes
 
 Corrupt = Callable[[Graph, torch.Tensor, float, int], Corruption]
@@ -39,6 +46,84 @@ def test_masking_hits_features_of_the_nodes_under_test_alone(graph: Graph, rate:
     assert damage.realised == damage.hit / damage.candidates
     assert torch.equal(graph.x, before)
     assert damage.graph.edge_index is graph.edge_index
+
+
+def made_features(seed: int = 0, typed: bool = False) -> Graph:
+    """Thirty nodes, or six types of them, with counts of eight words, of which an SVD makes rows of three."""
+    generator = torch.Generator().manual_seed(seed)
+    words = torch.randint(0, 3, (6 if typed else 30, 8), generator=generator).float()
+    step = Step(3, torch.linalg.svd(words, full_matrices=False).Vh[:3], unit=True)
+    node_type = torch.randint(6, (30,), generator=generator) if typed else None
+    source = FeatureSource(scipy.sparse.csr_matrix(words.numpy()), (step,), node_type)
+    edges = torch.randint(30, (2, 60), generator=generator)
+    return Graph(source.encode(source.raw), edges, node_type=node_type, source=source)
+
+
+@pytest.mark.parametrize("typed", [False, True])
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_words_are_masked_where_features_were_made_of_words(typed: bool, rate: float) -> None:
+    graph, every = made_features(typed=typed), torch.arange(30)
+    nodes, before = some_nodes(graph, 1), node_features(graph)
+    words = graph.source.raw_of(every).toarray()
+    damage = mask_features(graph, nodes, rate, 0)
+    left = damage.graph.source.raw_of(every).toarray()
+    gone = (left == 0) & (words != 0)
+    assert np.array_equal(left, np.where(gone, 0, words))
+    assert not gone[~nodes].any()
+    assert (damage.hit, damage.candidates) == (gone.sum(), (words[nodes] != 0).sum())
+    # Encoded by hand: the map, then length 1.
+    by_hand = F.normalize(torch.from_numpy(left) @ graph.source.steps[0].components.T, dim=-1)
+    assert torch.allclose(damage.graph.x, by_hand, atol=1e-6)
+    same = torch.from_numpy(~gone.any(1))
+    assert torch.equal(damage.graph.x[same], before[same])
+    assert damage.graph.node_type is None
+    assert torch.equal(node_features(graph), before)
+    if rate == 1:
+        assert damage.graph.x[nodes].eq(0).all()
+    elif rate == 0:
+        assert torch.equal(damage.graph.x, before)
+
+
+def test_types_share_no_fate() -> None:
+    graph = made_features(typed=True)
+    of_one_type = mask_features(graph, torch.ones(30, dtype=torch.bool), 0.5, 0).graph.x[graph.node_type == 0]
+    assert len(of_one_type.unique(dim=0)) > 1
+
+
+def test_masking_twice_masks_words_twice() -> None:
+    graph, nodes = made_features(), torch.ones(30, dtype=torch.bool)
+    once = mask_features(graph, nodes, 0.5, 0)
+    twice = mask_features(once.graph, nodes, 0.5, 1)
+    assert twice.candidates == once.candidates - once.hit
+    assert torch.allclose(twice.graph.source.encode(twice.graph.source.raw_of(torch.arange(30))), twice.graph.x)
+
+
+def test_of_words_too_the_seed_decides_and_a_higher_rate_hits_what_a_lower_one_hit() -> None:
+    graph, nodes = made_features(), torch.ones(30, dtype=torch.bool)
+    first, again, other = (mask_features(graph, nodes, 0.4, seed).graph.x for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    mild, harsh = (mask_features(graph, nodes, rate, 0).graph.source for rate in (0.2, 0.6))
+    every = torch.arange(30)
+    assert harsh.raw_of(every).toarray()[mild.raw_of(every).toarray() == 0].sum() == 0
+
+
+def test_features_that_their_source_did_not_make_are_refused() -> None:
+    graph = made_features()
+    with pytest.raises(ValueError, match="not what its source makes"):
+        mask_features(replace(graph, x=graph.x + 0.1), some_nodes(graph, 0), 0.5, 0)
+    plain_features = replace(graph, x=graph.x + 0.1, source=None)
+    assert mask_features(plain_features, some_nodes(graph, 0), 0.5, 0).graph.source is None
+
+
+def test_one_s_own_graphs_keep_their_words() -> None:
+    """`alone` renumbers the molecules of a condition; a mask of all their words leaves nothing."""
+    task = unit_features(graph_task(), 4)
+    condition = alone(Condition("clean", task, torch.tensor([5, 2])))
+    nodes = touched_nodes(condition.task, condition.index)
+    damage = mask_features(condition.task.graph, nodes, 1.0, 0)
+    assert damage.candidates == 4 * nodes.numel()
+    assert damage.graph.x.eq(0).all()
 
 
 @few

@@ -1,0 +1,101 @@
+"""Where a graph's features came from: features of the data themselves, and the steps that made `x` of them.
+
+An SVD's coordinates are nothing that a sensor fails to deliver or an author leaves out; words are. Who damages a
+graph therefore damages the rows of words, and encodes them as those of the whole graph were.
+
+Example:
+    >>> words = scipy.sparse.csr_matrix([[3.0, 0.0, 4.0], [0.0, 1.0, 0.0]])
+    >>> source = FeatureSource(words, (Step(2, torch.eye(3)[:2]), Step(3, unit=True)))
+    >>> source.encode(words)
+    tensor([[1., 0., 0.],
+            [0., 1., 0.]])
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse
+import torch
+from sklearn.preprocessing import normalize
+from torch import Tensor
+from torch.nn import functional as F
+
+CLOSE = 1e-3  # between features and what their source makes; rounding is below 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Rows through a linear map, zero columns behind them, each row to length one; what is not wanted is left out.
+
+    Attributes:
+        width: columns that it gives.
+        components: the map, `[k, F]`, `k` at most `width`; None for rows as they are.
+        unit: whether rows get length one; zero rows stay zero.
+    """
+
+    width: int
+    components: Tensor | None = None
+    unit: bool = False
+
+    def __call__(self, rows: scipy.sparse.csr_matrix | np.ndarray) -> np.ndarray:
+        """Rows `[n, F]` as rows `[n, width]` of 32 bits."""
+        rows = rows if self.components is None else rows @ self.components.numpy().T
+        rows = rows.toarray() if scipy.sparse.issparse(rows) else rows
+        rows = F.pad(torch.from_numpy(np.ascontiguousarray(rows)).float(), (0, self.width - rows.shape[1])).numpy()
+        return normalize(rows) if self.unit and len(rows) else rows  # of no rows, sklearn would complain
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSource:
+    """What node features were made of, and how.
+
+    Attributes:
+        raw: features of the data, `[A, F]`, of nodes or of types of nodes: weights of words, of a text's terms, or
+            numbers. Only what is not zero is stored.
+        steps: what makes `x` of them, in turn.
+        rows: the row of `raw` of each node, `[N]`; None for the nodes in order.
+    """
+
+    raw: scipy.sparse.csr_matrix
+    steps: tuple[Step, ...]
+    rows: Tensor | None = None
+
+    def encode(self, raw: scipy.sparse.csr_matrix) -> Tensor:
+        """Node features `[n, d]` of features of the data `[n, F]`, which may be others than the graph's."""
+        rows = raw
+        for step in self.steps:
+            rows = step(rows)
+        return torch.from_numpy(rows)
+
+    def then(self, step: Step) -> FeatureSource:
+        """The source with one more step."""
+        return replace(self, steps=(*self.steps, step))
+
+    def of(self, nodes: Tensor) -> FeatureSource:
+        """The source of some nodes `[n]`, in that order."""
+        return replace(self, rows=nodes if self.rows is None else self.rows[nodes])
+
+    def raw_of(self, nodes: Tensor) -> scipy.sparse.csr_matrix:
+        """Features of the data of some nodes `[n]`: a copy, `[n, F]`."""
+        return self.raw[self.of(nodes).rows.numpy()]
+
+    def with_raw(self, nodes: Tensor, raw: scipy.sparse.csr_matrix, count: int) -> FeatureSource:
+        """The source of `count` nodes of which those given `[n]` have other features of the data, `[n, F]`."""
+        rows = self.of(torch.arange(count)).rows.clone()
+        rows[nodes] = self.raw.shape[0] + torch.arange(nodes.numel())
+        return replace(self, raw=scipy.sparse.vstack([self.raw, raw], format="csr"), rows=rows)
+
+    def require(self, x: Tensor, nodes: Tensor) -> None:
+        """Refuse features `x` `[n, d]` of some nodes `[n]` that this did not make.
+
+        Raises:
+            ValueError: they are others, or of another width.
+        """
+        made = self.encode(self.raw_of(nodes))
+        if made.shape != x.shape or not torch.allclose(made.to(x.dtype), x, rtol=0, atol=CLOSE):
+            raise ValueError(
+                "the graph's x is not what its source makes: it was changed since. Give the changed graph no source, "
+                "by dataclasses.replace(graph, source=None); its features are then damaged as they are"
+            )
