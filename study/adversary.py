@@ -123,10 +123,18 @@ def worst_masking(
 
     Returns:
         The condition on the damaged graph, and the damage.
+
+    Raises:
+        ValueError: features that an SVD made of the data's: their coordinates are nothing that can be masked.
     """
     condition = _labelled(condition)
     task = condition.task
     require_fit(model, task)
+    if task.graph.source is not None:
+        raise ValueError(
+            f"the worst masking is of the data's own features; x of {task.name!r} was made of them by an SVD: load it "
+            "with width=None, or damage it at random, by stemlib.stress.corruptions.mask_features"
+        )
     nodes = touched_nodes(task, condition.index)
     where = device_of(model)
     out = copy(task.graph.on(where))

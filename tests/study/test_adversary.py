@@ -11,6 +11,7 @@ from run_samples import TRAIN, method
 from samples import TASKS, node_task, small_baseline
 from torch import Tensor, nn
 
+from stemlib.data.features import unit_features
 from stemlib.data.graph import Graph, plain
 from stemlib.data.tasks import Split, Task
 from stemlib.model.losses import task_loss
@@ -20,6 +21,7 @@ from stemlib.stress.conditions import Condition, corrupt
 from stemlib.stress.corruptions import touched_nodes
 from stemlib.training.evaluation import predict
 from study.adversary import edge_worth, losses_at_nodes, worst_deletion, worst_masking
+from study.families import build
 from study.methods import Method
 from study.trained import trained_model
 
@@ -55,6 +57,13 @@ def test_the_edge_that_decides_is_deleted(star: Condition) -> None:
     assert sorted(map(tuple, left.T.tolist())) == [(0, 1), (0, 3), (1, 0), (3, 0)]
     assert met.name == "clean, worst deletion 0.333333"
     assert star.task.graph.num_edges == 6
+
+
+def test_features_that_are_not_the_data_s_own_are_refused() -> None:
+    task = unit_features(node_task(), 4)
+    met = Condition("clean", task, task.split("random").test)
+    with pytest.raises(ValueError, match=r"x of 'tiny' was made of them by an SVD: load it with width=None"):
+        worst_masking(build(small_baseline("mlp"), task), met, 0.5)
 
 
 def test_what_would_help_is_left_alone(star: Condition) -> None:
