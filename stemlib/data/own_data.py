@@ -119,7 +119,8 @@ def _graph(data: Data, kind: Kind, reader: Reader) -> Graph:
     if not by_edge and data.get("edge_type") is not None:
         read["edge_type"] = reader.whole("edge_type", data.edge_type)
     batch = read["batch"]
-    if kind == "graph" and batch is not None and read["ptr"] is None and batch.numel() and not batch.diff().lt(0).any():
+    counts = kind == "graph" and batch is not None and batch.dim() == 1 and batch.numel() and batch[0] >= 0
+    if counts and read["ptr"] is None and not batch.diff().lt(0).any():
         read["ptr"] = torch.cat([torch.zeros(1, dtype=torch.long), batch.bincount().cumsum(0)])
     for name, value in read.items():
         data[name] = value

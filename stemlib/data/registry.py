@@ -29,6 +29,9 @@ class DataSet:
         statistics: published counts, which the tests compare.
         regression: whether labels are measured targets, not classes.
         remark: on what the published files are not; the first of the task's notes.
+        domain: what kind of graph it is: citation, co-author, purchase, web, social or game, molecules, knowledge graph.
+        family: data sets that share nodes, molecules or makers, so that what is found on one is likely on the others;
+            empty where it stands alone.
     """
 
     name: str
@@ -40,6 +43,8 @@ class DataSet:
     statistics: Mapping[str, int] = field(default_factory=dict)
     regression: bool = False
     remark: str = ""
+    domain: str
+    family: str = ""
 
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
         """The task; see `stemlib.data.public.load`."""

@@ -147,7 +147,7 @@ def test_a_value_that_features_tell_is_learnt(tmp_path: Path, monkeypatch: pytes
 
 def test_the_head_starts_at_the_mean() -> None:
     model = build(small_model(), of_values(node_task(), 2))
-    model.start_head(torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, -2.0]]), regression=True)
+    model.start_at_prior(torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, -2.0]]), regression=True)
     assert model.head.effective_bias.tolist() == [0, 0]
 
 
