@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from stemlib.model.experts import blocks
 from stemlib.model.stem import StemGNN
-from stemlib.model.tokens import TokenInterface, best_codes
+from stemlib.model.tokens import TokenInterface, best_codes, centred
 
 Classify = Callable[[Tensor], Tensor]
 
@@ -23,8 +23,9 @@ def folded_tokens(tokens: TokenInterface) -> Callable[[Tensor], Tensor]:
     """The function from embeddings `[M, d]` to token indices `[M, H]`."""
     project = tokens.project_in.weight.unflatten(0, (tokens.heads, -1))  # [H, d_c, d]
     offset = tokens.project_in.bias.unflatten(0, (tokens.heads, -1))
-    match = (tokens.codebook @ project).flatten(0, 1).T  # [d, H C]
-    match_offset = torch.einsum("hcd,hd->hc", tokens.codebook, offset).flatten()
+    codes = centred(tokens.codebook)
+    match = (codes @ project).flatten(0, 1).T  # [d, H C]
+    match_offset = torch.einsum("hcd,hd->hc", codes, offset).flatten()
 
     def best(z: Tensor) -> Tensor:
         return best_codes(torch.addmm(match_offset, z, match).unflatten(-1, (tokens.heads, -1)))

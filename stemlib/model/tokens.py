@@ -25,6 +25,7 @@ from stemlib.presets import ModelConfig
 EMA_DECAY = 0.9
 DEAD_BELOW = 0.05  # of the mean use of a code, after which it is replaced by a query
 KMEANS_STEPS = 10
+TIE = 1e-6  # of the largest score: codes that are no further behind count as equal
 TINY = 1e-12  # below which a projection has no direction
 
 
@@ -128,7 +129,7 @@ class TokenInterface(nn.Module):
                 self.start(queries)
             self._knows_started = True
         # A query's length does not change which code is the best.
-        indices = best_codes(torch.einsum("mhd,hcd->mhc", queries, self.codebook.detach()))
+        indices = best_codes(torch.einsum("mhd,hcd->mhc", queries, centred(self.codebook.detach())))
         codes = _StraightThrough.apply(projected, self.lookup(indices).detach())
         if learns:
             self._follow(queries, indices)
@@ -152,14 +153,17 @@ class TokenInterface(nn.Module):
 
     @torch.no_grad()
     def start(self, queries: Tensor) -> None:
-        """Spherical k-means on `[M, H, d_c]` queries; with fewer queries than codes some codes repeat."""
+        """Spherical k-means on `[M, H, d_c]` queries; with fewer queries than codes some codes repeat.
+
+        In double precision, lengths too: one point that changes sides by rounding moves codes by a hundredth.
+        """
         codes = self.codebook.size(1)
         for head in range(self.heads):
-            points = queries[:, head]
+            points = F.normalize(queries[:, head].double(), dim=-1)
             order = torch.randperm(len(points), device=points.device)
             centres = points[order[torch.arange(codes, device=points.device) % len(points)]]
             for _ in range(KMEANS_STEPS):
-                nearest = best_codes(points @ centres.T)
+                nearest = best_codes(points @ centred(centres).T)
                 sums = torch.zeros_like(centres).index_add_(0, nearest, points)
                 centres = torch.where(sums.any(1, keepdim=True), F.normalize(sums, dim=-1), centres)
             self.codebook[head] = centres
@@ -181,17 +185,31 @@ class TokenInterface(nn.Module):
         fresh = queries[pick, torch.arange(self.heads, device=dead.device).unsqueeze(1)]
         self.total.copy_(torch.where(dead.unsqueeze(-1), fresh, self.total))
         self.use.masked_fill_(dead, 1.0)
-        self.codebook.copy_(F.normalize(self.total, dim=-1))
+        # A length that is wrong in the last digit favours a code over all of its neighbours.
+        self.codebook.copy_(F.normalize(self.total.double(), dim=-1))
+
+
+def centred(codes: Tensor) -> Tensor:
+    """Codes `[..., C, d_c]` less their mean: the order of their scores is the same, and keeps more digits.
+
+    Queries of one network are alike (cosines of 0.996 before training), so that all scores are close to one, and
+    float32 rounds away the differences that decide.
+    """
+    return codes - codes.mean(-2, keepdim=True)
 
 
 def best_codes(scores: Tensor) -> Tensor:
-    """The code of largest score, the first of equals, `[M, H]` of `[M, H, C]`.
+    """The code of largest score, the first of those that tie (see `TIE`), `[M, H]` of `[M, H, C]`.
+
+    Args:
+        scores: inner products with `centred` codes, or these times a length: the largest is 0 at least.
 
     Largest values are found twenty times faster than their places (`argmax`) on a CPU; so the places are values here.
     """
     places = torch.arange(scores.size(-1), 0, -1.0, device=scores.device)  # the first counts most
     scores = scores.detach()
-    largest = torch.eq(scores, scores.amax(-1, keepdim=True), out=torch.empty_like(scores))
+    top = scores.amax(-1, keepdim=True)
+    largest = torch.ge(scores, top - TIE * top.abs(), out=torch.empty_like(scores))
     return (scores.size(-1) - largest.mul_(places).amax(-1)).long().clamp_(max=scores.size(-1) - 1)  # of NaN the last
 
 
