@@ -34,7 +34,7 @@ from study.statistics import against_strongest
 from study.trained import run, trained_model
 
 RATES = (0.2, 0.4, 0.6, 0.8)
-READ_OUT = ["factor", "amplification, %", "token_gain", "tokens_certified", "tokens_kept"]  # of a sensitivity
+READ_OUT = ["factor", "amplification, %", "token_gain", "tokens_explained", "tokens_kept"]  # of a sensitivity
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class TokenStability:
         clean, perturbed: token indices `[M, H]`.
         query_change: `||u' - u||` of every head `[M, H]`.
         code_change: `||c' - c||` of every head `[M, H]`; 0 where the head keeps its code. Equal codes are one.
-        margin: certified radius of every clean query `[M, H]`.
+        margin: radius of every clean query `[M, H]`.
         codes: size of a codebook.
     """
 
@@ -54,13 +54,16 @@ class TokenStability:
         return tightness(self.code_change.square(), self.query_change.square())
 
     @property
-    def certified(self) -> Tensor:
-        """Instances all of whose heads were certain to keep their code, `[M]`: their logits cannot change."""
+    def explained(self) -> Tensor:
+        """Instances all of whose heads moved by less than their margin, `[M]`: their logits did not change, and why.
+
+        An explanation afterwards, for it needs the perturbed pass; a promise beforehand is `stemlib.theory.a_priori`'s.
+        """
         return (self.query_change < self.margin).all(1)
 
     @property
     def kept(self) -> Tensor:
-        """Instances all of whose heads did keep their code, `[M]`; the certified ones are among them."""
+        """Instances all of whose heads did keep their code, `[M]`; the explained ones are among them."""
         return ~self.flipped.any(1)
 
     @property
@@ -75,7 +78,7 @@ class TokenStability:
         return {
             "token_flip_rate": self.flip_rate,
             "token_gain": self.gain,
-            "tokens_certified": self.certified.double().mean().item(),
+            "tokens_explained": self.explained.double().mean().item(),
             "tokens_kept": self.kept.double().mean().item(),
             "perplexity": clean,
             "perplexity_perturbed": perturbed,
@@ -89,7 +92,7 @@ class HeadStability:
     Attributes:
         input_change: `||dq||` `[M]` of the concatenated codes, or of the embedding where there are no tokens.
         logit_change: `||d logits||` `[M]`.
-        radius: certified radius of the clean decision `[M]`.
+        radius: radius of the clean decision `[M]`.
         same_decision: whether the perturbed instance gets the same class (all the same binary labels) `[M]`.
         norms: three Lipschitz constants of the head, from tightest to loosest.
     """
@@ -101,8 +104,8 @@ class HeadStability:
     norms: dict[str, float]
 
     @property
-    def certified(self) -> Tensor:
-        """Instances whose decision was certain to stay, `[M]`."""
+    def explained(self) -> Tensor:
+        """Instances whose input moved by less than the decision's radius, `[M]`: the decision had to stay."""
         return self.input_change < self.radius
 
     def tightness(self, norm: str) -> float:
@@ -110,10 +113,10 @@ class HeadStability:
         return tightness(self.logit_change, self.norms[norm] * self.input_change)
 
     def summary(self) -> dict[str, float]:
-        """Norms, how tight each is, and decisions certified and kept, as one row."""
+        """Norms, how tight each is, and decisions explained and kept, as one row."""
         row = {f"head_{norm}": value for norm, value in self.norms.items()}
         row |= {f"head_tightness_{norm}": self.tightness(norm) for norm in self.norms}
-        row["decisions_certified"] = self.certified.double().mean().item()
+        row["decisions_explained"] = self.explained.double().mean().item()
         row["decisions_kept"] = self.same_decision.double().mean().item()
         return row
 

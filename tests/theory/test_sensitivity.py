@@ -183,8 +183,8 @@ def test_tokens_change_by_flipped_heads_alone(kind: str, architecture: dict, see
     torch.testing.assert_close((codes * flipped).sum(1), found.sequential.total, **EXACT)
     torch.testing.assert_close(head.input_change.square(), found.sequential.total, rtol=1e-9, atol=1e-12)
     assert (head.logit_change[tokens.kept] == 0).all()
-    assert (tokens.certified <= tokens.kept).all()
-    assert (head.certified <= head.same_decision).all()
+    assert (tokens.explained <= tokens.kept).all()
+    assert (head.explained <= head.same_decision).all()
     if tokens.query_change.any():
         assert tokens.gain == pytest.approx((codes.sum() / tokens.query_change.square().sum()).item())
     row = found.summary()
@@ -197,18 +197,18 @@ def test_no_perturbation_of_the_features_breaks_a_certificate(dtype: torch.dtype
     """Random features, and features moved along the gradient of the tokens' queries: 12,000 instances met."""
     task = exact(node_task(500)) if dtype == torch.float64 else node_task(500)
     model = random_model(task, seed=1, codes=3, layers=2).to(dtype)
-    clean, certified, kept = condition(task), 0, 0
+    clean, explained, kept = condition(task), 0, 0
     for step, attack in [(10**power, attack) for power in (-5, -4, -3, -2, -1, 0) for attack in (0, 1, 2, 3)]:
         direction = torch.randn_like(task.graph.x) if attack % 2 else steepest(model, task, seed=attack)
         graph = copy(task.graph)
         graph.x = graph.x + step * direction / direction.norm(dim=1, keepdim=True).clamp(min=1e-12)
         found = sensitivity(model, clean, condition(task.with_graph(graph), "moved"), "logits")
-        assert (found.tokens.certified <= found.tokens.kept).all()
-        assert (found.head.certified <= found.head.same_decision).all()
+        assert (found.tokens.explained <= found.tokens.kept).all()
+        assert (found.head.explained <= found.head.same_decision).all()
         assert (found.head.logit_change[found.tokens.kept] == 0).all()
-        certified += int(found.tokens.certified.sum())
+        explained += int(found.tokens.explained.sum())
         kept += int(found.tokens.kept.sum())
-    assert 0.3 * 12_000 < certified <= kept < 12_000  # neither empty nor everything
+    assert 0.3 * 12_000 < explained <= kept < 12_000  # neither empty nor everything
 
 
 def steepest(model: StemGNN, task: Task, seed: int) -> Tensor:
@@ -230,7 +230,7 @@ def test_nothing_perturbed_is_nothing_changed(readout: str) -> None:
     assert found.sequential.amplification.max() < 1e-18
     assert math.isnan(found.tokens.gain)
     assert found.tokens.flip_rate == 0
-    assert found.tokens.certified.double().mean() > 0.99
+    assert found.tokens.explained.double().mean() > 0.99
 
 
 @pytest.mark.parametrize("layers", [2, 3])
