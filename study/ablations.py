@@ -9,10 +9,11 @@ import pandas as pd
 
 from stemlib.presets import ModelConfig, Preset, change
 from study.balance import DEMANDS
+from study.meta_analysis import counted
 from study.methods import Method, stem
-from study.paper_tables import counted, over_tasks
+from study.paper_tables import mean_text, over_tasks
 from study.protocols import split_overlap
-from study.statistics import SIGNIFICANT, against_strongest, in_points, paired_test
+from study.statistics import SIGNIFICANT, against_strongest, corrected_together, in_points, paired_test
 
 WHOLE = "stem"
 
@@ -59,23 +60,25 @@ def ablated(preset: Preset, *groups: str) -> list[Method]:
     return methods
 
 
-def effects(balance: pd.DataFrame, overlap: float, whole: str = WHOLE) -> pd.DataFrame:
+def effects(balance: pd.DataFrame, task: str, whole: str = WHOLE, labels: int = 0) -> pd.DataFrame:
     """What the whole model has over each variant, paired by seed, in points.
 
     Args:
         balance: from `study.balance.three_way_balance`, with the whole model and its variants.
-        overlap: of the runs, see `against_strongest` and `split_overlap`.
+        task: on which all were met; with `labels` of each class, 0 for all, see `split_overlap`.
         whole: the method that the others are variants of.
 
     Returns:
         One row per variant and demand: `variant`, `demand`, `difference` (whole minus variant), `low`, `high`, and `p`,
-        corrected for all rows together. A demand that was not met, as where a data set has no shift, has no row.
+        corrected for all rows together, with what `corrected_together` takes to correct for more. A demand that was
+        not met, as where a data set has no shift, has no row.
     """
     long = balance.melt(["method", "seed"], DEMANDS, var_name="demand", value_name="score").dropna()
     variants = [name for name in balance.method.unique() if name != whole]
-    pairs = [long[long.method.isin([whole, name])].assign(variant=name, overlap=overlap) for name in variants]
+    long["overlap"] = [split_overlap(task, labels, demand) for demand in long.demand]
+    pairs = [long[long.method.isin([whole, name])].assign(variant=name) for name in variants]
     table = against_strongest(pd.concat(pairs), "score", whole, ["variant", "demand"], overlap="overlap")
-    return table[["variant", "demand", "difference", "low", "high", "p"]]
+    return table[["variant", "demand", "difference", "low", "high", "p", "uncorrected", "error", "df"]]
 
 
 def lead_table(balances: pd.DataFrame) -> pd.DataFrame:
@@ -85,11 +88,10 @@ def lead_table(balances: pd.DataFrame) -> pd.DataFrame:
         balances: see `effects`, with `task`. Not every data set needs to have every variant.
 
     Returns:
-        Text, with a star where the p-value, corrected within the data set, is below 0.05; empty where nothing was met.
+        Text, with a star where the p-value, corrected for all of the table, is below 0.05; empty where nothing was met.
     """
-    leads = pd.concat(
-        effects(rows, split_overlap(task)).assign(task=task) for task, rows in balances.groupby("task", sort=False)
-    )
+    leads = pd.concat(effects(rows, task).assign(task=task) for task, rows in balances.groupby("task", sort=False))
+    leads = corrected_together(leads.reset_index(drop=True))
     numbers = leads[["difference", "low", "high", "p"]].itertuples(index=False)
     leads["text"] = [in_points(*found) + " *" * bool(p < SIGNIFICANT) for *found, p in numbers]
     wide = leads.pivot(index="variant", columns=["task", "demand"], values="text").fillna("")
@@ -125,10 +127,10 @@ def extra_losses(demands: pd.DataFrame, demand: str) -> pd.DataFrame:
     rows: dict[str, dict[tuple[str, str], str]] = {step: {} for step in STEPS}
     for (task, covariate), runs in more.dropna().groupby(["task", "covariate"]):
         for step in STEPS:
-            found = paired_test(runs[step], split_overlap(task))
+            found = paired_test(runs[step], split_overlap(task, demand=demand))
             rows[step][task, covariate] = in_points(*found[:3])
     for step in STEPS:
         known = counted(more[step].dropna())
-        rows[step]["all", "mean"] = in_points(*over_tasks(known))
+        rows[step]["all", "mean"] = mean_text(over_tasks(known))
         rows[step]["all", "of"] = str(known.index.get_level_values("task").nunique())
     return pd.DataFrame.from_dict(rows, orient="index")

@@ -12,6 +12,7 @@ import pandas as pd
 from stemlib.data.splits import stratified_split
 from stemlib.data.tasks import Task
 from stemlib.stress.conditions import CORRUPTIONS
+from study.meta_analysis import counted
 from study.methods import Method
 from study.records import table
 from study.trained import run
@@ -47,14 +48,15 @@ def shared_balance(stress: pd.DataFrame, ours: str = "stem") -> pd.DataFrame:
     """The three demands as means over seeds and shifts, of the methods that were met wherever ours was.
 
     Args:
-        stress: rows of `study.stress.StressTest.scores`; a grid may be half done.
+        stress: rows of `study.stress.StressTest.scores`; a grid may be half done. Of its tasks those count that a mean
+            is made of, see `counted`.
         ours: the method.
 
     Returns:
         One row per task and method, `task`, `method`, `fit`, `shift` and `corruption`: each task weighs alike, however
         many seeds it has. No rows where ours was met with nothing.
     """
-    met = ["task", "covariate"]
+    met, stress = ["task", "covariate"], counted(stress)
     wherever = stress.loc[stress.method == ours, met].drop_duplicates()
     rows = stress.merge(wherever)
     places = rows.drop_duplicates([*met, "method"]).method.value_counts()

@@ -89,7 +89,7 @@ def save(figure: Figure, name: str) -> Path:
 
 
 def draw_means(axis: Axes, rows: pd.DataFrame, y: str, x: str = "rate", **look: object) -> None:
-    """A line through the means at each `x`, with a band of their 95 % bootstrap intervals, see `statistics.interval`.
+    """A line through the means at each `x`, with a band of their 95 % intervals, see `statistics.interval`.
 
     Args:
         axis: to draw on; its labels and legend are the caller's.

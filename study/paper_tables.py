@@ -6,19 +6,18 @@ Rows are those of the table `stress` in `data/results/`, which `study.grid_resul
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TypeVar
 
 import pandas as pd
 
 from stemlib.data.public import DATA_SETS
+from study.meta_analysis import OverDataSets, counted, of_comparisons, of_runs, over_data_sets
 from study.methods import METHODS
-from study.protocols import FILTERED, split_overlap
-from study.statistics import SIGNIFICANT, against_strongest, in_points, interval, summary
+from study.power import detectable, equivalence
+from study.protocols import split_overlap
+from study.statistics import SIGNIFICANT, PairedTest, against_strongest, corrected_together, in_points, summary
 
-Table = TypeVar("Table", pd.DataFrame, pd.Series)
 BY_RUN = ["task", "covariate", "method", "seed"]
 MEETING = ["task", "covariate", "seed", "condition", "kind", "rate", "draw"]  # what two methods must share to be paired
-FEWEST = 5  # data sets: a bootstrap interval over fewer says little
 
 # What the paper claims, and the demands that speak to it.
 CLAIMS = {
@@ -43,17 +42,6 @@ OUTSIDERS = {"the strongest without its parts": [name for name in METHODS if nam
 def of_classes(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows whose `task` learns classes: R2 has no lower end, so that one bad regression would be the mean."""
     return rows[~rows.task.isin([name for name, entry in DATA_SETS.items() if entry.regression])]
-
-
-def counted(rows: Table) -> Table:
-    """The rows, with `task` as a column or in the index, that a mean over data sets or a count of them is made of.
-
-    Out of it are what is not the graph that its name says (`DataSet.remark`), and a task with its filtered form beside.
-    """
-    of_task = rows.task if "task" in getattr(rows, "columns", ()) else rows.index.get_level_values("task")
-    known = {name for name, entry in DATA_SETS.items() if entry.remark}
-    known |= {name.removesuffix(FILTERED) for name in of_task.unique() if name.endswith(FILTERED)}
-    return rows[~of_task.isin(known)]
 
 
 def beside_the_grid(pretrained: pd.DataFrame, stress: pd.DataFrame) -> pd.DataFrame:
@@ -82,14 +70,15 @@ def demand_scores(stress: pd.DataFrame) -> pd.DataFrame:
         stress: rows of `study.stress.StressTest.scores`.
 
     Returns:
-        Rows `task`, `covariate`, `method`, `seed`, `demand`, `score`: `clean`; `<covariate> shift`, the worst bucket;
-        `masked` and `deleted`, means over rates and draws; `shifted and damaged`, mean over both corruptions of the
-        shifted buckets. A run that was not met with a demand has no row of it.
+        Rows `task`, `covariate`, `method`, `seed`, `demand`, `score`, and `val` where there is one: `clean`;
+        `<covariate> shift`, the worst bucket; `masked` and `deleted`, means over rates and draws; `shifted and
+        damaged`, mean over both corruptions of the shifted buckets. A run that was not met with a demand has no row
+        of it.
     """
     kinds = stress.kind.where(~stress.kind.str.startswith("shift, "), "shifted and damaged")
-    parts = []
+    by, parts = [*BY_RUN, *{"val"}.intersection(stress)], []
     for kind in ("clean", "shift", "masked", "deleted", "shifted and damaged"):
-        runs = stress[kinds == kind].groupby(BY_RUN, sort=False).score
+        runs = stress[kinds == kind].groupby(by, sort=False, dropna=False).score
         parts.append((runs.min() if kind == "shift" else runs.mean()).reset_index().assign(demand=kind))
     found = pd.concat(parts, ignore_index=True)
     named = found.demand.where(found.demand != "shift", found.covariate + " shift")
@@ -100,7 +89,7 @@ def comparisons(demands: pd.DataFrame, ours: str = "stem", labels: int = 0) -> p
     """Our method against the strongest other one, for every task, covariate and demand; see `against_strongest`.
 
     A grid may be half done: a group counts when ours and another were met, on the seeds that all of its methods have,
-    of which there must be two. The p-values are corrected over the tasks that share a demand and a covariate.
+    of which there must be two. The p-values are corrected over all rows.
 
     Args:
         demands: from `demand_scores`.
@@ -111,29 +100,22 @@ def comparisons(demands: pd.DataFrame, ours: str = "stem", labels: int = 0) -> p
         The columns of `against_strongest`; no rows where no group counts.
     """
     by, parts = ["task", "covariate", "demand"], []
-    for (task, *_), part in demands.groupby(by, sort=False):
+    for (task, _, demand), part in demands.groupby(by, sort=False):
         methods = part.groupby("seed").method.nunique()
         paired = part[part.seed.isin(methods.index[methods == part.method.nunique()])]
         if ours in set(paired.method) and paired.method.nunique() > 1 and paired.seed.nunique() > 1:
-            parts.append(paired.assign(overlap=split_overlap(task, labels)))
+            parts.append(paired.assign(overlap=split_overlap(task, labels, demand)))
     if not parts:
-        columns = ["strongest", "ours", "theirs", "difference", "low", "high", "p", "held_out"]
-        return pd.DataFrame(columns=[*by, *columns])
-    families = pd.concat(parts).groupby(["demand", "covariate"], sort=False)
-    return pd.concat(
-        [against_strongest(part, "score", ours, by, overlap="overlap") for _, part in families], ignore_index=True
-    )
+        numbers = ["ours", "theirs", *PairedTest._fields, "on_test", "held_out", "uncorrected", "detectable"]
+        none = pd.DataFrame(columns=[*by, "strongest", "chosen_on", "strongest_on_test", *numbers])
+        return none.astype(dict.fromkeys(numbers, float))
+    return against_strongest(pd.concat(parts), "score", ours, by, overlap="overlap")
 
 
-def over_tasks(values: pd.Series) -> tuple[float, float, float]:
-    """Mean over tasks, each weighing alike, and its 95 % bootstrap interval, which fewer than `FEWEST` do not have.
-
-    Args:
-        values: with `task` in the index; see `counted`.
-    """
-    means = counted(values).groupby("task").mean()
-    low, high = interval(means.tolist()) if len(means) >= FEWEST else (float("nan"), float("nan"))
-    return means.mean(), low, high
+def over_tasks(values: pd.Series, labels: int = 0) -> OverDataSets:
+    """Means over data sets of differences run by run, see `over_data_sets` and `of_runs`."""
+    found = of_runs(values, labels)
+    return over_data_sets(found.difference, found.error)
 
 
 def claim_table(compared: pd.DataFrame) -> pd.DataFrame:
@@ -144,37 +126,47 @@ def claim_table(compared: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per claim: `comparisons`, how many of them ours `wins` and `loses` significantly (corrected p below
-        0.05), the mean `difference` in points with its interval `low` to `high`, see `over_tasks`, and the mean of
-        `held_out`. No row where fewer than two tasks were met.
+        0.05), and the difference that half of them could have seen at the least (`detectable`, the median); the means
+        over data sets, see `OverDataSets`, with what their test could have seen (`mean_detectable`) and whether ours is
+        `level`, see `equivalence`; the flat mean of `held_out`, and on how many the rival was chosen on validation. No
+        row where fewer than two tasks were met.
     """
-    rows, compared = [], counted(compared)
+    rows, compared = {}, counted(compared)
     for claim, demands in CLAIMS.items():
-        part = compared[compared.demand.isin(demands)].set_index("task")
-        if part.index.nunique() < 2:
+        part = compared[compared.demand.isin(demands)]
+        if part.task.nunique() < 2:
             continue
-        sure = part.p < SIGNIFICANT
+        sure, found = part.p < SIGNIFICANT, of_comparisons(part)
+        mean = over_data_sets(found.difference, found.error)
         counts = {"comparisons": len(part), "wins": (sure & (part.difference > 0)).sum()}
-        counts |= {"loses": (sure & (part.difference < 0)).sum()}
-        lead = dict(zip(("difference", "low", "high"), over_tasks(part.difference), strict=True))
-        rows.append({"claim": claim} | counts | lead | {"held_out": over_tasks(part.held_out)[0]})
-    columns = ["claim", "comparisons", "wins", "loses", "difference", "low", "high", "held_out"]
-    return pd.DataFrame(rows, columns=columns).set_index("claim")
+        counts |= {"loses": (sure & (part.difference < 0)).sum(), "detectable": part.detectable.median()}
+        seen = {"mean_detectable": detectable(mean.error, mean.df), "verdict": equivalence(mean).verdict}
+        chosen = {"held_out": part.groupby("task").held_out.mean().mean(), "on_val": (part.chosen_on == "val").sum()}
+        rows[claim] = counts | mean._asdict() | seen | chosen
+    columns = ["comparisons", "wins", "loses", "detectable", *OverDataSets._fields]
+    columns += ["mean_detectable", "verdict", "held_out", "on_val"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("claim")
+
+
+def mean_text(mean: OverDataSets) -> str:
+    """To be read: the random-effects mean with its interval, then the flat one, `+0.3 [-0.2, +0.9], flat +0.8`."""
+    return f"{in_points(mean.difference, mean.low, mean.high)}, flat {mean.flat:+.1f}"
 
 
 def lead_changes(
-    demands: pd.DataFrame, rivals: Collection[str] = tuple(CORE_RIVALS), ours: str = "stem"
+    demands: pd.DataFrame, rivals: Collection[str] = tuple(CORE_RIVALS), ours: str = "stem", labels: int = 0
 ) -> pd.DataFrame:
     """By how much a lead over one rival differs from the same lead when clean: what shift or damage itself changes.
 
     Args:
         demands: from `demand_scores`.
         rivals: methods, each alone.
-        ours: the method.
+        ours, labels: see `comparisons`.
 
     Returns:
         Text, one row per rival and one column per claim but the clean one: mean over data sets, run by run, of
-        `(ours - rival)` under the demand minus the same when clean, with its interval; see `over_tasks`. Empty where
-        fewer than two tasks were met.
+        `(ours - rival)` under the demand minus the same when clean, see `mean_text`. Empty where fewer than two tasks
+        were met.
     """
     scores = demands.pivot(index=["task", "covariate", "seed", "demand"], columns="method", values="score")
     table = pd.DataFrame("", index=list(rivals), columns=[name for name in CLAIMS if "clean" not in CLAIMS[name]])
@@ -183,7 +175,7 @@ def lead_changes(
         for claim in table:
             changes = counted(leads.reindex(columns=CLAIMS[claim]).sub(leads["clean"], axis=0).stack().dropna())
             if changes.index.get_level_values("task").nunique() > 1:
-                table.loc[rival, claim] = in_points(*over_tasks(changes))
+                table.loc[rival, claim] = mean_text(over_tasks(changes, labels))
     return table.loc[:, (table != "").any()]
 
 
@@ -201,15 +193,18 @@ def claims_by_rival(
         ours, labels: see `comparisons`.
 
     Returns:
-        Text, one row per name and one column per claim: the mean difference over data sets with its interval, and how
-        many comparisons are significantly won and lost, corrected within the row. Empty where there are not two.
+        Text, one row per name and one column per claim: the means of differences over data sets, see `mean_text`, how
+        many comparisons are significantly won and lost, corrected for all of the table, and where none is won which
+        difference half of them could have seen. Empty where there are not two.
     """
+    parts = {name: demands[demands.method.isin([ours, *methods])] for name, methods in rivals.items()}
+    every = pd.concat({name: comparisons(part, ours, labels) for name, part in parts.items()})
     rows = {}
-    for name, methods in rivals.items():
-        found = claim_table(comparisons(demands[demands.method.isin([ours, *methods])], ours, labels))
+    for name, found in corrected_together(every).groupby(level=0):
         rows[name] = {
-            claim: f"{in_points(row.difference, row.low, row.high)}, {row.wins:.0f} won, {row.loses:.0f} lost"
-            for claim, row in found.iterrows()
+            claim: f"{mean_text(row)}, {row.wins} won{'' if row.wins else f' (from {row.detectable:.1f})'}, "
+            f"{row.loses} lost"
+            for claim, row in claim_table(found).iterrows()
         }
     table = pd.DataFrame.from_dict(rows, orient="index").reindex(rivals).fillna("")
     return table[[claim for claim in CLAIMS if claim in table]]

@@ -15,7 +15,8 @@ from stemlib.stress.shifts import Buckets
 from study import figures
 from study.balance import not_dominated
 from study.figures import COLOURS
-from study.paper_tables import CLAIMS, FEWEST, claim_table, counted
+from study.meta_analysis import FEWEST, counted, over_data_sets
+from study.paper_tables import CLAIMS, claim_table
 from study.statistics import SIGNIFICANT, interval
 
 BY_METHOD = {"hue": "method", "palette": COLOURS, "ms": 5}
@@ -28,7 +29,7 @@ BUDGET = {"masked": "entries that are not 0", "deleted": "edges"}  # an adversar
 
 
 def draw_severity(axis: Axes, stress: pd.DataFrame, kind: str) -> None:
-    """Score against the rate of one corruption, each method's mean over seeds with its 95 % bootstrap interval.
+    """Score against the rate of one corruption, each method's mean over seeds with its 95 % interval.
 
     Args:
         axis: to draw on.
@@ -60,7 +61,7 @@ def draw_damage(stress: pd.DataFrame, adversary: pd.DataFrame, kind: str) -> Fig
 
 
 def draw_buckets(axis: Axes, stress: pd.DataFrame) -> None:
-    """Score in the ordinary bucket and in the shifted ones, mean over seeds with its 95 % bootstrap interval."""
+    """Score in the ordinary bucket and in the shifted ones, mean over seeds with its 95 % interval."""
     rows = stress[stress.kind.isin(["clean", "shift"])]
     sns.pointplot(
         rows, x="condition", y="score", hue="method", order=list(BUCKETS), palette=COLOURS, errorbar=interval,
@@ -106,7 +107,7 @@ def draw_covariate(axis: Axes, buckets: Buckets) -> None:
 
 
 def draw_runs(axis: Axes, found: pd.DataFrame) -> None:
-    """Test score of each run, the mean with its 95 % bootstrap interval, and hollow what selection on test would give.
+    """Test score of each run, the mean with its 95 % interval, and hollow what selection on test would give.
 
     Args:
         axis: to draw on.
@@ -168,8 +169,8 @@ def draw_balance(balance: pd.DataFrame) -> Figure:
 def draw_pareto(axis: Axes, balance: pd.DataFrame) -> None:
     """How many points each method is behind the best one, under shift and under corruption; fit stands in the legend.
 
-    Rings mark the Pareto front: methods that no other beats in all three demands. Bars are 95 % bootstrap intervals of
-    the difference to the best one over data sets, or over the seeds of one, where there are five. The axes are linear
+    Rings mark the Pareto front: methods that no other beats in all three demands. Bars are 95 % intervals of the
+    difference to the best one over data sets, or over the seeds of one, where there are five. The axes are linear
     up to two points and logarithmic beyond, so that a weak method does not press the others together; up and right is
     better.
 
@@ -205,14 +206,18 @@ def draw_pareto(axis: Axes, balance: pd.DataFrame) -> None:
 def _intervals(by_run: pd.DataFrame, best: str, demand: str) -> dict[str, tuple[float, float]]:
     """By method, where enough runs are known: the interval of how far it is behind the best one."""
     points = by_run.loc[best, demand] - by_run[demand].unstack("method").drop(columns=best).T
-    return {name: interval(row.dropna().tolist()) for name, row in points.iterrows() if row.count() >= FEWEST}
+    known = {name: row.dropna() for name, row in points.iterrows() if row.count() >= FEWEST}
+    if by_run.index.names[1] == "seed":
+        return {name: interval(row.tolist()) for name, row in known.items()}
+    means = {name: over_data_sets(row, 0 * row) for name, row in known.items()}
+    return {name: (mean.flat_low, mean.flat_high) for name, mean in means.items()}
 
 
 def draw_claims(compared: pd.DataFrame, axis: Axes | None = None) -> Figure:
     """A method's lead over the strongest other one, claim by claim: a circle per comparison, a diamond for their mean.
 
-    Circles are filled where the corrected p-value is below 0.05; the mean is over data sets, with its 95 % bootstrap
-    interval where there are enough of them.
+    Circles are filled where the corrected p-value is below 0.05; the mean is that of random effects over data sets,
+    with its 95 % interval where there are enough of them.
 
     Args:
         compared: from `study.paper_tables.comparisons`.

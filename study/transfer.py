@@ -141,7 +141,7 @@ def gains(scores: pd.DataFrame, method: str, baseline: str = "stem") -> pd.DataF
     means = scores.groupby([*by, "method", "seed"], sort=False).score.mean().reset_index()
     rows = []
     for (task, labels, kind), frame in means.groupby(by, sort=False):
-        found = paired_difference(frame, "score", method, baseline, overlap=split_overlap(task, labels))
+        found = paired_difference(frame, "score", method, baseline, overlap=split_overlap(task, labels, kind))
         rows.append([task, labels, kind, *found[:3]])
     return pd.DataFrame(rows, columns=[*by, "gain", "low", "high"])
 

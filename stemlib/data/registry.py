@@ -29,7 +29,7 @@ class DataSet:
         statistics: published counts, which the tests compare.
         regression: whether labels are measured targets, not classes.
         remark: on what the published files are not; the first of the task's notes.
-        domain: what kind of graph it is: citation, co-author, purchase, web, social or game, molecules, knowledge graph.
+        domain: what kind of graph it is, such as `citation`.
         family: data sets that share nodes, molecules or makers, so that what is found on one is likely on the others;
             empty where it stands alone.
     """

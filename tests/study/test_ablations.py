@@ -42,7 +42,7 @@ def test_effects_are_the_whole_model_s_lead_paired_by_seed() -> None:
         for method, lack in (("stem", 0), ("routed", 2), ("tokens", -1))
         for seed in range(4)
     ]
-    table = effects(pd.DataFrame(rows), 0.5).set_index(["variant", "demand"])
+    table = effects(pd.DataFrame(rows), "cora").set_index(["variant", "demand"])
     assert table.difference["routed", "fit"] == 2.0
     assert table.difference["tokens", "fit"] == -1.0
     assert table.loc[("routed", "fit"), ["low", "high"]].tolist() == [2.0, 2.0]
@@ -50,7 +50,7 @@ def test_effects_are_the_whole_model_s_lead_paired_by_seed() -> None:
     assert table.difference["routed", "corruption"] == -3.0
     assert len(table) == 6
     without = pd.DataFrame(rows).assign(shift=float("nan"))
-    assert set(effects(without, 0.5).demand) == {"fit", "corruption"}
+    assert set(effects(without, "cora").demand) == {"fit", "corruption"}
 
 
 def test_leads_are_said_by_data_set_with_a_star_where_they_are_sure() -> None:
@@ -89,5 +89,5 @@ def test_steps_are_told_by_what_they_lose_more() -> None:
     assert table.index.tolist() == list(STEPS)
     assert set(table["a", "degree"]) == {"+1.0 [+1.0, +1.0]"}
     assert ("c", "degree") not in table
-    assert table["all", "mean"].tolist() == ["+1.0"] * 6
+    assert table["all", "mean"].tolist() == ["+1.0, flat +1.0"] * 6
     assert table["all", "of"].tolist() == ["3", "2", "2", "2", "3", "3"]

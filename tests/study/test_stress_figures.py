@@ -214,7 +214,8 @@ def test_the_pareto_front_is_ringed_and_the_best_stands_at_the_origin(axis: Axes
 def test_claims_have_a_circle_for_each_comparison_and_a_diamond_at_the_mean(axis: Axes) -> None:
     tasks = [f"t{k}" for k in range(5)]
     compared = pd.DataFrame({"task": tasks, "demand": "clean", "difference": [1.0, 2, 3, 4, 10], "held_out": 0.0})
-    compared = compared.assign(low=0.0, high=0.0, p=[0.9, 0.01, 0.9, 0.9, 0.01])
+    compared = compared.assign(low=0.0, high=0.0, p=[0.9, 0.01, 0.9, 0.9, 0.01], error=0.0, detectable=1.0)
+    compared = compared.assign(chosen_on="val")
     figure = draw_claims(compared, axis)
     assert figure is axis.figure
     circles = axis.collections[0]

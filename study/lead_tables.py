@@ -1,0 +1,53 @@
+"""One method's leads over another: by kind of graph, and how much the demands say that is not the same thing again."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from study.meta_analysis import by_domain, counted, of_runs
+from study.paper_tables import CLAIMS, mean_text
+
+
+def leads(demands: pd.DataFrame, rival: str, ours: str = "stem") -> pd.DataFrame:
+    """`ours - rival`, run by run, one column per claim; NaN where one was not met.
+
+    Args:
+        demands: from `study.paper_tables.demand_scores`.
+        rival, ours: methods.
+    """
+    scores = demands.pivot(index=["task", "covariate", "seed", "demand"], columns="method", values="score")
+    wide = (scores[ours] - scores[rival]).unstack("demand")
+    found = {claim: wide.reindex(columns=names).mean(axis=1) for claim, names in CLAIMS.items()}
+    return counted(pd.DataFrame(found).dropna(axis=1, how="all"))
+
+
+def lead_correlations(demands: pd.DataFrame, rival: str, ours: str = "stem") -> pd.DataFrame:
+    """How alike the leads of two claims are, over data sets: near 1 they are one result, told twice.
+
+    Args:
+        demands, rival, ours: see `leads`.
+
+    Returns:
+        Pearson's correlation of the leads by data set, claim by claim, over the data sets that both have.
+    """
+    return leads(demands, rival, ours).groupby("task").mean().corr()
+
+
+def leads_by_domain(demands: pd.DataFrame, rival: str, ours: str = "stem", labels: int = 0) -> pd.DataFrame:
+    """Leads over one method for each kind of graph: who has a citation graph need not read a mean with molecules in it.
+
+    Args:
+        demands, rival, ours: see `leads`.
+        labels: of each class, 0 for all.
+
+    Returns:
+        Text, one row per kind and the last for all, one column per claim, see `mean_text` (without an interval where
+        there are fewer than five data sets), and `data sets`, the most that a claim has.
+    """
+    found = {
+        claim: by_domain(of_runs(runs.dropna(), labels, " ".join(CLAIMS[claim])))
+        for claim, runs in leads(demands, rival, ours).items()
+    }
+    text = pd.DataFrame({claim: table.apply(mean_text, axis=1) for claim, table in found.items()}).fillna("")
+    sets = pd.DataFrame({claim: table.sets for claim, table in found.items()}).max(axis=1).astype(int)
+    return text.assign(**{"data sets": sets}).sort_values("data sets", kind="stable")
