@@ -239,7 +239,9 @@ class StressTest:
         names = list(scores.method.unique())
         if len(names) < 2:
             return pd.DataFrame(columns=[by, "strongest", "ours", "theirs", "difference"])
-        scores = scores[scores.score.notna()].assign(overlap=split_overlap(self.task.name))
+        scores = scores[scores.score.notna()]
+        kinds = scores.kind if "kind" in scores else pd.Series("clean", scores.index)
+        scores = scores.assign(overlap=[split_overlap(self.task.name, self.per_class or 0, kind) for kind in kinds])
         return against_strongest(scores, "score", main_method(names), by, overlap="overlap").round(2)
 
 
