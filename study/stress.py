@@ -34,7 +34,8 @@ from study.statistics import against_strongest
 from study.trained import run, trained_model
 
 RATES = (0.2, 0.4, 0.6, 0.8)
-READ_OUT = ["factor", "amplification, %", "token_gain", "tokens_explained", "tokens_kept"]  # of a sensitivity
+READ_OUT = ["factor", "base, %", "amplification, %", "cross, %"]  # of a sensitivity
+READ_OUT += ["token_gain", "tokens_explained", "tokens_kept"]
 
 
 @dataclass(frozen=True)
@@ -180,20 +181,25 @@ class StressTest:
         return self._named(rows)
 
     def coverage(self) -> pd.DataFrame:
-        """Risk, coverage, selection and mixing of the routed networks: `method`, `bucket`, `R`, `C`, `S`, `X`."""
+        """Risk, coverage, selection and mixing of the routed networks, one row per bucket, seed and network.
+
+        Returns:
+            `method`, `bucket`, `R`, `C`, `S`, `X`, and `C_own`, `S_own`, `X_own`, which differ for links and graphs.
+        """
+        parts = [*"RCSX", "C_own", "S_own", "X_own"]
         rows = [
-            {"method": name, "bucket": found.condition} | {part: getattr(found, part) for part in "RCSX"}
+            {"method": name, "bucket": found.condition} | {part: getattr(found, part) for part in parts}
             for _, name, model, conditions in self.routed()
             for found in coverages(model, conditions, losses=["ce"])
         ]
-        return pd.DataFrame(rows, columns=["method", "bucket", *"RCSX"])
+        return pd.DataFrame(rows, columns=["method", "bucket", *parts])
 
     def sensitivity(self, damage: str, rates: Iterable[float]) -> pd.DataFrame:
         """Base and amplification of the routed networks, and what their tokens do.
 
         Returns:
-            One row per rate, seed and network: `method`, `rate`, `Sensitivity.summary` (at least `READ_OUT`), and
-            `amplification, %`, its share in the squares of base and amplification.
+            One row per rate, seed and network: `method`, `rate` and `Sensitivity.summary` (at least `READ_OUT`), with
+            base, amplification and twice their cross term in per cent of the squared change, and the `order_gap`.
         """
         parts = pd.DataFrame(
             {"method": name, "rate": rate} | sensitivity(model, clean, corrupt(clean, damage, rate, seed)[0]).summary()
@@ -202,7 +208,6 @@ class StressTest:
         )
         if parts.empty:
             return pd.DataFrame(columns=["method", "rate", "residual", *READ_OUT])
-        parts["amplification, %"] = 100 * parts.amplification / (parts.amplification + parts.base)
         return parts.reindex(columns=parts.columns.union(READ_OUT, sort=False))
 
     def costs(self) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from samples import graph_task, random_graph, small_model
 from torch import nn
 
-from stemlib.data.graph import Graph, sorted_by_target
+from stemlib.data.graph import Graph, plain, sorted_by_target
 from stemlib.data.tasks import Task
 from stemlib.model.stem import StemGNN
 from stemlib.stress.conditions import Condition
@@ -38,6 +38,21 @@ def random_task(kind: str, seed: int = 0, *, nodes: int = 9, edges: int = 20, ed
     labels = torch.randint(3, (nodes if pairs is None else 7,), generator=generator)
     labels[0] = 2  # so that there are three classes
     return Task("random", kind, sorted_by_target(graph), labels, {}, pairs)
+
+
+def without_returns(task: Task) -> Task:
+    """The task without self-loops, and without edges between the ends of a link."""
+    graph = copy(task.graph)
+    source, target = plain(graph.edge_index)
+    keep = source != target
+    if task.pairs is not None:
+        keys = torch.cat([task.pairs, task.pairs.flip(1)]) @ torch.tensor([graph.num_nodes, 1])
+        keep &= ~torch.isin(source * graph.num_nodes + target, keys)
+    graph.edge_index = torch.stack([source, target])[:, keep]
+    if graph.edge_attr is not None:
+        name = "edge_type" if graph.edge_type is not None else "edge_attr"
+        setattr(graph, name, getattr(graph, name)[keep])
+    return task.with_graph(sorted_by_target(graph))
 
 
 def random_model(task: Task, seed: int = 0, **settings: object) -> StemGNN:

@@ -1,12 +1,16 @@
 """How much of a risk is coverage, how much selection, how much mixing: part 2 of docs/theory.md.
 
 For a finite condition and every instance `i` with path losses `l_i(p)`, deployed loss `l_i(pi)` and top path
-(the expert of largest gate in every layer), exactly (Statement 2.1)
+(the expert of largest gate in every layer; for links and graphs of the *mean* gate over their nodes, which all take
+it), exactly (Statement 2.1)
 
     R = C + S + X,   C = mean_i min_p l_i(p),   S = mean_i [l_i(top) - min_p l_i(p)],   X = mean_i [l_i(pi) - l_i(top)].
 
-`S >= 0` is a sum of layer regrets, each `>= 0` (Statement 2.2). A minimum over `K^L` paths is optimistic: read `C`
-beside its null, which `stemlib.theory.coverage_report` gives with the table over conditions.
+`S >= 0` is a sum of layer regrets, each `>= 0` (Statement 2.2). `C_own`, `S_own`, `X_own` are the same with every
+node on its *own* top expert in place of `top`, and among the candidates of the minimum (Statement 2.9). `C` is the
+loss of the best *hard* path, and no lower bound of `R`: a soft mixture may lie below all paths;
+`stemlib.theory.mixtures` has the best one. And a minimum over `K^L` paths is optimistic: read `C` beside its null,
+which `stemlib.theory.coverage_report` gives with the table over conditions.
 
 Example:
     >>> forced = torch.tensor([[5.0, 3.0, 4.0, 1.0]])  # losses on the paths 00, 01, 10, 11
@@ -27,7 +31,8 @@ from torch import Tensor
 from stemlib.model.losses import LOSSES, Loss
 from stemlib.model.stem import StemGNN
 from stemlib.stress.conditions import Condition, of_one_task
-from stemlib.theory.paths import PathLosses, Scope, path_losses
+from stemlib.theory.forcing import Scope
+from stemlib.theory.paths import PathLosses, path_losses, top_paths
 from stemlib.theory.routing import labelled
 
 TIE = 1e-6  # relative: losses closer than float32 passes can tell apart are one loss
@@ -40,13 +45,14 @@ class Coverage:
     Attributes:
         condition: its name.
         loss: `ce` or `zero_one`.
-        scope: `node` or `graph`; see `stemlib.theory.paths`.
+        scope: `node` or `graph`; see `stemlib.theory.forcing`.
         index: the instances `[M]`.
         unlabelled: how many instances of the condition had no label and were left out.
         paths: `[P, L]`.
         forced: losses on every path `[M, P]`, float64.
         routed: losses as deployed `[M]`.
-        gates: deployed gates of the instances `[M, L, K]`.
+        own_top: losses with every node whose gates a path forces on its own top expert `[M]`.
+        gates: deployed gates of the instances `[M, L, K]`; for links and graphs the mean over their nodes.
         entropy: of the gates, in nats `[M, L]`.
     """
 
@@ -58,14 +64,14 @@ class Coverage:
     paths: Tensor
     forced: Tensor
     routed: Tensor
+    own_top: Tensor
     gates: Tensor
     entropy: Tensor
 
     @cached_property
     def top(self) -> Tensor:
-        """The top path of every instance, as a row of `paths`, `[M]`."""
-        layers, experts = self.gates.shape[1:]
-        return (self.gates.argmax(-1) * experts ** torch.arange(layers - 1, -1, -1)).sum(-1)
+        """The top path of every instance, the same for all of its nodes, as a row of `paths`, `[M]`."""
+        return top_paths(self.gates)
 
     @cached_property
     def oracle(self) -> Tensor:
@@ -99,7 +105,7 @@ class Coverage:
 
     @property
     def C(self) -> float:
-        """Coverage: what the best path per instance leaves."""
+        """Coverage: what the best hard path per instance leaves; no lower bound of `R`, see `best_mixture`."""
         return self.covered.mean().item()
 
     @property
@@ -111,6 +117,21 @@ class Coverage:
     def X(self) -> float:
         """Mixing: what soft routing adds to its own top path; any sign."""
         return self.mixing.mean().item()
+
+    @property
+    def C_own(self) -> float:
+        """Coverage with every node's own top among the candidates: `C_own <= C`; Statement 2.9."""
+        return torch.minimum(self.covered, self.own_top).mean().item()
+
+    @property
+    def S_own(self) -> float:
+        """Selection by own tops: what they cost over the best candidate, `>= 0`."""
+        return (self.own_top - self.covered).clamp(min=0).mean().item()
+
+    @property
+    def X_own(self) -> float:
+        """Mixing against own tops, what soft routing adds to the network of hard routes; any sign."""
+        return (self.routed - self.own_top).mean().item()
 
     @property
     def path_risks(self) -> Tensor:
@@ -170,8 +191,9 @@ def coverage(model: StemGNN, condition: Condition, scope: Scope | None = None, l
     Args:
         model: with routed layers; taken in evaluation mode.
         condition: a shift, a corruption, or both.
-        scope: which gates a path forces; None for `graph` in graph tasks, else `node`. For the exact meaning
-            and the cost (two layers in scope `node`: less than `K + 3` evaluations) see `stemlib.theory.paths`.
+        scope: which gates a path forces; None for `graph` in graph tasks, else `node`. `stemlib.theory.forcing` has
+            the exact meaning, and where scope `node` is not what the whole network does (three layers, self-loops);
+            `graph` always is. For the cost see `stemlib.theory.paths`.
         loss: `ce` or `zero_one`.
 
     Raises:
@@ -217,6 +239,7 @@ def _coverage(table: PathLosses, condition: Condition, loss: Loss) -> Coverage:
         paths=table.paths,
         forced=table.forced[loss],
         routed=table.routed[loss],
+        own_top=table.own_top[loss],
         gates=table.gates,
         entropy=table.entropy,
     )

@@ -1,6 +1,6 @@
 """The floor of static inference in model 1b of docs/theory.md: every capped predictor, linear or not.
 
-It stands for the paper's Theorem 3.1, as model 1a does: static inference that is stable has a floor.
+It stands for the paper's theorem on static inference, as model 1a does: static inference that is stable has a floor.
 
 Inputs `u, v ~ N(0, 1)`, independent: the low- and high-frequency part of a signal. The target is
 `y = u + noise` in condition 0 and `y = v + noise` in condition 1, noise variance `sigma^2`. Perturbations of

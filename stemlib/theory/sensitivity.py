@@ -60,9 +60,14 @@ class Energies:
         return (self.total.mean() / self.base.mean()).sqrt().item()
 
     def summary(self) -> dict[str, float]:
-        """Means over instances, the factor and the largest residual, as one row."""
-        names = ("total", "base", "amplification", "cross")
-        row = {name: getattr(self, name).mean().item() for name in names}
+        """Means over instances, their shares, the factor and the largest residual, as one row.
+
+        `base, %`, `amplification, %` and `cross, %` (of twice the cross term) are shares in the total: together 100.
+        """
+        means = {name: getattr(self, name).mean() for name in ("total", "base", "amplification", "cross")}
+        row = {name: mean.item() for name, mean in means.items()}
+        for name, times in (("base", 1), ("amplification", 1), ("cross", 2)):
+            row[f"{name}, %"] = (100 * times * means[name] / means["total"]).item()
         row |= {f"layer_{layer}": value for layer, value in enumerate(self.layers.mean(0).tolist(), 1)}
         return row | {"factor": self.factor, "residual": self.residual.amax().item()}
 

@@ -152,14 +152,17 @@ def test_only_routed_networks_are_taken_apart(test: StressTest) -> None:
     parts = test.coverage()
     assert parts.method.tolist() == ["one"] * 6  # the other one has no routes
     assert parts.bucket.tolist() == ["clean", "OOD-low", "OOD-high"] * 2
-    assert parts.R.to_numpy() == pytest.approx((parts.C + parts.S + parts.X).to_numpy(), abs=1e-9)
+    for suffix in ("", "_own"):
+        sums = sum(parts[part + suffix] for part in "CSX")
+        assert parts.R.to_numpy() == pytest.approx(sums.to_numpy(), abs=1e-9)
     pieces = test.sensitivity("deleted", (0.2, 0.6))
     assert pieces.rate.tolist() == [0.2, 0.2, 0.6, 0.6]
     assert (pieces.residual < 1e-4).all()
     assert (pieces.total > 0).all()
-    squares = pieces.amplification + pieces.base
-    assert (pieces["amplification, %"] * squares).to_numpy() == pytest.approx((100 * pieces.amplification).to_numpy())
-    assert set(READ_OUT) <= set(pieces)
+    share = pieces["amplification, %"] * pieces.total
+    assert share.to_numpy() == pytest.approx((100 * pieces.amplification).to_numpy())
+    assert pieces[["base, %", "amplification, %", "cross, %"]].sum(axis=1).to_numpy() == pytest.approx(100)
+    assert {*READ_OUT, "order_gap"} <= set(pieces)
 
 
 def test_leads_know_that_splits_overlap(test: StressTest) -> None:

@@ -18,8 +18,8 @@ from stemlib.model.stem import StemGNN
 from stemlib.stress.conditions import Condition
 from stemlib.stress.shifts import tail_buckets
 from stemlib.theory.coverage import Coverage, coverage, coverages, layer_regrets
-from stemlib.theory.coverage_report import null_coverage, report
-from stemlib.theory.paths import all_paths
+from stemlib.theory.coverage_report import HALVINGS, held_out, null_coverage, report
+from stemlib.theory.paths import all_paths, top_paths
 from stemlib.training.evaluation import predict
 from study.decompositions import independent_losses
 from study.families import build
@@ -32,7 +32,8 @@ def by_hand(forced: Tensor, routed: Tensor, gates: Tensor, name: str = "e", loss
     """A coverage from given losses."""
     paths = all_paths(gates.size(2), gates.size(1))
     entropy = torch.special.entr(gates).sum(-1)
-    return Coverage(name, loss, "node", torch.arange(len(forced)), 0, paths, forced, routed, gates, entropy)
+    own_top = forced[torch.arange(len(forced)), top_paths(gates)]
+    return Coverage(name, loss, "node", torch.arange(len(forced)), 0, paths, forced, routed, own_top, gates, entropy)
 
 
 def one_layer(chosen: list[int], experts: int = 3) -> Tensor:
@@ -90,6 +91,9 @@ def test_the_identities(kind: str, architecture: dict, seed: int) -> None:
             assert (found.layer_regrets >= 0).all()
             torch.testing.assert_close(found.layer_regrets.sum(1), found.selection, **EXACT)
             assert found.C_env + 1e-12 >= found.C
+            assert pytest.approx(found.C_own + found.S_own + found.X_own, rel=1e-9) == deployed.mean().item()
+            assert found.S_own >= 0
+            assert found.C_own <= found.C
             share = 1 - found.oracle_share
             assert pytest.approx(share * found.regret_if_misselected, abs=1e-5) == found.S
             torch.testing.assert_close(found.load.sum(1), torch.ones(found.load.size(0)).double(), **EXACT)
@@ -116,7 +120,8 @@ def test_the_report_over_conditions(kind: str, architecture: dict, seed: int) ->
     assert len(table) == 8
     assert (table.residual <= 1e-9 * table.R.clip(lower=1)).all()
     assert ((table.dC + table.dS + table.dX - table.dR).abs() <= 1e-9).all()
-    regrets = table[[name for name in table if name.startswith("S_")]]
+    assert ((table.C_own + table.S_own + table.X_own - table.R).abs() <= 1e-9).all()
+    regrets = table.filter(regex=r"^S_\d")
     assert ((regrets.sum(axis=1) - table.S).abs() <= 1e-9).all()
     for loss, rows in table.groupby("loss"):
         risks = torch.stack([item.path_risks for item in found if item.loss == loss])
@@ -126,6 +131,10 @@ def test_the_report_over_conditions(kind: str, architecture: dict, seed: int) ->
         assert rows.C_env.max() <= rows.C_all.iloc[0] + 1e-12
         assert rows.routing_gain.iloc[0] == pytest.approx(rows.C_all.iloc[0] - rows.R.max())
         assert (rows.iloc[0][["dR", "dC", "dS", "dX"]] == 0).all()
+        chosen = held_out([item for item in found if item.loss == loss])
+        assert rows.C_env_held_out.tolist() == chosen.env.tolist()
+        assert rows.C_all_held_out.tolist() == [chosen.worst] * 4
+        assert rows.routing_gain_held_out.iloc[0] == pytest.approx(chosen.worst - rows.R.max())
 
 
 def test_conditions_on_one_graph_share_passes_and_give_the_same() -> None:
@@ -167,6 +176,57 @@ def test_the_shuffled_null_by_hand() -> None:
     same = by_hand(forced[:, :1].expand(-1, 2).contiguous(), forced[:, 0], one_layer([0] * 1000, experts=2))
     assert same.C == 0.5
     assert null_coverage(same, draws=50).shuffled == pytest.approx(0.25, abs=0.01)
+
+
+def of_paths(forced: Tensor, name: str) -> Coverage:
+    """A coverage of one layer, of which only the losses on paths matter."""
+    return by_hand(forced, forced[:, 0], one_layer([0] * len(forced), forced.size(1)), name)
+
+
+def test_a_held_out_choice_written_out() -> None:
+    """Three conditions: all instances, the last third of them, and the first ones damaged."""
+    generator = torch.Generator().manual_seed(1)
+    losses = torch.rand(3, 12, 4, dtype=torch.double, generator=generator)
+    rows = [torch.arange(12), torch.arange(8, 12), torch.arange(6)]
+    found = [
+        dataclasses.replace(of_paths(values[index], str(place)), index=index)
+        for place, (values, index) in enumerate(zip(losses, rows, strict=True))
+    ]
+    order = torch.rand(HALVINGS, 12, generator=torch.Generator().manual_seed(7)).argsort(1)
+    env, worst = torch.zeros(3, HALVINGS), []
+    for draw, first in enumerate(order < 6):
+        risks = torch.zeros(3)
+        for mine in (first, ~first):
+            theirs = [values[index[~mine[index]]] for values, index in zip(losses, rows, strict=True)]
+            known = [values.mean(0) if len(values) else torch.zeros(4) for values in theirs]
+            over_all = torch.stack(known).amax(0).argmin()
+            for e, (values, index) in enumerate(zip(losses, rows, strict=True)):
+                here = values[index[mine[index]]]
+                env[e, draw] += here[:, known[e].argmin()].sum() / len(index)
+                risks[e] += here[:, over_all].sum() / len(index)
+        worst.append(risks.amax().item())
+    chosen = held_out(found, seed=7)
+    assert chosen.env.tolist() == pytest.approx(env.mean(1).tolist())
+    assert chosen.worst == pytest.approx(sum(worst) / HALVINGS)
+
+
+def test_a_held_out_choice_is_not_optimistic() -> None:
+    """Twenty paths of equal merit: the best of them looks better than it is, unless it was chosen on others."""
+    forced = torch.rand(100, 20, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    found = of_paths(forced, "noise")
+    assert found.C_env < 0.46
+    assert held_out([found]).worst == pytest.approx(held_out([found]).env.item())
+    assert held_out([found]).worst > 0.49
+    forced[:, 3] -= 1
+    assert held_out([of_paths(forced, "one is best")]).worst == pytest.approx(forced[:, 3].mean().item())
+
+
+def test_an_instance_is_held_out_in_every_condition() -> None:
+    forced = torch.rand(30, 5, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    chosen = held_out([of_paths(forced, "clean"), of_paths(forced, "once more")])
+    assert chosen.env.tolist() == pytest.approx([chosen.worst] * 2)
+    alone = held_out([of_paths(forced[:1], "one instance")])
+    assert alone.worst == pytest.approx(forced[0, 0].item())  # nobody to choose by
 
 
 def test_the_null_of_independent_networks() -> None:

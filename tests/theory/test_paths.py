@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from copy import copy
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from routed_samples import architectures, exact, kinds, random_model, random_task, seeds
+from routed_samples import architectures, exact, kinds, random_model, random_task, seeds, without_returns
 from samples import EXACT, TASKS, small_baseline
 from torch import Tensor
 
 from stemlib.data.batches import batches
-from stemlib.data.graph import plain, sorted_by_target
 from stemlib.data.tasks import Task, read_out
 from stemlib.model.encoder import path_gates
 from stemlib.model.folded import folded_classifier
@@ -28,21 +25,6 @@ some = settings(max_examples=12)
 
 def everything(task: Task) -> Tensor:
     return torch.arange(task.instances)
-
-
-def without_returns(task: Task) -> Task:
-    """The task without self-loops, and without edges between the ends of a link."""
-    graph = copy(task.graph)
-    source, target = plain(graph.edge_index)
-    keep = source != target
-    if task.pairs is not None:
-        keys = torch.cat([task.pairs, task.pairs.flip(1)]) @ torch.tensor([graph.num_nodes, 1])
-        keep &= ~torch.isin(source * graph.num_nodes + target, keys)
-    graph.edge_index = torch.stack([source, target])[:, keep]
-    if graph.edge_attr is not None:
-        name = "edge_type" if graph.edge_type is not None else "edge_attr"
-        setattr(graph, name, getattr(graph, name)[keep])
-    return task.with_graph(sorted_by_target(graph))
 
 
 def forced_one_by_one(model: StemGNN, task: Task) -> dict[str, Tensor]:
@@ -163,7 +145,7 @@ def test_chunks_and_batches_change_nothing(kind: str, monkeypatch: pytest.Monkey
     index = index[task.labels[index].double().isfinite().reshape(len(index), -1).any(1)]
     whole = path_losses(model, task, index)
     monkeypatch.setattr("stemlib.theory.paths.GRAPHS_PER_BATCH", 3)
-    monkeypatch.setattr("stemlib.theory.paths._instances_per_chunk", lambda model: 7)
+    monkeypatch.setattr("stemlib.theory.forcing.instances_per_chunk", lambda model: 7)
     parts = path_losses(model, task, index)
     assert parts.index.tolist() == whole.index.tolist() == index.tolist()
     for loss in LOSSES:

@@ -106,6 +106,9 @@ def test_energies_are_those_of_the_pieces(kind: str, architecture: dict, readout
     row = found.summary()
     if row["base"] > 0:
         assert row["factor"] ** 2 == pytest.approx(row["total"] / row["base"])
+    if row["total"] > 0:
+        assert row["cross, %"] == pytest.approx(200 * row["cross"] / row["total"])
+        assert row["base, %"] + row["amplification, %"] + row["cross, %"] == pytest.approx(100)
 
 
 @some
