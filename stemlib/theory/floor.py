@@ -1,7 +1,7 @@
 """The floor of static inference in model 1a of docs/theory.md: one stable and one shift-sensitive feature.
 
-It stands for the paper's theorem on static inference: what that pays for stability. A node has a label `y = +-1` and two
-features, independent of each other given the label:
+It stands for the paper's theorem on static inference: what that pays for stability. A node has a label `y = +-1` and
+two features, independent of each other given the label:
 
     own feature (stable)                s = mu y + N(0, sigma^2)
     mean of d neighbours (sensitive)    t = nu_h y + noise,    nu_h = (2h - 1) mu,
