@@ -2,9 +2,10 @@
 
 One procedure for each situation, chosen by simulated coverage (tests/study/test_coverage.py):
 
-- runs, or other independent values: Student's t, `interval` and `paired_test`. The percentile bootstrap holds the mean
-  of five normal values in 82 % of samples and of nine in 89 %, BCa in 79 and 84 %, Student's t in 95 %.
-- data sets: clusters and random effects, see `study.meta_analysis`.
+- runs, or other independent values: Student's t, `interval` and `paired_test`. It holds the mean of 3 to 28 normal or
+  heavy-tailed values in 95 to 96 % of samples, of skewed ones in 88 to 93 %. The percentile bootstrap holds that of
+  five normal values in 82 % and of nine in 90 %, BCa in 84 and 87 %.
+- data sets: random effects and families of related ones, see `study.meta_analysis`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from samples import few
 from scipy.stats import ttest_rel
 
-from study.statistics import against_strongest, holm, in_points, interval, mean_in_points, paired_difference, summary
+from study.power import detectable
+from study.statistics import (
+    against_strongest,
+    corrected_together,
+    holm,
+    in_points,
+    interval,
+    mean_in_points,
+    paired_difference,
+    paired_test,
+    summary,
+)
 
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
@@ -25,8 +36,9 @@ def runs(**scores: list[float]) -> pd.DataFrame:
 def test_an_interval_holds_the_mean_and_shrinks_with_more_values() -> None:
     values = np.random.default_rng(0).normal(50, 4, size=40).tolist()
     low, high = interval(values)
-    assert low < np.mean(values) < high
-    assert high - low == pytest.approx(2 * 1.96 * np.std(values, ddof=1) / np.sqrt(40), rel=0.15)
+    reach = 2.022691 * np.std(values, ddof=1) / np.sqrt(40)  # Student's t with 39 degrees of freedom
+    assert (low, high) == pytest.approx((np.mean(values) - reach, np.mean(values) + reach))
+    assert interval(values, 0.5)[0] == pytest.approx(np.mean(values) - reach * 0.680833 / 2.022691, rel=1e-6)
     wide = interval(values[:5])
     assert wide[1] - wide[0] > high - low
     assert interval(values) == (low, high)
@@ -109,6 +121,35 @@ def test_runs_that_share_training_instances_count_for_less() -> None:
         assert found.difference == 2.0
         assert (found.low, found.high) == pytest.approx((2 - quantile * error, 2 + quantile * error), rel=1e-6)
     assert shared.p > alone.p
+
+
+def test_rounding_is_added_to_the_error() -> None:
+    """Differences 1, 2, 3 and a variance of 2 of each: the mean's variance is 1/3 + 2/3."""
+    found = paired_test(pd.Series([1.0, 2.0, 3.0]), rounding=2.0)
+    assert (found.error, found.df) == pytest.approx((1.0, 2))
+    same = paired_test(pd.Series([0.0, 0.0]), rounding=2.0)
+    assert (same.error, same.p) == pytest.approx((1.0, 1.0))
+    frame = runs(ours=[2.0, 4.0, 6.0], other=[1.0, 2.0, 3.0], weak=[0.0, 0.0, 0.0]).assign(task="t")
+    frame["rounding"] = frame.method.map({"ours": 1.5, "other": 0.5, "weak": 70.0})
+    assert against_strongest(frame, "score", "ours", "task").error.tolist() == pytest.approx([1.0])
+
+
+def test_a_table_is_corrected_again_with_what_joins_it() -> None:
+    one = pd.DataFrame({"uncorrected": [0.01, float("nan"), 0.03], "error": [1.0, 0.0, 1.0], "df": [4.0, 4.0, 4.0]})
+    alone, joined = corrected_together(one), corrected_together(pd.concat([one, one], ignore_index=True))
+    assert alone.p.tolist() == pytest.approx([0.02, float("nan"), 0.03], nan_ok=True)
+    assert joined.p.tolist()[:3] == pytest.approx([0.04, float("nan"), 0.06], nan_ok=True)
+    assert alone.detectable.tolist() == pytest.approx([detectable(1.0, 4, 0.025), 0.0, detectable(1.0, 4, 0.025)])
+    assert joined.detectable[0] > alone.detectable[0]
+
+
+def test_the_rival_is_chosen_on_validation_where_it_is_known() -> None:
+    frame = runs(ours=[5.0, 6.0], lucky=[9.0, 8.0], steady=[4.0, 4.0]).assign(task="t", val=[7.0, 7, 1, 2, 3, 3])
+    found = against_strongest(frame, "score", "ours", "task").iloc[0]
+    assert (found.strongest, found.chosen_on, found.difference) == ("steady", "val", 1.5)
+    assert (found.strongest_on_test, found.on_test) == ("lucky", -3.0)
+    older = against_strongest(frame.drop(columns="val"), "score", "ours", "task").iloc[0]
+    assert (older.strongest, older.chosen_on, older.difference, older.on_test) == ("lucky", "test", -3.0, -3.0)
 
 
 def test_the_rival_of_a_pair_may_be_chosen_on_the_other_pairs() -> None:
