@@ -2,8 +2,9 @@
 
 Three means stand side by side. The **flat** one weighs data sets alike. The **random-effects** one weighs each by
 `1 / (error^2 + tau^2)`, with the deviation tau between true differences by Paule and Mandel (statsmodels): what five
-runs on 76 molecules hardly show counts for little. Where differences are large on the data sets that are uncertain,
-the two answer different questions, and both are to be read. The **median** is moved by no single data set.
+runs on 76 molecules hardly show counts for little. Where true differences grow with errors, the two answer different
+questions, and both are to be read: simulated so, the random-effects mean is 0.9 where the flat one is 1.5, and its
+interval holds the latter in 41 % of studies. The **median** is moved by no single data set.
 
 Data sets of one family (`DataSet.family`) share nodes, molecules or makers: their differences are no independent draws.
 Intervals of all three know that: the variance is that of Bell and McCaffrey (CR2), summed by family, and the degrees of

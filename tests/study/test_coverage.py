@@ -77,6 +77,22 @@ def test_means_over_data_sets_are_held(size: int, shape: str, related: float) ->
     assert false == pytest.approx(1 - held["difference"], abs=1e-9)
 
 
+def test_where_differences_grow_with_errors_two_means_are_two_answers() -> None:
+    """The true ones are `sigma` times 1 in the mean: what is uncertain is large, and counts for less."""
+    noise, tasks, found = np.random.default_rng(0), [f"t{place}" for place in range(28)], []
+    flat = 0.8 * np.exp(1.1**2 / 2)
+    for _ in range(150):
+        sigma = np.exp(noise.normal(np.log(0.8), 1.1, 28))
+        values = sigma * (noise.normal(1, 1, 28) + noise.normal(size=28))
+        errors = sigma * (noise.chisquare(4, 28) / 4) ** 0.5
+        found.append(over_data_sets(pd.Series(values, tasks), pd.Series(errors, tasks)))
+    table = pd.DataFrame(found)
+    assert table.flat.mean() == pytest.approx(flat, abs=0.2)
+    assert table.difference.mean() < 0.7 * flat
+    assert ((table.low <= flat) & (flat <= table.high)).mean() < 0.6
+    assert ((table.flat_low <= flat) & (flat <= table.flat_high)).mean() > 0.85
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("size", SIZES)
 def test_the_mean_of_independent_values_is_held(size: int, shape: str) -> None:
