@@ -6,6 +6,7 @@ import pandas as pd
 
 from study.meta_analysis import by_domain, counted, of_runs
 from study.paper_tables import CLAIMS, mean_text
+from study.statistics import in_points
 
 
 def leads(demands: pd.DataFrame, rival: str, ours: str = "stem") -> pd.DataFrame:
@@ -51,3 +52,26 @@ def leads_by_domain(demands: pd.DataFrame, rival: str, ours: str = "stem", label
     text = pd.DataFrame({claim: table.apply(mean_text, axis=1) for claim, table in found.items()}).fillna("")
     sets = pd.DataFrame({claim: table.sets for claim, table in found.items()}).max(axis=1).astype(int)
     return text.assign(**{"data sets": sets}).sort_values("data sets", kind="stable")
+
+
+def to_read(claims: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `study.paper_tables.claim_table` with what a reader needs first, in words and points."""
+
+    def text(mean: str, low: str, high: str) -> list[str]:
+        return [in_points(*row) for row in claims[[mean, low, high]].itertuples(index=False)]
+
+    return pd.DataFrame(
+        {
+            "mean": text("difference", "low", "high"),
+            "flat mean": text("flat", "flat_low", "flat_high"),
+            "median": text("median", "median_low", "median_high"),
+            "verdict": claims.verdict,
+            "found from": claims.mean_detectable.round(1),
+            "data sets": claims.sets,
+            "families": claims.families,
+            "won": claims.wins,
+            "lost": claims.loses,
+            "each found from": claims.detectable.round(1),
+        },
+        index=claims.index,
+    )

@@ -43,12 +43,6 @@ def in_points(difference: float, low: float, high: float) -> str:
     return f"{difference:+.1f}" + (f" [{low:+.1f}, {high:+.1f}]" if low == low else "")
 
 
-def mean_in_points(differences: pd.Series) -> str:
-    """Their mean and its `interval`, see `in_points`; empty where fewer than two are known."""
-    known = differences.dropna()
-    return in_points(known.mean(), *interval(known.tolist())) if len(known) > 1 else ""
-
-
 def summary(frame: pd.DataFrame, by: str | list[str], value: str) -> pd.DataFrame:
     """`mean`, `std` (ddof 1), `seeds` and `text` (`mean ± std`) of a column, one row per group."""
     groups = frame.groupby(by, sort=False)[value]

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from stemlib.presets import ModelConfig, preset
+from study.lead_tables import to_read
 from study.methods import METHODS, named
 from study.paper_tables import (
     MEETING,
@@ -230,3 +231,19 @@ def test_claims_are_of_the_counted_tasks() -> None:
     for column in ("difference", "flat", "median", "sets", "held_out"):
         assert both[column].tolist() == pytest.approx(alone[column].tolist(), abs=0.05), column
     assert both.comparisons.tolist() == [2] * len(both)
+
+
+def test_claims_are_read_with_their_three_means_and_what_could_have_been_seen() -> None:
+    rows = [
+        {"task": f"t{number}", "covariate": "degree", "demand": "clean", "method": method, "seed": seed}
+        | {"score": 50.0 + seed + number * (method == "stem") + 0.1 * seed * (method == "gcn")}
+        for number in range(6)
+        for method in ("stem", "gcn")
+        for seed in range(5)
+    ]
+    found = claim_table(comparisons(pd.DataFrame(rows)))
+    read = to_read(found).loc["competitive when clean"]
+    assert read["flat mean"].startswith("+2.3 [")  # numbers 0 to 5 less the seeds' 0.2 on average
+    assert read["median"].startswith("+2.3 [")
+    assert (read["data sets"], read["families"], read["won"], read["lost"]) == (6, 6, 5, 0)
+    assert read["found from"] == round(found.mean_detectable.item(), 1) > 0

@@ -17,7 +17,6 @@ from study.statistics import (
     holm,
     in_points,
     interval,
-    mean_in_points,
     paired_difference,
     paired_test,
     summary,
@@ -106,8 +105,6 @@ def test_the_strongest_of_the_others_is_compared_group_by_group() -> None:
 
 def test_a_mean_is_said_in_points_with_its_interval() -> None:
     assert in_points(-0.24, -1.0, 0.06) == "-0.2 [-1.0, +0.1]"
-    assert mean_in_points(pd.Series([1.0, float("nan"), 1.0])) == "+1.0 [+1.0, +1.0]"
-    assert mean_in_points(pd.Series([1.0, float("nan")])) == ""
 
 
 def test_runs_that_share_training_instances_count_for_less() -> None:
