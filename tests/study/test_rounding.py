@@ -13,7 +13,9 @@ from samples import node_task
 
 from stemlib.data.tasks import Task
 from study import rounding
-from study.rounding import NOISE, moves, perturbed, replicates, rounding_variance
+from study.paths import ROOT
+from study.records import read_results
+from study.rounding import COMPARED, NOISE, moves, perturbed, replicates, rounding_variance
 from study.trained import run_folder
 
 
@@ -118,3 +120,13 @@ def test_the_command_keeps_all_data_sets_in_one_table(
     assert set(kept["rounding"].task) == {"cora", "texas"}
     assert set(kept["rounding"].replicate) == {0, 1}
     assert "largest move" in capsys.readouterr().out
+
+
+def test_the_page_has_the_kept_numbers() -> None:
+    page = (ROOT / "docs" / "reproducibility.md").read_text()
+    found = moves(read_results("rounding"))
+    clean = found[found.condition == "clean"].set_index(["task", "method"])
+    assert set(clean.index) == {(task, name) for task in ("chameleon", "cora", "cornell") for name in COMPARED}
+    for (task, name), row in clean.iterrows():
+        line = f"| {task} | `{name}` | {row['std']:.2f} | {row['largest move']:.2f} |"
+        assert line in page, line
