@@ -1,4 +1,4 @@
-"""Certificates: radii inside which nothing can change, Statements 3.6 and 3.9 of docs/theory.md.
+"""Certificates: radii inside which nothing can change, Statements 3.6, 3.9 and 3.13 of docs/theory.md.
 
 They are promises about what is computed, not only about real numbers (Statement 3.10): with numbers of precision
 `eps` an inner product of `n`-vectors `a, b` is off by less than `n eps ||a|| ||b||` in any order of summation (twice
@@ -20,6 +20,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stemlib.model.head import AveragedHead
+from stemlib.model.stem import StemGNN
+from stemlib.model.tokens import TIE, centred
+
+BLOCK = 128  # instances whose codes are compared at once
+FAR = 1e12  # a radius in which every code can be reached
 
 
 def rounding(width: int, dtype: torch.dtype) -> float:
@@ -32,7 +37,8 @@ class TokenCertificate:
 
     Codes need not be unit vectors. Equal codes are one token: exchanging them changes nothing, so that they do
     not count as another, and a head all of whose codes are equal has margin infinity. Codes that all but
-    coincide cannot be told apart in finite precision: they give margin 0.
+    coincide cannot be told apart in finite precision, or count as equal by `stemlib.model.tokens.TIE`: they give
+    margin 0.
 
     Args:
         codebook: `[H, C, d_c]`.
@@ -48,6 +54,9 @@ class TokenCertificate:
         apart = self.apart.to(codebook)
         length = torch.linalg.vector_norm(codebook, dim=-1)
         error = rounding(codebook.size(2), codebook.dtype) * (length.unsqueeze(1) + length.unsqueeze(2))
+        # Among codes that tie the first wins: another must stay behind by more than a tie.
+        longest = torch.linalg.vector_norm(centred(codebook), dim=-1).amax(1)
+        error = error + TIE * longest.view(-1, 1, 1)
         # The gap of a query at distance r is at least gap - r apart, and off by error (1 + r); the gap of the
         # query itself is off by error: so r (apart + error) < gap - 2 error.
         same = apart == 0
@@ -118,3 +127,85 @@ class DecisionCertificate:
         if not self.binary:
             radius = radius.scatter(1, best.unsqueeze(1), torch.inf)  # the class itself is no other class
         return radius.amin(-1).clamp(min=0) / (1 + 2 * rounding(inputs.size(1), inputs.dtype))
+
+
+class ReachCertificate:
+    """Whether a decision stays, wherever the embedding goes within a ball: Statement 3.13.
+
+    Tokens and head are taken together. A head's scores are linear in the embedding, so that within a ball only some
+    codes can win; the decision stays if the worst choice among them, head by head, leaves it. Tokens may flip.
+
+    Args:
+        model: for classes, in float64.
+        dtype: in which the deployed model computes: what its rounding can do is subtracted.
+
+    Raises:
+        ValueError: the model is not in float64.
+    """
+
+    def __init__(self, model: StemGNN, dtype: torch.dtype = torch.float32) -> None:
+        weight, head = model.head.effective_weight.detach(), model.head
+        if weight.dtype != torch.double:
+            raise ValueError(f"the certificate takes a copy of the model in float64, got {weight.dtype}")
+        self.tokens, self.bias, self.dtype = model.tokens, head.effective_bias.detach(), dtype
+        self.by_head = weight.unflatten(1, (head.heads, -1))  # [classes, H, d_c]; one head without tokens
+        terms = 2 * rounding(head.linear.in_features + head.heads + 1, dtype)
+        size = torch.linalg.vector_norm(head.linear.weight.detach().unflatten(0, (head.heads, -1)), dim=-1).mean(0)
+        bias = head.linear.bias.detach().unflatten(0, (head.heads, -1))
+        self.error, self.constant = terms * size, terms * bias.abs().mean(0)
+        if self.tokens is None:
+            self.slope = torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")
+            return
+        codes, project = centred(self.tokens.codebook.detach()), self.tokens.project_in
+        maps = project.weight.detach().unflatten(0, (self.tokens.heads, -1))  # [H, d_c, d]
+        offset = project.bias.detach().unflatten(0, (self.tokens.heads, -1))
+        self.match, self.offset = codes @ maps, torch.einsum("hcd,hd->hc", codes, offset)
+        self.steepness = torch.cdist(self.match, self.match, compute_mode="donot_use_mm_for_euclid_dist")  # [H, C, C]
+        longest = torch.linalg.vector_norm(self.tokens.codebook.detach(), dim=-1).amax(1)
+        terms = 2 * rounding(sum(maps.shape[1:]) + 1, dtype)
+        self.token_error = terms * longest * torch.linalg.matrix_norm(maps)  # [H], per length of embedding
+        self.token_constant = terms * longest * torch.linalg.vector_norm(offset, dim=-1)
+        self.logits = torch.einsum("khd,hcd->hck", self.by_head, self.tokens.codebook.detach())
+
+    def reachable(self, z: Tensor, move: Tensor) -> Tensor:
+        """Which codes can win for some embedding within `move` `[M]` of `z` `[M, d]`: mask `[M, H, C]`."""
+        scores = torch.einsum("md,hcd->mhc", z, self.match) + self.offset
+        best, move = scores.argmax(-1), move.view(-1, 1, 1)
+        steepness = self.steepness[torch.arange(scores.size(1)), best]  # [M, H, C]
+        length = torch.linalg.vector_norm(z, dim=-1).view(-1, 1) + move.squeeze(2)
+        top = (scores.abs() + move * torch.linalg.vector_norm(self.match, dim=-1)).amax(-1)
+        error = TIE * top + 2 * (self.token_error * length + self.token_constant)
+        return scores.amax(-1, keepdim=True) - scores <= move * steepness + error.unsqueeze(2)
+
+    def stays(self, z: Tensor, move: Tensor) -> Tensor:
+        """Whether the class is the same for every embedding within `move` of `z`.
+
+        Args:
+            z: embeddings `[M, d]` in float64.
+            move: radii `[M]`; infinite where nothing is known.
+
+        Returns:
+            Mask `[M]`.
+        """
+        move = move.clamp(max=FAR)  # infinity times 0 has no value
+        parts = zip(z.split(BLOCK), move.split(BLOCK), strict=True)
+        return torch.cat([self._gaps(*part).amin(-1) > 0 for part in parts])
+
+    def _gaps(self, z: Tensor, move: Tensor) -> Tensor:
+        """By how much at least the class stays ahead of every other, `[M, classes]`; of itself infinity."""
+        if self.tokens is None:
+            logits = z @ self.by_head.flatten(1).T + self.bias
+            best = logits.argmax(-1, keepdim=True)
+            gap = logits.gather(1, best) - logits - move.unsqueeze(1) * self.slope[best.squeeze(1)]
+            length = torch.linalg.vector_norm(z, dim=-1) + move
+        else:
+            chosen = (torch.einsum("md,hcd->mhc", z, self.match) + self.offset).argmax(-1)
+            own = self.logits[torch.arange(chosen.size(1)), chosen].sum(1) + self.bias
+            best = own.argmax(-1, keepdim=True)
+            ahead = self.logits[:, :, best.squeeze(1)].permute(2, 0, 1).unsqueeze(3) - self.logits  # [M, H, C, classes]
+            closed = ~self.reachable(z, move).unsqueeze(3)
+            gap = ahead.masked_fill(closed, torch.inf).amin(2).sum(1) + self.bias[best] - self.bias
+            lengths = torch.linalg.vector_norm(self.tokens.codebook.detach(), dim=-1).amax(1)
+            length = torch.linalg.vector_norm(lengths).expand(len(z))
+        error = length.unsqueeze(1) * (self.error[best] + self.error) + self.constant[best] + self.constant
+        return (gap - error).scatter(1, best, torch.inf)
