@@ -5,6 +5,8 @@ node's own state and to the mean over its neighbours, through the experts mixed 
 can add by moving. No perturbed pass is run.
 
 Example:
+    >>> from stemlib.data.built_in import built_in
+    >>> from stemlib.presets import ModelConfig
     >>> task = built_in(60, degree=4)
     >>> model = StemGNN(ModelConfig(hidden=8, heads=2, codes=4), task.graph.x.size(1), 2).eval()
     >>> a_priori(model, task, torch.arange(60), Budget("deleted", 1)).shape
