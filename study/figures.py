@@ -88,8 +88,14 @@ def save(figure: Figure, name: str) -> Path:
     return path
 
 
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of a mean, for its bar or band; of two runs, whose interval is 25 errors wide, their range."""
+    values = list(values)
+    return interval(values) if len(values) > 2 else (min(values), max(values))
+
+
 def draw_means(axis: Axes, rows: pd.DataFrame, y: str, x: str = "rate", **look: object) -> None:
-    """A line through the means at each `x`, with a band of their 95 % intervals, see `statistics.interval`.
+    """A line through the means at each `x`, with a band of their 95 % intervals, see `spread`.
 
     Args:
         axis: to draw on; its labels and legend are the caller's.
@@ -97,7 +103,7 @@ def draw_means(axis: Axes, rows: pd.DataFrame, y: str, x: str = "rate", **look: 
         y, x: columns.
         look: of seaborn's `lineplot`, such as `hue` for one line of each.
     """
-    usual = {"errorbar": interval, "err_kws": {"alpha": 0.15, "linewidth": 0}, "marker": "o"}
+    usual = {"errorbar": spread, "err_kws": {"alpha": 0.15, "linewidth": 0}, "marker": "o"}
     sns.lineplot(rows, x=x, y=y, ax=axis, **usual | look)
     bare(axis)
 

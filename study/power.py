@@ -14,7 +14,7 @@ from scipy.special import nctdtrinc
 from scipy.stats import t as student
 
 Numbers = TypeVar("Numbers", float, pd.Series)
-MARGIN = 1.0  # points: what is surely nearer than this is level
+MARGIN = 1.0  # points: what is reliably nearer than this is level
 
 
 class Tested(Protocol):

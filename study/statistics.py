@@ -20,7 +20,7 @@ from scipy.stats import ttest_1samp
 
 from study.power import detectable
 
-SIGNIFICANT = 0.05  # corrected p-values below are called sure
+SIGNIFICANT = 0.05  # corrected p-values below are called significant
 
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:

@@ -64,7 +64,7 @@ def draw_buckets(axis: Axes, stress: pd.DataFrame) -> None:
     """Score in the ordinary bucket and in the shifted ones, mean over seeds with its 95 % interval."""
     rows = stress[stress.kind.isin(["clean", "shift"])]
     sns.pointplot(
-        rows, x="condition", y="score", hue="method", order=list(BUCKETS), palette=COLOURS, errorbar=interval,
+        rows, x="condition", y="score", hue="method", order=list(BUCKETS), palette=COLOURS, errorbar=figures.spread,
         dodge=0.5 * (rows.method.nunique() > 1), ax=axis, **POINTS,
     )  # fmt: skip
     figures.bare(axis)
@@ -113,7 +113,7 @@ def draw_runs(axis: Axes, found: pd.DataFrame) -> None:
         axis: to draw on.
         found: rows of `study.records.table`: `model`, `test`, `test_best`.
     """
-    sns.pointplot(found, x="model", y="test", hue="model", palette=COLOURS, errorbar=interval, ax=axis, **POINTS)
+    sns.pointplot(found, x="model", y="test", hue="model", palette=COLOURS, errorbar=figures.spread, ax=axis, **POINTS)
     axis.plot(pd.factorize(found.model)[0] - 0.25, found.test, ".", color="black", ms=4)
     means = found.groupby("model", sort=False).test_best.mean()
     axis.scatter(np.arange(len(means)) + 0.25, means, c="none", edgecolors=[COLOURS[name] for name in means.index])
@@ -122,7 +122,7 @@ def draw_runs(axis: Axes, found: pd.DataFrame) -> None:
 
 
 def draw_effects(lead: pd.DataFrame) -> Figure:
-    """The whole model's lead over each variant, in points, one panel for each demand; filled where it is sure.
+    """The whole model's lead over each variant, in points, one panel for each demand; filled where it is reliable.
 
     Args:
         lead: from `study.ablations.effects`.
@@ -144,7 +144,7 @@ def draw_effects(lead: pd.DataFrame) -> Figure:
 
 
 def _leads(axis: Axes, rows: pd.DataFrame, places: Sequence[float], **look: Any) -> None:
-    """Circles at the differences, filled where they are sure."""
+    """Circles at the differences, filled where they are reliable."""
     fill = np.where(rows.p < SIGNIFICANT, "black", "white")
     axis.scatter(rows.difference, places, c=fill, edgecolors="black", zorder=3, **look)
 

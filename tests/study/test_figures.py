@@ -26,6 +26,12 @@ def style() -> Iterator[None]:
     plt.close("all")
 
 
+def test_two_runs_have_a_range_and_three_an_interval() -> None:
+    assert figures.spread([3.0, 1.0]) == (1.0, 3.0)
+    assert figures.spread([3.0]) == (3.0, 3.0)
+    assert figures.spread([1.0, 2.0, 4.0]) == interval([1.0, 2.0, 4.0])
+
+
 def test_lines_run_through_means_and_bands_end_at_the_intervals() -> None:
     _, axis = figures.panels()
     figures.draw_means(axis, SCORES, "score", color="red", label="one")
