@@ -95,16 +95,20 @@ def covered(
 ) -> Iterator[dict[str, Any]]:
     """The rows of `certificates`, for some trained networks on some instances of a task."""
     labels = task.labels[index]
+
+    def accuracy(classes: Tensor) -> float:
+        return 100 * (classes == labels).double().mean().item()
+
+    own = {name: accuracy(predict(model, task, index).argmax(-1)) for name, model in models.items()}
     for damage, budgets in BUDGETS.items():
         about = {"damage": damage, "instances": index.numel()}
         for name, found in smoothed_together(models, task, index, damage, draws, seed).items():
             row = {"method": name, "certificate": "smoothing", "rate": RATES[damage], **about}
-            row |= {"accuracy": 100 * (found.classes == labels).double().mean().item()}
+            row |= {"accuracy": accuracy(found.classes), "network": own[name]}
             for budget in budgets:
                 yield row | {"budget": budget, "share": 100 * found.covered(budget).double().mean().item()}
         for name, model in models.items():
-            right = predict(model, task, index).argmax(-1) == labels
-            row = {"method": name, "accuracy": 100 * right.double().mean().item(), **about}
+            row = {"method": name, "accuracy": own[name], "network": own[name], **about}
             for budget in budgets if isinstance(model, StemGNN) else ():
                 for certificate, share in afterwards(model, task, index, damage, budget, seed).items():
                     yield row | {"certificate": certificate, "budget": budget, "share": 100 * share}
@@ -126,7 +130,7 @@ def certificates(protocol: Protocol, preset: Preset, draws: int = DRAWS, instanc
     Returns:
         Rows with `task`, `method`, `certificate`, `damage`, `budget` (undirected edges, or features), `share` (of the
         instances, in per cent), `accuracy` (of what is certified: the network's, or the smoothed classifier's, where
-        abstaining is wrong), `rate` (of smoothing) and `instances`.
+        abstaining is wrong), `network` (the network's), `rate` (of smoothing) and `instances`.
     """
     (split, seed), task = protocol.runs[0], protocol.task(preset)
     methods = [protocol.methods(method, preset)[0] for method in named(preset, *METHODS_ASKED)]
@@ -146,16 +150,16 @@ def draw(rows: pd.DataFrame) -> Path:
     """`figures/certificates.png`: the covered share over the budget, a panel per data set and damage."""
     places = list(rows.groupby(["task", "damage"], sort=False))
     figure, axes = figures.panels(2, -(-len(places) // 2), squeeze=False)
-    styles = {"kept": ":", "explained": "-.", "a priori": "--", "a priori, own row": (0, (1, 1)), "smoothing": "-"}
+    styles = {"kept": ":o", "explained": "-.o", "a priori": "--o", "a priori, own row": "--^", "smoothing": "-o"}
     for axis, ((task, damage), some) in zip(axes.flat, places, strict=False):
         for (method, certificate), line in some.groupby(["method", "certificate"], sort=False):
-            look = {"color": figures.COLOURS[method], "linestyle": styles[certificate], "marker": "o", "ms": 4}
-            axis.plot(line.budget, line.share, label=f"{method}, {certificate}", **look)
+            look = {"color": figures.COLOURS[method], "ms": 4, "lw": 1.4, "label": f"{method}, {certificate}"}
+            axis.plot(line.budget, line.share, styles[certificate], **look)
         things = "edges deleted" if damage == "deleted" else "features masked"
         axis.set(title=task, xlabel=things, ylabel="covered, %", ylim=(-2, 102), xscale="log")
         axis.set_xticks(BUDGETS[damage], labels=BUDGETS[damage])
         axis.minorticks_off()
-    figures.legend_below(figure, axes.flat[-1], 4)
+    figures.legend_below(figure, axes.flat[len(places) - 1], 3)
     saved = figures.save(figure, EXPERIMENT)
     plt.close(figure)
     return saved
