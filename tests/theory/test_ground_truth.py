@@ -19,6 +19,7 @@ from torch import Tensor
 from stemlib.data.built_in import built_in
 from stemlib.data.tasks import Task
 from stemlib.model.stem import StemGNN
+from stemlib.model.tokens import TIE
 from stemlib.presets import ModelConfig
 from stemlib.stress.conditions import Condition
 from stemlib.theory.coverage import coverage, coverages
@@ -278,7 +279,8 @@ def test_tokens_of_a_known_turn(degrees: float, flips: bool) -> None:
     turn = 2 * math.sin(math.radians(degrees - 30) / 2)
     tokens, head, row = found.tokens, found.head, found.summary()
     assert tokens.query_change.flatten().tolist() == pytest.approx([turn] * NODES, rel=1e-9)
-    assert tokens.margin.flatten().tolist() == pytest.approx([math.sin(math.radians(15))] * NODES, rel=1e-9)
+    # To the border, less what a tie can take.
+    assert tokens.margin.flatten().tolist() == pytest.approx([math.sin(math.radians(15))] * NODES, abs=2 * TIE)
     assert (row["token_flip_rate"], row["tokens_kept"], row["tokens_explained"]) == (flips, 1 - flips, 1 - flips)
     assert row["token_gain"] == pytest.approx(2 / turn**2 if flips else 0, rel=1e-9)
     assert (row["perplexity"], row["perplexity_perturbed"]) == pytest.approx((1, 1))
