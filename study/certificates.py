@@ -147,19 +147,23 @@ def told(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(rows: pd.DataFrame) -> Path:
-    """`figures/certificates.png`: the covered share over the budget, a panel per data set and damage."""
+    """`figures/certificates.png`: the share that three kinds cover over the budget, a panel per data set and damage."""
+    styles = {"smoothing": "-", "explained": ":", "a priori": "--"}
+    rows = rows[rows.certificate.isin(styles)]
     places = list(rows.groupby(["task", "damage"], sort=False))
-    figure, axes = figures.panels(2, -(-len(places) // 2), squeeze=False)
-    styles = {"kept": ":o", "explained": "-.o", "a priori": "--o", "a priori, own row": "--^", "smoothing": "-o"}
+    figure, axes = figures.panels(2, -(-len(places) // 2), squeeze=False, sharey=True)
     for axis, ((task, damage), some) in zip(axes.flat, places, strict=False):
         for (method, certificate), line in some.groupby(["method", "certificate"], sort=False):
-            look = {"color": figures.COLOURS[method], "ms": 4, "lw": 1.4, "label": f"{method}, {certificate}"}
-            axis.plot(line.budget, line.share, styles[certificate], **look)
+            look = {"color": figures.COLOURS[method], "linestyle": styles[certificate], "marker": "o", "ms": 4}
+            axis.plot(line.budget, line.share, **look)
         things = "edges deleted" if damage == "deleted" else "features masked"
-        axis.set(title=task, xlabel=things, ylabel="covered, %", ylim=(-2, 102), xscale="log")
+        axis.set(title=task, xlabel=things, ylim=(-2, 102), xscale="log")
         axis.set_xticks(BUDGETS[damage], labels=BUDGETS[damage])
         axis.minorticks_off()
-    figures.legend_below(figure, axes.flat[len(places) - 1], 3)
+    figure.supylabel("predictions covered, %", fontsize="medium")
+    lines = [plt.Line2D([], [], color=figures.COLOURS[name], label=name) for name in rows.method.unique()]
+    lines += [plt.Line2D([], [], color="black", linestyle=style, label=name) for name, style in styles.items()]
+    figure.legend(handles=lines, ncols=6, loc="outside lower center")
     saved = figures.save(figure, EXPERIMENT)
     plt.close(figure)
     return saved
