@@ -24,6 +24,9 @@ from stemlib.data.tasks import Split, Task
 from stemlib.presets import ModelConfig, TrainConfig
 from stemlib.stress.conditions import Condition, corrupt
 from stemlib.stress.shifts import tail_buckets
+from stemlib.theory.a_priori import Budget
+from stemlib.theory.coverage import coverage
+from stemlib.training.evaluation import predict
 from stemlib.training.pretrained import Pretrained, save_pretrained
 from study.families import build
 from study.methods import Method, named
@@ -151,6 +154,11 @@ SUPPLIED: dict[str, Callable[[Task, Path], Any]] = {
     "root": lambda task, folder: folder,
     "folder": lambda task, folder: checkpoint(folder),
     "config": lambda task, folder: SMALL,
+    "classes": lambda task, folder: 3,
+    "replicate": lambda task, folder: 1,
+    "decide": lambda task, folder: lambda met: predict(build(SMALL, node_task()), met, some(met)).argmax(-1),
+    "found": lambda task, folder: coverage(build(SMALL, node_task()), condition(node_task())),
+    "budget": lambda task, folder: Budget("deleted", 1),
 }
 # Where a name means something else than elsewhere.
 APART: dict[tuple[str, str], Callable[[Task, Path], Any]] = {
@@ -164,6 +172,8 @@ APART: dict[tuple[str, str], Callable[[Task, Path], Any]] = {
     ("start_from_encoder", "config"): lambda task, folder: DGIConfig(steps=1),
     ("from_pretrained", "config"): lambda task, folder: None,
     ("draw_molecule", "index"): lambda task, folder: 0,
+    ("afterwards", "budget"): lambda task, folder: 1,
+    ("covered", "models"): lambda task, folder: {"stem": build(SMALL, node_task())},
 }
 
 

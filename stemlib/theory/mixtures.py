@@ -27,11 +27,12 @@ from stemlib.devices import device_of
 from stemlib.model.experts import mixture
 from stemlib.model.folded import Classify, folded_classifier
 from stemlib.model.losses import LOSSES, Loss
+from stemlib.model.network import require_fit
 from stemlib.model.stem import StemGNN
 from stemlib.theory.coverage import Coverage
 from stemlib.theory.forcing import Forceable, end_losses, forceable, path_ends
 from stemlib.theory.paths import all_paths
-from stemlib.theory.routing import GRAPHS_PER_BATCH, evaluating
+from stemlib.theory.routing import GRAPHS_PER_BATCH, evaluating, labelled
 
 GRID = 256  # most points of the grid, over all layers together
 ROUNDS = 40  # of the search from the best of them
@@ -61,8 +62,12 @@ def best_mixture(model: StemGNN, task: Task, found: Coverage) -> BestMixture:
         found: by `coverage`, in one loss.
 
     Raises:
-        ValueError: nodes or links in scope `graph`, where each instance would take passes over the whole graph.
+        ValueError: nodes or links in scope `graph`, where each instance would take passes over the whole graph; a task
+            of another shape, or without the labels of what was decomposed.
     """
+    require_fit(model, task)
+    if labelled(task, found.index).numel() < found.index.numel():
+        raise ValueError(f"{task.name!r} lacks labels of {found.condition!r}: give the task that was decomposed")
     if found.scope == "graph" and task.kind != "graph":
         raise ValueError(
             f"{task.name!r} has {task.kind}s in one graph: with all gates forced every instance would take passes of "

@@ -58,12 +58,18 @@ def votes(decide: Decide, task: Task, damage: str, rate: float, draws: int, seed
         draws: number of copies.
         seed: of the first; the next ones follow.
         classes: their number.
+
+    Raises:
+        ValueError: a class is decided that is none of these.
     """
     everywhere = torch.ones(task.graph.num_nodes, dtype=torch.bool)
     counts = torch.zeros(())
     for draw in range(seed, seed + draws):
         met = task.with_graph(CORRUPTIONS[damage](task.graph, everywhere, rate, draw).graph)
-        counts = counts + F.one_hot(decide(met), classes)
+        decided = decide(met)
+        if decided.numel() and int(decided.max()) >= classes:
+            raise ValueError(f"{task.name!r}: class {int(decided.max())} was decided, and classes={classes}")
+        counts = counts + F.one_hot(decided, classes)
     return counts.long()
 
 
