@@ -1,18 +1,20 @@
-"""Does pretraining help? The same network fine-tuned from a checkpoint and from scratch, and a GCN, on the same splits.
+"""Does pretraining help? Networks fine-tuned from checkpoints and from scratch, and plain ones, on the same splits.
 
     python -m study.transfer cora wn18rr
     python -m study.transfer cora --variants usual reference own others --labels 0 5
 
 Every data set is trained inside its ordinary degrees, with all of its training labels and with few, and met clean,
 shifted and damaged (see `stress.py` beside this file); settings are chosen on validation, separately for every way to
-start. The first command starts from the released checkpoint, with its tokens frozen, and keeps
-`05_pretraining-<name>.csv` in `data/results/`. The second pretrains `study.variants` first and keeps
+start. The first command starts from the released checkpoints, which seeds take in turn, with their tokens frozen and
+without tokens, and keeps `05_transfer-<name>.csv` in `data/results/`; `05_pretraining-<name>.csv` is what version 0.2
+of it kept. The second pretrains `study.variants` first and keeps
 `05_variants-<name>.csv`, with what came of the pretraining itself in `05_variant_runs-<name>.csv`. Finished runs are
 read back, so that a killed collection continues.
 
-Few labels that are learnt in batches are gone through several times from one evaluation to the next, see
-`Protocol.for_few`. Few labels of a knowledge graph are few triples that are asked about: its training triples stay in
-the graph, with their relations, for every way to start.
+Few labels are as few to validate; with `--whole-validation` they are only those to train on, as in version 0.2, and
+`05_transfer_whole_validation-<name>.csv` is kept. Few labels that are learnt in batches are gone through several times
+from one evaluation to the next, see `Protocol.for_few`. Few labels of a knowledge graph are few triples that are asked
+about: its training triples stay in the graph, with their relations, for every way to start.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from study.statistics import paired_difference
 from study.stress import StressTest
 from study.variants import VARIANTS, in_numbers, pretrained_variant
 
-EXPERIMENT = "05_pretraining"
+EXPERIMENT, KEPT_AS = "05_pretraining", "05_transfer"
 BUDGETS = (0, 10, 5, 3)  # training instances per class; 0: all
 COVARIATE = "degree"
 RATE = 0.4  # of corruption
@@ -147,7 +149,7 @@ def gains(scores: pd.DataFrame, method: str, baseline: str = "stem") -> pd.DataF
 
 
 def kept_comparisons() -> pd.DataFrame:
-    """The rows of `compared` that are kept for the released checkpoint, in the order of `DATA_SETS`.
+    """The rows of `compared` that version 0.2 kept for its released checkpoint, in the order of `DATA_SETS`.
 
     Raises:
         FileNotFoundError: none are.
@@ -194,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     pool = load_pool(preset.hidden, nodes=preset.nodes, whole=not preset.limited) if options.variants else None
     for name in options.names:
-        kind, checkpoints = EXPERIMENT, {"pretrained": released(preset)}
+        kind, checkpoints = KEPT_AS, {"pretrained": released(preset)}
         if pool is not None:
             kind = "05_variants"
             checkpoints = {variant: [pretrained_variant(variant, pool, preset, name)] for variant in options.variants}

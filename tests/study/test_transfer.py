@@ -117,7 +117,7 @@ def test_the_command_keeps_each_data_set_as_soon_as_it_is_done(
     (tmp_path / "checkpoints/paper/model.json").touch()
     transfer.main(["cora", "built-in", "--preset", "paper", "--seeds", "3"])
     assert asked == [(name, "paper", ["pretrained"], 3, (0, 10, 5, 3), False, False) for name in ("cora", "built-in")]
-    assert read_results("05_pretraining-cora").values.tolist() == [["cora"]]
+    assert read_results("05_transfer-cora").values.tolist() == [["cora"]]
     monkeypatch.setattr(transfer, "load_pool", lambda width, nodes, whole: ("pool", width, nodes))
     monkeypatch.setattr(transfer, "pretrained_variant", lambda *given: given)
     monkeypatch.setattr(transfer, "in_numbers", lambda folder, name: {"width": folder[1][1], "of": folder[3]})
@@ -128,7 +128,7 @@ def test_the_command_keeps_each_data_set_as_soon_as_it_is_done(
     assert read_results("05_variants-cora").values.tolist() == [["cora"]]
     transfer.main(["cora", "--preset", "paper", "--whole-validation"])
     assert asked[3][-1] is True
-    assert read_results("05_pretraining_whole_validation-cora").values.tolist() == [["cora"]]
+    assert read_results("05_transfer_whole_validation-cora").values.tolist() == [["cora"]]
     for wrong in (["corra"], ["cora", "--preset", "smoke"]):
         with pytest.raises(SystemExit):
             transfer.main(wrong)
