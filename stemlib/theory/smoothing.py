@@ -105,14 +105,6 @@ def lower_bound(hits: Tensor, draws: int, alpha: float) -> Tensor:
     return torch.from_numpy(bound).nan_to_num(nan=0.0)  # of no hits
 
 
-def worst_share(share: Tensor, rate: float, missing: int) -> Tensor:
-    """The least probability `[M]` that a class of that share can have once `missing` more items are gone.
-
-    `max(0, share - 1 + p^r) / p^r`, which some classifier attains.
-    """
-    return ((share - 1 + rate**missing) / rate**missing).clamp(min=0)
-
-
 def certified_radius(share: Tensor, rate: float) -> Tensor:
     """The largest `r` with `share > 1 - p^r / 2` `[M]`; -1 where `share <= 1/2`, and no limit where it is 1."""
     beyond = (2 * (1 - share.double())).log() / math.log(rate)  # of the strict inequality: r < beyond

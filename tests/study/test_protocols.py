@@ -63,7 +63,7 @@ def test_all_methods_have_the_same_candidates_within_the_budget(protocol: Protoc
 def test_every_data_set_has_a_choice_and_the_patience_to_make_it(protocol: Protocol) -> None:
     assert len(protocol.candidates) > 1
     in_batches = protocol.batch_size > 0 or protocol.name.startswith("ogbn")
-    assert protocol.patience >= (15 if protocol.epochs >= 15 else protocol.epochs) if in_batches else 50
+    assert protocol.patience >= min(15 if in_batches else 50, protocol.epochs)
     if protocol.name not in ("wn18rr", "fb15k237") and not protocol.name.startswith("ogbn"):  # an epoch is a few steps
         assert min(settings.lr for settings in protocol.candidates) == 5e-4
 

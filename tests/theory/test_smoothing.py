@@ -15,11 +15,16 @@ from torch import Tensor
 
 from stemlib.data.graph import plain, undirected_pairs
 from stemlib.data.tasks import Task
-from stemlib.theory.smoothing import certified_radius, lower_bound, smoothed, votes, worst_share
+from stemlib.theory.smoothing import certified_radius, lower_bound, smoothed, votes
 from stemlib.training.evaluation import predict
 from study.families import build
 
 rates = st.sampled_from([0.1, 0.3, 0.5, 0.8])
+
+
+def worst_share(share: Tensor, rate: float, missing: int) -> Tensor:
+    """The least probability that Statement 3.14 leaves a class of that share once `missing` more items are gone."""
+    return ((share - 1 + rate**missing) / rate**missing).clamp(min=0)
 
 
 def share_of(table: Tensor, present: tuple[int, ...], rate: float) -> Tensor:
