@@ -71,13 +71,19 @@ def test_one_layer_without_tokens_is_solved(kind: str, experts: int, seed: int) 
     found = coverage(model, condition(task))
     best = best_mixture(model, task, found)
     for place, i in enumerate(found.index[:3].tolist()):
-        solved = minimize(
-            lambda gates, i=i: forced(model, task, i, torch.from_numpy(gates).unsqueeze(0)),
-            torch.full((experts,), 1 / experts).double().numpy(),
-            bounds=[(0, 1)] * experts,
-            constraints={"type": "eq", "fun": lambda gates: gates.sum() - 1},
+        # It ends early where the loss is flat; from where the search ended it can only find less.
+        starts = torch.full((experts,), 1 / experts).double(), best.gates[place, 0].double()
+        solved = min(
+            minimize(
+                lambda gates, i=i: forced(model, task, i, torch.from_numpy(gates).unsqueeze(0)),
+                start.numpy(),
+                bounds=[(0, 1)] * experts,
+                constraints={"type": "eq", "fun": lambda gates: gates.sum() - 1},
+                options={"ftol": 1e-12},
+            ).fun
+            for start in starts
         )
-        assert best.searched[place].item() == pytest.approx(solved.fun, abs=1e-4)
+        assert best.searched[place].item() == pytest.approx(solved, abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["node", "link", "graph"])
