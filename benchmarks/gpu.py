@@ -1,6 +1,6 @@
 """What a GPU gives: one script of at most six minutes that needs the repository, PyTorch and PyG, and no data.
 
-    python benchmarks/gpu.py [--tiny] [--device auto] [--minutes 6]
+    python benchmarks/gpu.py [--tiny] [--device auto] [--minutes 6] [--cases cora-768 arxiv-768 ...]
 
 For Cora's, PubMed's and ogbn-arxiv's size, 128 and 768 wide, on the graphs of `speed.py`:
 
@@ -26,9 +26,9 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from measuring import Row, bandwidth, matrix_peak, synchronised, traffic
+from measuring import Row, bandwidth, flops, matrix_peak, synchronised, traffic
 from reference_algorithm import ReferenceAlgorithm
-from speed import CASES, CLASSES, Case, flops, task_of
+from speed import CASES, CLASSES, Case, task_of
 from torch import nn
 
 from stemlib.data.batches import Batch
@@ -168,6 +168,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="small graphs, nothing is kept")
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--minutes", type=float, default=6.0, help="after which no further size is begun")
+    parser.add_argument("--cases", nargs="+", choices=ALL, default=list(ALL), metavar="CASE", help=", ".join(ALL))
     options = parser.parse_args()
     began, where = time.monotonic(), device(options.device)
     card = torch.cuda.get_device_name(where) if where.type == "cuda" else "CPU"
@@ -185,7 +186,7 @@ def main() -> None:
 
     keep({"case": "peaks", "form": "eager"} | peaks)
     keep(pretraining(where, *((16, 300) if options.tiny else (768, 2708))))
-    for name, case in (TINY if options.tiny else ALL).items():
+    for name, case in (TINY if options.tiny else {name: ALL[name] for name in options.cases}).items():
         if time.monotonic() - began > 60 * options.minutes:
             print(f"{name} and what follows: not begun after {options.minutes:g} minutes")
             break

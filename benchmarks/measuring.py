@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, mm_flop
 
 from study.interrupt import ANEW, interruptible
 
@@ -67,6 +68,22 @@ def traffic(action: Callable[[], object]) -> float:
     with Traffic() as counter:
         action()
     return counter.bytes / 1e9
+
+
+def _dense(a: torch.Tensor, b: torch.Tensor, **_: Any) -> int:
+    # On a GPU a sparse product is the same operation, and would count as if no entry were zero.
+    return mm_flop(a.shape, b.shape) if a.layout == b.layout == torch.strided else 0
+
+
+_dense._get_raw = True  # the counter gives the tensors, not their shapes
+
+
+def flops(action: Callable[[], object]) -> float:
+    """Floating-point operations, in 10^9, of the dense matrix products that `action` does."""
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.mm: _dense}) as counter:
+        action()
+    counts = counter.get_flop_counts()["Global"]
+    return sum(count for operation, count in counts.items() if "sparse" not in str(operation)) / 1e9
 
 
 def synchronised(device: torch.device) -> float:

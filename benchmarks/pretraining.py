@@ -22,9 +22,9 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from measuring import Row, matrix_peak, median_seconds, peak_mb, table
+from measuring import Row, flops, matrix_peak, median_seconds, peak_mb, table
 from reference_algorithm import encode
-from speed import CLASSES, flops
+from speed import CLASSES
 from torch import Tensor, nn
 from torch.nn import functional as F
 

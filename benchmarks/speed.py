@@ -50,9 +50,8 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
-from measuring import bandwidth, matrix_peak, traffic
+from measuring import bandwidth, flops, matrix_peak, traffic
 from reference_algorithm import ReferenceAlgorithm, agreement
-from torch.utils.flop_counter import FlopCounterMode
 
 from stemlib.data.built_in import built_in
 from stemlib.data.splits import per_class_split, stratified_split
@@ -106,14 +105,6 @@ def epoch_seconds(train: Callable[[], object], evaluate: Callable[[], object], r
             times.append(time.perf_counter())
         seconds.append((times[1] - times[0], times[2] - times[1]))
     return [statistics.median(column) for column in zip(*seconds[1:], strict=True)]
-
-
-def flops(action: Callable[[], object]) -> float:
-    """Floating-point operations, in 10^9, of the dense matrix products that `action` does."""
-    with FlopCounterMode(display=False) as counter:
-        action()
-    counts = counter.get_flop_counts()["Global"]
-    return sum(count for operation, count in counts.items() if "sparse" not in str(operation)) / 1e9
 
 
 def measure(name: str, algorithm: str, repeats: int) -> dict[str, float | str]:

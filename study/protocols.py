@@ -155,7 +155,7 @@ PROTOCOLS: dict[str, Protocol] = {
     **_each("ogbn-arxiv ogbn-arxiv-predictions", "time", 3, candidates=FAST, epochs=60, patience=60, **NO_PENALTY),
     **_each("wn18rr", "given", 3, width=128, batch_size=8192, candidates=FAST, **LARGE),
     **_each("fb15k237", "given", 3, width=128, batch_size=16384, candidates=FAST, epochs=10, patience=10, **NO_PENALTY),
-    **_each("hiv pcba", "scaffold", 3, **MOLECULES, **LARGE),
+    **_each("hiv pcba", "scaffold", 3, **MOLECULES, **LARGE | {"epochs": 10}),
     **_each("cornell-as-published texas wisconsin", "fixed-{}", 5, **MEDIUM),
     **_each("cornell", "draw-{}", 5, **MEDIUM),
     **_each("citeseer cora-ml", "draw-{}", 3, **MEDIUM),

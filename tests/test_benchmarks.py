@@ -30,6 +30,12 @@ def test_traffic_is_what_operations_read_and_write(measuring: object) -> None:
     assert measuring.traffic(lambda: a.add_(b)) == pytest.approx(3e-3)
 
 
+def test_operations_are_those_of_dense_products(measuring: object) -> None:
+    a, edges = torch.ones(100, 50), torch.eye(100).to_sparse_csr()
+    assert measuring.flops(lambda: a.T @ a) == pytest.approx(2 * 50 * 100 * 50 / 1e9)
+    assert measuring.flops(lambda: edges @ a) == 0
+
+
 def test_the_peaks_are_those_of_the_device(measuring: object) -> None:
     assert measuring.matrix_peak(64, 2) > 0
     assert measuring.bandwidth(1, 2) > 0

@@ -64,7 +64,10 @@ class _SparseProduct(torch.autograd.Function):
 
 def _product(matrix: Tensor, x: Tensor) -> Tensor:
     # The form with a reduction is the faster one on a CPU, and the only one without a kernel for GPUs.
-    return torch.sparse.mm(matrix, x.contiguous(), "sum") if x.device.type == "cpu" else matrix @ x
+    if x.device.type == "cpu":
+        return torch.sparse.mm(matrix, x.contiguous(), "sum")
+    with torch.autocast(x.device.type, enabled=False):  # which would round x and not the matrix
+        return matrix @ x
 
 
 def neighbour_mean(x: Tensor, edge_index: Tensor) -> Tensor:
