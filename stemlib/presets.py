@@ -23,6 +23,8 @@ class ModelConfig(Settings):
     layers: int = bounded(2, 1)
     backbone: Literal["sage", "gcn", "gat", "gin"] = "sage"  # of the dense layers; experts are GraphSAGE-mean
     routed: Literal["none", "last", "all"] = "all"
+    router: Literal["linear"] = "linear"  # see `stemlib.model.routers`
+    expert: Literal["mean"] = "mean"  # what each computes, see `stemlib.model.kinds`
     experts: int = bounded(3, 1, 64)
     temperature: float = bounded(1.0, 1e-3)  # of the Gumbel-softmax in training; evaluation: plain softmax
     norm: Literal["none", "batch", "layer"] = "none"

@@ -18,6 +18,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 from torch_geometric.data import Data
 
 from stemlib.data.graph import Graph
@@ -33,6 +34,8 @@ Deployed = Callable[[Graph | Data, Tensor | None], Tensor]
 class TopOneSAGE(nn.Module):
     """A `RoutedSAGE` of which every node computes one expert; takes the same inputs, and only the gates' argmax."""
 
+    whole, side_by_side = False, True
+
     def __init__(self, soft: RoutedSAGE) -> None:
         super().__init__()
         self.weight, self.residual = soft.weight, soft.residual
@@ -45,6 +48,10 @@ class TopOneSAGE(nn.Module):
             rows = (expert == k).nonzero().squeeze(1)
             out[rows] = torch.cat([mean[rows], x[rows]], dim=1) @ weight
         return out.add_(x) if self.residual else out
+
+
+def _hard(logits: Tensor, noisy: bool = False) -> Tensor:
+    return one_hot(logits.argmax(-1), logits.size(-1)).to(logits.dtype)
 
 
 def deploy(model: StemGNN, routing: Routing = "soft") -> Deployed:
@@ -77,6 +84,7 @@ def deploy(model: StemGNN, routing: Routing = "soft") -> Deployed:
         for index, layer in enumerate(model.encoder.layers):
             if isinstance(layer, RoutedSAGE):
                 model.encoder.layers[index] = TopOneSAGE(layer)
+        model.encoder.route = _hard
 
     where = device_of(model)
 

@@ -1,16 +1,17 @@
-"""The routed encoder: GraphSAGE-mean experts, a linear router per layer, and gates as data.
+"""The routed encoder: experts, a router per layer, and gates as data.
 
 One routed layer computes, for node `i` with neighbours `j -> i`,
 
     out_i = sum_k g_ik ([mean_j m_ij ; x_i] W_k) + x_i        (the residual where widths match)
 
 with gates `g_i` on the simplex: `softmax(router(x_i))` in evaluation, a Gumbel-softmax in training.
-Gates are returned by every pass and can be given to it, which is all that the theory needs.
+Gates are returned by every pass and can be given to it, which is all that the theory needs. What experts compute and
+how they are chosen are registries: `stemlib.model.kinds` and `stemlib.model.routers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -19,9 +20,11 @@ from torch_geometric.data import Data
 
 from stemlib.data.graph import Graph, Hop, node_features
 from stemlib.devices import device_of
-from stemlib.model.experts import RoutedSAGE, mixture
+from stemlib.model.experts import mixture
+from stemlib.model.kinds import EXPERTS
 from stemlib.model.layers import DenseConv, DenseSAGE, Dropout
 from stemlib.model.messages import edge_mean, neighbour_mean
+from stemlib.model.routers import ROUTERS, Seen
 from stemlib.model.sparse_features import first_rows, is_sparse
 from stemlib.presets import ModelConfig
 
@@ -38,6 +41,7 @@ class Encoding:
         gate_logits: the router's logits, `[N, K]` per routed layer (also where gates were forced).
         inputs: each layer's input, `[N, d_l]` for every layer.
         outputs: every expert's output, `[N, K, d_l]` per routed layer, where it was asked for.
+        memory: what routers left, see `stemlib.model.routers.base.Seen`.
     """
 
     z: Tensor
@@ -45,6 +49,7 @@ class Encoding:
     gate_logits: list[Tensor]
     inputs: list[Tensor]
     outputs: list[Tensor] = field(default_factory=list)
+    memory: dict[Hashable, Tensor] = field(default_factory=dict)
 
 
 def routing_regulariser(gates: Gates, gate_logits: list[Tensor]) -> Tensor:
@@ -100,8 +105,8 @@ class Encoder(nn.Module):
             project = reads_edges and edge_width != a
             self.edge_projections.append(nn.Linear(edge_width, a, bias=False) if project else nn.Identity())
             if routed:
-                self.layers.append(RoutedSAGE(a, b, config.experts, config.expert_init))
-                self.routers.append(nn.Linear(a, config.experts))
+                self.layers.append(EXPERTS[config.expert](a, b, config))
+                self.routers.append(ROUTERS[config.router](a, config.experts, config, len(self.routers), in_width))
             else:
                 sage = config.backbone == "sage"
                 self.layers.append(DenseSAGE(a, b) if sage else DenseConv(config.backbone, a, b))
@@ -119,14 +124,21 @@ class Encoder(nn.Module):
     def reach(self) -> int:
         """How many hops suffice for a node's embedding to be that of the whole graph; 0 where all nodes are needed.
 
-        Batch norm reads every node, and PyG's dense convolutions are given whole graphs.
+        Batch norm reads every node, PyG's dense convolutions are given whole graphs, and some experts and routers read
+        more than the edges that end in a node.
         """
+        routed = [*self.routers, *(layer for layer, is_so in zip(self.layers, self.is_routed, strict=True) if is_so)]
         local = self.config.norm != "batch" and (all(self.is_routed) or self.config.backbone == "sage")
-        return self.config.layers if local else 0
+        return self.config.layers if local and not any(part.whole for part in routed) else 0
 
-    def route(self, logits: Tensor) -> Tensor:
-        """Gates `[N, K]` from the router's logits: Gumbel-softmax in training, softmax in evaluation."""
-        if self.training:
+    @property
+    def as_published(self) -> bool:
+        """Whether every routed layer has the paper's experts and router, for which there are shorter ways."""
+        return (self.config.expert, self.config.router) == ("mean", "linear")
+
+    def route(self, logits: Tensor, noisy: bool = True) -> Tensor:
+        """Gates `[N, K]` from the router's logits: Gumbel-softmax in training if it is `noisy`, else softmax."""
+        if self.training and noisy:
             logits = (logits + gumbel_noise(logits)) / self.config.temperature
         return torch.softmax(logits.T.contiguous(), dim=0).T  # five times faster on a CPU than along so short rows
 
@@ -138,6 +150,15 @@ class Encoder(nn.Module):
         if self.config.routed_edge_features and graph.edge_attr is not None:
             mean = mean + edge_mean(graph, self.edge_projections[index](graph.edge_attr))
         return mean
+
+    def expert_outputs(self, index: int, x: Tensor, graph: Graph) -> Tensor:
+        """Every expert's output `[N, K, d']` in routed layer `index` from the states of all nodes `[N, d]`."""
+        return self.layers[index].expert_outputs(self.gathered(index, x, graph), first_rows(x, graph.num_nodes))
+
+    def gathered(self, index: int, x: Tensor, graph: Graph) -> Tensor:
+        """What the experts of routed layer `index` read of others, `[N, ...]`: the mean, or what they make of it."""
+        mean = self.layer_mean(index, x, graph)
+        return self.layers[index].gather(mean, x, graph)
 
     def may_use_cache(self, graph: Graph) -> bool:
         """Whether the cached mean and products of a hop hold: not where dropout changes its input."""
@@ -182,21 +203,22 @@ class Encoder(nn.Module):
         encoding = Encoding(features, [], [], [])
         hops = graph.hops or [graph] * len(self.layers)
         x = self.input_dropout(features)
-        if keep_outputs or torch.is_autocast_enabled(x.device.type):
+        if keep_outputs or not self.as_published or torch.is_autocast_enabled(x.device.type):
             x = x.to_dense()
         for index, (layer, hop) in enumerate(zip(self.layers, hops, strict=True)):
             encoding.inputs.append(x)
             if self.is_routed[index]:
-                own = first_rows(x, hop.num_nodes)
-                logits = self.routers[len(encoding.gates)](own).to(own.dtype)
+                own, router = first_rows(x, hop.num_nodes), self.routers[len(encoding.gates)]
+                logits = router(own, Seen(x, hop, first_rows(features, hop.num_nodes), encoding.memory)).to(own.dtype)
                 forced = given[len(encoding.gates)]
                 if forced is not None and forced.shape != logits.shape:
                     raise ValueError(f"gates of a layer must be {tuple(logits.shape)}, got {tuple(forced.shape)}")
-                encoding.gates.append(self.route(logits) if forced is None else forced)
+                encoding.gates.append(self.route(logits, router.noisy) if forced is None else forced)
                 encoding.gate_logits.append(logits)
-                if keep_outputs:
-                    outputs = layer.expert_outputs(self.layer_mean(index, x, hop), own)
-                    encoding.outputs.append(outputs)
+                if keep_outputs or not layer.side_by_side:
+                    outputs = self.expert_outputs(index, x, hop)
+                    if keep_outputs:
+                        encoding.outputs.append(outputs)
                     x = mixture(encoding.gates[-1], outputs)
                 elif self.may_use_cache(hop) and hop.products is not None:
                     x = layer.mix_known(*hop.products(), own, encoding.gates[-1])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch_geometric import EdgeIndex
 
+from stemlib.data.graph import Graph
 from stemlib.model.messages import neighbour_mean
 
 # Rows that go through the experts together on a CPU: 3 experts of 128 units are 3 MB then, so that their outputs are
@@ -29,6 +30,8 @@ class RoutedSAGE(nn.Module):
             start about 20 times too small.
     """
 
+    whole, side_by_side = False, True
+
     def __init__(self, in_width: int, out_width: int, experts: int, init: str = "per_expert") -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(experts, 2 * in_width, out_width))
@@ -40,6 +43,10 @@ class RoutedSAGE(nn.Module):
     def experts(self) -> int:
         """Number of experts `K`."""
         return self.weight.size(0)
+
+    def gather(self, mean: Tensor, x: Tensor, graph: Graph) -> Tensor:
+        """What is read of other nodes: the mean `[N, d_in]`."""
+        return mean
 
     def expert_outputs(self, mean: Tensor, x: Tensor) -> Tensor:
         """Every expert's output `[N, K, d_out]` from neighbourhood means and own states `[N, d_in]`."""

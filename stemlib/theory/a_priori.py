@@ -85,6 +85,8 @@ def _require(model: StemGNN, task: Task, budget: Budget) -> None:
         "tasks other than of classes": task.regression or task.labels.dim() != 1,
         "edge features": task.edge_width is not None,
         f"norm={model.config.norm!r}": model.config.norm != "none",
+        f"expert={model.config.expert!r}": model.config.expert != "mean",
+        f"router={model.config.router!r}": model.config.router != "linear",
         f"backbone={model.config.backbone!r}": model.config.backbone != "sage" and not all(model.encoder.is_routed),
         "masking features that were made of others": task.graph.source is not None and budget.damage != "deleted",
     }

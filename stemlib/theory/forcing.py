@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 from stemlib.data.batches import Batch
-from stemlib.data.graph import Graph
+from stemlib.data.graph import Graph, node_features
 from stemlib.data.tasks import read_out
 from stemlib.model.encoder import Encoder, Encoding
 from stemlib.model.experts import RoutedSAGE, side_by_side
 from stemlib.model.folded import Classify
 from stemlib.model.losses import LOSSES, instance_loss
+from stemlib.model.routers import Seen
 from stemlib.model.stem import StemGNN
 
 Scope = Literal["node", "graph"]
@@ -75,30 +76,36 @@ def forceable(
     if scope == "graph":
 
         def outputs(index: int, x: Tensor) -> Tensor:
-            return encoder.layers[index].expert_outputs(encoder.layer_mean(index, x, batch.graph), x)
+            return encoder.expert_outputs(index, x, batch.graph)
 
         def router(level: int, x: Tensor | None) -> Tensor:
-            return encoding.gates[0] if level == 0 else encoder.route(encoder.routers[level](x))
+            if level == 0:
+                return encoding.gates[0]
+            # What earlier routers left is that of the routed pass: of two routed layers, that of every path.
+            seen = Seen(x, batch.graph, node_features(batch.graph), dict(encoding.memory))
+            return encoder.route(encoder.routers[level](x, seen))
 
         yield Forceable(layers, outputs(layers[0], x), outputs, router, batch.graph, batch.instances, batch.labels)
         return
-    means = {index: encoder.layer_mean(index, encoding.inputs[index], batch.graph) for index in layers}
+    gathered = {index: encoder.gathered(index, encoding.inputs[index], batch.graph) for index in layers}
     size = instances_per_chunk(model)
     for instances, labels in zip(batch.instances.split(size), batch.labels.split(size), strict=True):
         if apart:
             nodes, local = instances.flatten(), torch.arange(instances.numel()).view(instances.shape).to(instances)
         else:
             nodes, local = instances.unique(return_inverse=True)
-        outputs = _experts_fed_by({index: mean[nodes] for index, mean in means.items()}, encoder)
+        outputs = _experts_fed_by({index: rows[nodes] for index, rows in gathered.items()}, encoder)
         gates = [gate[nodes] for gate in encoding.gates]
         first = outputs(layers[0], x[nodes])
         yield Forceable(layers, first, outputs, lambda level, _, gates=gates: gates[level], batch.graph, local, labels)
 
 
-def _experts_fed_by(means: dict[int, Tensor], encoder: Encoder) -> Callable[[int, Tensor], Tensor]:
-    """`expert_outputs(layer, own states)` for fixed neighbourhood means, whose half is computed once."""
+def _experts_fed_by(gathered: dict[int, Tensor], encoder: Encoder) -> Callable[[int, Tensor], Tensor]:
+    """`expert_outputs(layer, own states)` for what was read of others, whose half of a product is computed once."""
+    if not all(encoder.layers[index].side_by_side for index in gathered):
+        return lambda index, x: encoder.layers[index].expert_outputs(gathered[index], x)
     own_weight, mean_half = {}, {}
-    for index, mean in means.items():
+    for index, mean in gathered.items():
         layer: RoutedSAGE = encoder.layers[index]
         of_mean, own_weight[index] = side_by_side(layer.weight).chunk(2)  # each [d_in, K d_out]
         mean_half[index] = mean @ of_mean

@@ -144,7 +144,7 @@ def expert_outputs(encoder: Encoder, graph: Graph, outputs: Tensor, gates: Gates
     yield outputs
     for level, (before, index) in enumerate(pairwise(routed)):
         x = encoder.finish_layer(before, mixture(gates[level], outputs))
-        outputs = encoder.layers[index].expert_outputs(encoder.layer_mean(index, x, graph), x)
+        outputs = encoder.expert_outputs(index, x, graph)
         yield outputs
 
 
@@ -154,7 +154,7 @@ def completed(encoder: Encoder, graph: Graph, level: int, outputs: Tensor, gates
     z = encoder.finish_layer(routed[0], mixture(gates[level], outputs))
     for index, gate in zip(routed[1:], gates[level + 1 :], strict=True):
         # Mixed as everywhere here, so that what no gate has changed differs by not a bit.
-        outputs = encoder.layers[index].expert_outputs(encoder.layer_mean(index, z, graph), z)
+        outputs = encoder.expert_outputs(index, z, graph)
         z = encoder.finish_layer(index, mixture(gate, outputs))
     return z
 

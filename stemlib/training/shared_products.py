@@ -68,7 +68,8 @@ def share_first_products(
         parts: `stemlib.data.sampling.neighbourhood`s of it with all neighbours; their first hop gets `products`.
         optimiser: of the encoder.
     """
-    if not encoder.is_routed[0] or encoder.config.input_dropout or graph.edge_attr is not None:
+    plain = encoder.is_routed[0] and encoder.as_published and not encoder.config.input_dropout
+    if not plain or graph.edge_attr is not None:
         return
     graph = graph.on(parts[0].nodes.device)
     computed = [part.nodes[: part.hops[0].num_nodes] for part in parts]

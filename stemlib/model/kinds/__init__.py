@@ -1,0 +1,28 @@
+"""What each expert of a routed layer computes, by name: the paper's means, and what others propose.
+
+A kind is a module that is made from the layer's widths and the configuration, with
+
+- `gather(mean, x, graph)`: what it reads of other nodes, a row for each routed node `[T, ...]`, from the neighbourhood
+  means `[T, d]` (edge features included), the senders' states `[S, d]` and the edges that they send along;
+- `expert_outputs(gathered, own)`: every expert's output `[T, K, d']` from that and own states `[T, d]`;
+- `whole`: whether it reads more than the edges that end in its nodes;
+- `side_by_side`: whether its experts are maps `weight` `[K, 2 d, d']` of `[mean ; own]` (and the residual) and no more,
+  computed as one product: see `stemlib.model.experts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from stemlib.model.experts import RoutedSAGE
+from stemlib.presets import ModelConfig
+
+
+def mean(in_width: int, out_width: int, config: ModelConfig) -> RoutedSAGE:
+    """`[mean_j h_j ; h_i] W_k`: the paper's own, `K` copies of one filter."""
+    return RoutedSAGE(in_width, out_width, config.experts, config.expert_init)
+
+
+EXPERTS: dict[str, Callable[[int, int, ModelConfig], nn.Module]] = {"mean": mean}
