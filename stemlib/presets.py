@@ -23,8 +23,21 @@ class ModelConfig(Settings):
     layers: int = bounded(2, 1)
     backbone: Literal["sage", "gcn", "gat", "gin"] = "sage"  # of the dense layers; experts are GraphSAGE-mean
     routed: Literal["none", "last", "all"] = "all"
-    router: Literal["linear"] = "linear"  # see `stemlib.model.routers`
-    expert: Literal["mean"] = "mean"  # what each computes, see `stemlib.model.kinds`
+    router: Literal[
+        "linear", "cosine", "kmeans", "hash", "frozen", "uniform", "top1", "smoothed", "similar", "recurrent",
+        "pregate", "anchored", "uncertain", "bilevel", "fuzzy", "margin", "dynamic", "topk", "norm",
+    ] = "linear"  # fmt: skip  # see `stemlib.model.routers`
+    router_width: int = bounded(32, 1)  # of the small space of `cosine`, of the state of `recurrent`
+    router_temperature: float = bounded(0.3, 1e-3)  # `t` of `cosine`, `kmeans`, `similar` and `fuzzy`
+    regimes: int = bounded(2, 1, 64)  # routers that `bilevel` chooses from
+    active: int = bounded(2, 1, 64)  # experts that `topk` uses
+    mass: float = bounded(0.8, 0, 1)  # share of the gates that `dynamic` wants in use
+    capacity: Literal["all", "descending", "ascending", "pyramid"] = "all"  # most experts in a layer of `dynamic`
+    expert: Literal[
+        "mean", "filters", "shared_pool", "reuse", "modulated", "condenser", "prompted", "collaborating", "big_little",
+        "hyper",
+    ] = "mean"  # fmt: skip  # what each computes, see `stemlib.model.kinds`
+    filters: str = "low mean two"  # of expert="filters", in turn: self, low, mean, high, two, ppr
     experts: int = bounded(3, 1, 64)
     temperature: float = bounded(1.0, 1e-3)  # of the Gumbel-softmax in training; evaluation: plain softmax
     norm: Literal["none", "batch", "layer"] = "none"
@@ -73,6 +86,12 @@ class TrainConfig(Settings):
     freeze_tokens: bool = False  # True: token projection and codes stay as they are, as in the reference
     prior: bool = False  # True: the answers start at binary labels' log-odds
     precision: Literal["float32", "bf16"] = "float32"  # of a StemGNN encoder's products
+    term: Literal["none", "balance", "coupling", "anchor", "teacher", "prior"] = "none"  # see `stemlib.training.terms`
+    term_weight: float = 0.01
+    coupling_share: float = bounded(1.0, 0, 1)  # of an expert's answer to its own row: most of any to another's
+    anchor_features: float = bounded(0.2, 0, 0.99)  # feature columns hidden from the view of `anchor`
+    anchor_edges: float = bounded(0.2, 0, 0.99)  # edges hidden from it
+    router_share: float = bounded(1.0, 0, 1)  # of `epochs`: after it routers learn no more (`frozen_late`)
 
 
 @dataclass(frozen=True)

@@ -83,3 +83,8 @@ class Linear(nn.Linear):
 def only(chosen: Tensor, logits: Tensor) -> Tensor:
     """The logits `[T, K]` with the experts that are not `chosen` `[T, K]` out of use."""
     return torch.where(chosen, logits, logits.detach().amin(-1, keepdim=True) - OUT)
+
+
+def logs(shares: Tensor) -> Tensor:
+    """Logits `[T, K]` whose softmax are gates that are known `[T, K]`; finite where a gate is 0."""
+    return shares.clamp(min=1e-20).log()
