@@ -37,7 +37,7 @@ class Similar(Smoothed):
     """`smoothed` with `S_ij` proportional to `exp(h_i . h_j / (t sqrt(d)))` over the node and the edges to it.
 
     Source: Improving Routing in Sparse MoE with Graph of Tokens, its similarity form, scaled as attention is. It should
-    lower F under masked features, and less of it be lost with edges between nodes unlike.
+    lower F under masked features; an edge between unlike nodes matters less when it goes.
     """
 
     def __init__(self, width: int, experts: int, config: ModelConfig, level: int, features: int) -> None:
