@@ -44,6 +44,7 @@ COLOURS = {
     "bgrl": DARK["pink"],
     "graphmae": DARK["brown"],
     "pretrained": DARK["orange"],
+    "pretrained, no tokens": DARK["cyan"],
     "theory": (0.0, 0.0, 0.0),
     "coverage": PALETTE["blue"],
     "selection": PALETTE["orange"],

@@ -149,12 +149,12 @@ def gains(scores: pd.DataFrame, method: str, baseline: str = "stem") -> pd.DataF
 
 
 def kept_comparisons() -> pd.DataFrame:
-    """The rows of `compared` that version 0.2 kept for its released checkpoint, in the order of `DATA_SETS`.
+    """The rows of `compared` that are kept for the released checkpoints, in the order of `DATA_SETS`.
 
     Raises:
         FileNotFoundError: none are.
     """
-    rows = read_all_results(EXPERIMENT)
+    rows = read_all_results(KEPT_AS)
     order = [*DATA_SETS, BUILT_IN]
     return rows.sort_values(
         "task", key=lambda tasks: tasks.str.removesuffix(FILTERED).map(order.index), kind="stable", ignore_index=True
