@@ -7,10 +7,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv, GINConv, SAGEConv
-from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.nn.models import GAT, GCN, GIN, MLP, GraphSAGE
 
 from stemlib.baselines.robust import SoftMedianGCN, drop_edges
@@ -18,7 +16,7 @@ from stemlib.data.graph import Graph, node_features, plain, sorted_by_target
 from stemlib.data.tasks import Kind, read_out
 from stemlib.devices import device_of
 from stemlib.model.layers import Dropout
-from stemlib.model.messages import Spread, edge_mean, mean_over
+from stemlib.model.messages import Spread, edge_mean, mean_over, normalised
 from stemlib.model.network import Network, Output
 from stemlib.model.sparse_features import compact, is_sparse
 from stemlib.presets import BaselineConfig
@@ -83,7 +81,7 @@ def adjacency(kind: str, graph: Graph, dtype: torch.dtype) -> Spread | Tensor:
     """The form of a graph's edges with which PyG's convolution of that kind gives the same numbers soonest; made once.
 
     GCN, GraphSAGE and GIN multiply by a sparse matrix, which spares the `[E, d]` messages; row `i` has the edges
-    that end in `i`. GraphSAGE's is of means; GCN's, which is the soft median's too, is normalised here.
+    that end in `i`. GraphSAGE's is of means; GCN's, which is the soft median's too, is normalised.
 
     Args:
         kind: of the network.
@@ -97,19 +95,14 @@ def adjacency(kind: str, graph: Graph, dtype: torch.dtype) -> Spread | Tensor:
         return plain(graph.edge_index)
     if kind == "sage":
         return graph.derived("sorted", lambda: mean_over(sorted_by_target(graph).edge_index, dtype), graph.edge_index)
-    normalised = kind in ("gcn", "softmedian")
-    key = ("adjacency", normalised, dtype)
-    return graph.derived(key, lambda: Spread(_matrix(graph, normalised, dtype)), graph.edge_index)
+    if kind in ("gcn", "softmedian"):
+        return normalised(graph, dtype)
+    return graph.derived(("adjacency", dtype), lambda: Spread(_matrix(graph, dtype)), graph.edge_index)
 
 
-def _matrix(graph: Graph, normalised: bool, dtype: torch.dtype) -> Tensor:
-    if normalised:
-        edges, weights = gcn_norm(plain(graph.edge_index), num_nodes=graph.num_nodes, dtype=dtype)
-        index, order = EdgeIndex(edges, sparse_size=(graph.num_nodes, graph.num_nodes)).sort_by("col")
-        weights = weights[order]
-    else:
-        index = sorted_by_target(graph).edge_index
-        weights = torch.ones(index.size(1), dtype=dtype, device=index.device)
+def _matrix(graph: Graph, dtype: torch.dtype) -> Tensor:
+    index = sorted_by_target(graph).edge_index
+    weights = torch.ones(index.size(1), dtype=dtype, device=index.device)
     return index.to_sparse_csc(weights).t()
 
 

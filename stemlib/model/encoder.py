@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from torch_geometric.data import Data
 from stemlib.data.graph import Graph, Hop, node_features
 from stemlib.devices import device_of
 from stemlib.model.experts import mixture
-from stemlib.model.kinds import EXPERTS
+from stemlib.model.kinds import EXPERTS, join
 from stemlib.model.layers import DenseConv, DenseSAGE, Dropout
 from stemlib.model.messages import edge_mean, neighbour_mean
 from stemlib.model.routers import ROUTERS, Seen
@@ -111,6 +112,7 @@ class Encoder(nn.Module):
                 sage = config.backbone == "sage"
                 self.layers.append(DenseSAGE(a, b) if sage else DenseConv(config.backbone, a, b))
             self.norms.append({"none": nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}[config.norm](b))
+        join(config.expert, compress(self.layers, self.is_routed))
         self.activation = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}[config.activation]()
         self.input_dropout = Dropout(config.input_dropout)
         self.dropout = Dropout(config.dropout)
@@ -127,7 +129,7 @@ class Encoder(nn.Module):
         Batch norm reads every node, PyG's dense convolutions are given whole graphs, and some experts and routers read
         more than the edges that end in a node.
         """
-        routed = [*self.routers, *(layer for layer, is_so in zip(self.layers, self.is_routed, strict=True) if is_so)]
+        routed = [*self.routers, *compress(self.layers, self.is_routed)]
         local = self.config.norm != "batch" and (all(self.is_routed) or self.config.backbone == "sage")
         return self.config.layers if local and not any(part.whole for part in routed) else 0
 
@@ -157,8 +159,7 @@ class Encoder(nn.Module):
 
     def gathered(self, index: int, x: Tensor, graph: Graph) -> Tensor:
         """What the experts of routed layer `index` read of others, `[N, ...]`: the mean, or what they make of it."""
-        mean = self.layer_mean(index, x, graph)
-        return self.layers[index].gather(mean, x, graph)
+        return self.layers[index].gather(self.layer_mean(index, x, graph), x, graph)
 
     def may_use_cache(self, graph: Graph) -> bool:
         """Whether the cached mean and products of a hop hold: not where dropout changes its input."""

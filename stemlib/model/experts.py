@@ -34,10 +34,8 @@ class RoutedSAGE(nn.Module):
 
     def __init__(self, in_width: int, out_width: int, experts: int, init: str = "per_expert") -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(experts, 2 * in_width, out_width))
+        self.weight = drawn(experts, in_width, out_width, init)
         self.residual = in_width == out_width
-        for block in self.weight if init == "per_expert" else [self.weight]:
-            nn.init.xavier_uniform_(block)
 
     @property
     def experts(self) -> int:
@@ -50,7 +48,7 @@ class RoutedSAGE(nn.Module):
 
     def expert_outputs(self, mean: Tensor, x: Tensor) -> Tensor:
         """Every expert's output `[N, K, d_out]` from neighbourhood means and own states `[N, d_in]`."""
-        outputs = self._products(mean, x)
+        outputs = products_of(self.weight, mean, x)
         return outputs.add_(x.unsqueeze(1)) if self.residual else outputs
 
     def forward(self, mean: Tensor, x: Tensor, gates: Tensor) -> Tensor:
@@ -101,9 +99,18 @@ class RoutedSAGE(nn.Module):
         # Every expert adds x, and gates sum to one: the mixture adds it once.
         return mixed.add_(x) if self.residual else mixed
 
-    def _products(self, mean: Tensor, x: Tensor) -> Tensor:
-        """`[mean ; x] W_k` for all experts, `[N, K, d_out]`, as one product."""
-        return (torch.cat([mean, x], dim=-1) @ side_by_side(self.weight)).unflatten(-1, (self.experts, -1))
+
+def drawn(experts: int, in_width: int, out_width: int, init: str = "per_expert") -> nn.Parameter:
+    """Experts' weights at the start, `[K, 2 d_in, d_out]`; `init` as `RoutedSAGE` has it."""
+    weight = nn.Parameter(torch.empty(experts, 2 * in_width, out_width))
+    for block in weight if init == "per_expert" else [weight]:
+        nn.init.xavier_uniform_(block)
+    return weight
+
+
+def products_of(weight: Tensor, mean: Tensor, x: Tensor) -> Tensor:
+    """`[mean ; x] W_k` for all experts, `[N, K, d_out]`, as one product, from weights `[K, 2 d_in, d_out]`."""
+    return (torch.cat([mean, x], dim=-1) @ side_by_side(weight)).unflatten(-1, (len(weight), -1))
 
 
 def side_by_side(weight: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils.weak import WeakTensorKeyDictionary
 from torch_geometric import EdgeIndex
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import scatter
 
 from stemlib.data.graph import Graph, plain
@@ -92,6 +93,17 @@ def mean_over(edge_index: EdgeIndex, dtype: torch.dtype) -> Spread:
             lambda: torch.sparse_csr_tensor(by_source, target, share[order], size=(sources, targets)),
         )
     return _MEANS[edge_index]
+
+
+def normalised(graph: Graph, dtype: torch.dtype) -> Spread:
+    """`D^-1/2 (A + I) D^-1/2` of a whole graph, `[N, N]`, a GCN's; made once. Row `i` has the edges that end in `i`."""
+
+    def matrix() -> Spread:
+        edges, weights = gcn_norm(plain(graph.edge_index), num_nodes=graph.num_nodes, dtype=dtype)
+        index, order = EdgeIndex(edges, sparse_size=(graph.num_nodes, graph.num_nodes)).sort_by("col")
+        return Spread(index.to_sparse_csc(weights[order]).t())
+
+    return graph.derived(("normalised", dtype), matrix, graph.edge_index)
 
 
 def edge_mean(graph: Graph, table: Tensor) -> Tensor:

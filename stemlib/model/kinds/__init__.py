@@ -8,15 +8,22 @@ A kind is a module that is made from the layer's widths and the configuration, w
 - `whole`: whether it reads more than the edges that end in its nodes;
 - `side_by_side`: whether its experts are maps `weight` `[K, 2 d, d']` of `[mean ; own]` (and the residual) and no more,
   computed as one product: see `stemlib.model.experts`.
+
+Some kinds have experts that layers share: `join` makes them do so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from torch import nn
 
 from stemlib.model.experts import RoutedSAGE
+from stemlib.model.kinds.filters import Filters
+from stemlib.model.kinds.made import BigLittle, Hyper
+from stemlib.model.kinds.modulated import Modulated, Prompted
+from stemlib.model.kinds.sharing import Reuse, SharedPool, lend, share
+from stemlib.model.kinds.together import Collaborating, Condenser
 from stemlib.presets import ModelConfig
 
 
@@ -25,4 +32,22 @@ def mean(in_width: int, out_width: int, config: ModelConfig) -> RoutedSAGE:
     return RoutedSAGE(in_width, out_width, config.experts, config.expert_init)
 
 
-EXPERTS: dict[str, Callable[[int, int, ModelConfig], nn.Module]] = {"mean": mean}
+EXPERTS: dict[str, Callable[[int, int, ModelConfig], nn.Module]] = {
+    "mean": mean,
+    "filters": Filters,
+    "shared_pool": SharedPool,
+    "reuse": Reuse,
+    "modulated": Modulated,
+    "condenser": Condenser,
+    "prompted": Prompted,
+    "collaborating": Collaborating,
+    "big_little": BigLittle,
+    "hyper": Hyper,
+}
+JOINED: dict[str, Callable[[Sequence[nn.Module]], None]] = {"shared_pool": share, "reuse": lend}
+
+
+def join(expert: str, layers: Iterable[nn.Module]) -> None:
+    """What is done to all routed layers of an encoder, in order, where its kind of experts has some in common."""
+    if expert in JOINED:
+        JOINED[expert]([*layers])

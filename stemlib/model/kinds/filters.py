@@ -1,0 +1,112 @@
+"""Experts that are different graph filters."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from stemlib.data.graph import Graph, plain
+from stemlib.model.experts import drawn, side_by_side
+from stemlib.model.kinds.base import Kind
+from stemlib.model.messages import neighbour_mean, normalised
+from stemlib.presets import ModelConfig
+
+STEPS, RESTART = 8, 0.1  # of `ppr`
+
+# Every filter is `others + share * h_i`: what a node reads of others, and how much of its own state stays in place.
+Filtered = tuple[Tensor, Tensor | float]
+
+
+def own_state(mean: Tensor, x: Tensor, graph: Graph) -> Filtered:
+    """`h_i`: no edge is read."""
+    return torch.zeros_like(x), 1.0
+
+
+def low(mean: Tensor, x: Tensor, graph: Graph) -> Filtered:
+    """`D^-1/2 (A + I) D^-1/2 h`, as a GCN's: low pass. Edge features are not read."""
+    share = loop_share(graph, x)
+    return normalised(graph, x.dtype) @ x - share * x, share
+
+
+def neighbours(mean: Tensor, x: Tensor, graph: Graph) -> Filtered:
+    """`mean_j h_j`, edge features included: the paper's own."""
+    return mean, 0.0
+
+
+def high(mean: Tensor, x: Tensor, graph: Graph) -> Filtered:
+    """`h_i - mean_j h_j`, edge features included: high pass."""
+    return -mean, 1.0
+
+
+def two(mean: Tensor, x: Tensor, graph: Graph) -> Filtered:
+    """The mean of the neighbours' means: two hops, edge features of the farther one included."""
+    return neighbour_mean(mean, graph.edge_index), 0.0
+
+
+def ppr(mean: Tensor, x: Tensor, graph: Graph) -> Filtered:
+    """Eight steps of `z = 0.9 P z + 0.1 h` from `h`, `P` that of `low`: a personalised PageRank. No edge features."""
+    spread, loop = normalised(graph, x.dtype), loop_share(graph, x)
+    z, share = x, torch.ones_like(loop)
+    for _ in range(STEPS):
+        z = (1 - RESTART) * (spread @ z) + RESTART * x
+        share = (1 - RESTART) * loop * share + RESTART  # of walks that never leave the node
+    return z - share * x, share
+
+
+FILTERS = {"self": own_state, "low": low, "mean": neighbours, "high": high, "two": two, "ppr": ppr}
+WHOLE = ("low", "two", "ppr")
+
+
+def loop_share(graph: Graph, x: Tensor) -> Tensor:
+    """The diagonal of `normalised(graph)`, `[N, 1]`: one over the number of edges from others, and the loop."""
+
+    def shares() -> Tensor:
+        source, target = plain(graph.edge_index)
+        degree = x.new_ones(graph.num_nodes).index_add_(0, target, (source != target).to(x.dtype))
+        return degree.reciprocal().unsqueeze(1)
+
+    return graph.derived(("loop share", x.dtype), shares, graph.edge_index)
+
+
+class Filters(Kind):
+    """`out_k = [(F_k h)_i ; h_i] W_k`: the experts are different filters `F_k`, those that `filters` names in turn.
+
+    Ours; the paper's own theorem splits low and high frequency. Experts beyond the filters begin anew, filters beyond
+    the experts are not used. It is meant to lower coverage.
+
+    Raises:
+        ValueError: a filter that does not exist, or none.
+    """
+
+    def __init__(self, in_width: int, out_width: int, config: ModelConfig) -> None:
+        super().__init__(in_width, out_width, config)
+        names = config.filters.split()
+        if not names or not set(names) <= FILTERS.keys():
+            known = ", ".join(FILTERS)
+            raise ValueError(f"filters must be some of {known}, with a space between; got {config.filters!r}")
+        turns = [names[k % len(names)] for k in range(config.experts)]
+        self.names = list(dict.fromkeys(turns))
+        self.places = [self.names.index(name) for name in turns]
+        self.maps = drawn(config.experts, in_width, out_width, config.expert_init)
+
+    @property
+    def whole(self) -> bool:
+        """Whether a filter reads more than the edges that end in a node: degrees of senders, or farther nodes."""
+        return any(name in WHOLE for name in self.names)
+
+    def gather(self, mean: Tensor, x: Tensor, graph: Graph) -> Tensor:
+        """Of every filter what is read of others, and the own state's share, `[T, F, d + 1]`."""
+        rows = x[: len(mean)]
+        gathered = mean.new_empty(len(mean), len(self.names), x.size(1) + 1)
+        for place, name in enumerate(self.names):
+            others, share = FILTERS[name](mean, rows if name not in WHOLE else x, graph)
+            gathered[:, place, :-1] = others
+            gathered[:, place, -1:] = share
+        return gathered
+
+    def changes(self, gathered: Tensor, own: Tensor) -> Tensor:
+        """`[(F_k h)_i ; h_i] W_k`, `[T, K, d']`."""
+        of_read, of_own = self.maps.chunk(2, dim=1)
+        read = [rows[:, :-1] + rows[:, -1:] * own for rows in gathered.unbind(1)]
+        changes = torch.stack([read[place] @ weight for place, weight in zip(self.places, of_read, strict=True)], 1)
+        return changes + (own @ side_by_side(of_own)).unflatten(-1, (self.experts, -1))
