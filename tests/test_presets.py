@@ -40,8 +40,8 @@ def test_change_copies_and_refuses_unknown_names() -> None:
     changed = change(config, routed="last", experts=5)
     assert (changed.routed, changed.experts) == ("last", 5)
     assert config == ModelConfig()
-    with pytest.raises(ValueError, match=r"ModelConfig has no \['expert'\]; it has .*'experts'"):
-        change(config, expert=5)
+    with pytest.raises(ValueError, match=r"ModelConfig has no \['breadth'\]; it has .*'experts'"):
+        change(config, breadth=5)
     with pytest.raises(ValueError, match=r"experts must lie in 1\.\.64"):
         change(config, experts=0)
 
