@@ -25,6 +25,7 @@ from stemlib.training.epochs import Epochs, every_epoch
 from stemlib.training.evaluation import EVALUATION_BATCH, answer, evaluation_batches, finite, hops, products_in
 from stemlib.training.loop import Loop, State
 from stemlib.training.shared_products import share_first_products
+from stemlib.training.terms import TERMS, require_term
 
 START_INSTANCES = 20_000  # that the codebooks are started on: 150 and more per code
 
@@ -69,6 +70,7 @@ def fit(
     if train.precision == "bf16" and not isinstance(model, StemGNN):
         raise ValueError(f"precision='bf16' is of a StemGNN's encoder; train {type(model).__name__} in float32")
     require_fit(model, task)
+    require_term(model, train)
     if found := split_problems(task, split):
         raise ValueError("\n  - ".join([f"{task.name!r} cannot be learnt on this split:", *found]))
     if task.regression:
@@ -95,8 +97,10 @@ def fit(
     for bar in loop.steps(progress.epoch, train.epochs, label):
         if progress.epoch - progress.best_epoch > train.patience:
             break
+        fixed = progress.epoch >= train.router_share * train.epochs
         losses = [
-            train_epoch(model, train_batches(shuffle), train, optimiser, task.regression) for _ in range(train.passes)
+            train_epoch(model, train_batches(shuffle), train, optimiser, task.regression, fixed)
+            for _ in range(train.passes)
         ]
         logits = answer(model, check_batches(None), task.name, train.precision)
         _note_epoch(progress, model, task, split, logits, sum(losses) / len(losses))
@@ -131,16 +135,27 @@ def train_epoch(
     train: TrainConfig,
     optimiser: torch.optim.Optimizer,
     regression: bool = False,
+    fixed_routers: bool = False,
 ) -> float:
-    """One pass over the training instances, of classes or a `regression`; the mean loss."""
+    """One pass over the training instances, of classes or a `regression`; the mean loss.
+
+    With `fixed_routers` the routers stay as they are: no step, and nothing that they learn in passing.
+    """
     model.train()
+    for router in model.encoder.routers if fixed_routers else ():
+        # One without weights learns in passing, in training mode alone; others' noise is to stay.
+        router.train(bool(list(router.parameters())))
     losses = []
     for batch in shown:
         with products_in(train.precision, batch):
             output = model(batch.graph, batch.instances)
         loss = task_loss(output.logits, batch.labels, regression=regression) + model.penalty(output, train)
+        if train.term != "none" and train.term_weight:
+            loss = loss + train.term_weight * TERMS[train.term](model, batch, output, train)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        if fixed_routers:  # a parameter without gradient is left alone, by weight decay too
+            model.encoder.routers.zero_grad(set_to_none=True)
         optimiser.step()
         losses.append(loss.detach())  # asked for once an epoch: a GPU need not be waited for in every step
     values = finite(torch.stack(losses), "training").tolist()
