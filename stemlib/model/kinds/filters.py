@@ -107,6 +107,6 @@ class Filters(Kind):
     def changes(self, gathered: Tensor, own: Tensor) -> Tensor:
         """`[(F_k h)_i ; h_i] W_k`, `[T, K, d']`."""
         of_read, of_own = self.maps.chunk(2, dim=1)
-        read = [rows[:, :-1] + rows[:, -1:] * own for rows in gathered.unbind(1)]
+        read = [torch.addcmul(rows[:, :-1], rows[:, -1:], own) for rows in gathered.unbind(1)]
         changes = torch.stack([read[place] @ weight for place, weight in zip(self.places, of_read, strict=True)], 1)
-        return changes + (own @ side_by_side(of_own)).unflatten(-1, (self.experts, -1))
+        return changes.add_((own @ side_by_side(of_own)).unflatten(-1, (self.experts, -1)))
