@@ -1,0 +1,107 @@
+"""Routers, kinds of experts and training terms beside the published ones: scores, and what the errors are made of.
+
+    python -m study.router_comparison cora chameleon --seeds 10
+
+What is compared differs from the network with experts and without tokens (`routed`) in one choice, and shares the
+settings that validation chose for that. Kept are `16_scores-<name>.csv`, `16_coverage-<name>.csv`,
+`16_sensitivity-<name>.csv` and `16_costs-<name>.csv` in `data/results/`. Finished runs are read back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, get_args, get_type_hints
+
+import pandas as pd
+
+from stemlib.data.built_in import BUILT_IN
+from stemlib.model.kinds import EXPERTS
+from stemlib.model.routers import ROUTERS
+from stemlib.presets import PRESETS, ModelConfig, Preset, TrainConfig, change
+from stemlib.stress.shifts import instance_covariate, tail_buckets
+from study.computing import add_device
+from study.interrupt import interruptible
+from study.methods import Method, routed
+from study.protocols import PROTOCOLS, Protocol, protocol_of
+from study.records import KEPT, save_results
+from study.stress import StressTest
+
+EXPERIMENT, RATE = "16_routers", 0.4
+TERMS = [term for term in get_args(get_type_hints(TrainConfig)["term"]) if term not in ("none", "prior")]
+# What a choice asks for beside its name.
+BESIDE: dict[str, dict[str, Any]] = {"anchored": {"term": "prior"}, "topk": {"term": "balance"}}
+
+
+def choices() -> dict[str, dict[str, Any]]:
+    """By name what differs from the published layer: a router, a kind of experts, both, or a training term."""
+    routers = {name: {"router": name} | BESIDE.get(name, {}) for name in ROUTERS if name != "linear"}
+    kinds = {name: {"expert": name} for name in EXPERTS if name != "mean"}
+    on_filters = {f"filters, {name}": kinds["filters"] | found for name, found in routers.items()}
+    terms = {name: {"term": name} for name in TERMS} | {"frozen_late": {"router_share": 0.5}}
+    return {"one expert": {"experts": 1}} | routers | kinds | on_filters | terms
+
+
+def methods_of(base: Method, chosen: dict[str, dict[str, Any]]) -> list[Method]:
+    """The base, then the base with each of some `choices`."""
+    model = set(ModelConfig.__dataclass_fields__)
+    found = [base]
+    for name, changes in chosen.items():
+        parts = {own: {key: value for key, value in changes.items() if (key in model) == own} for own in (True, False)}
+        found.append(replace(base, name=name, model=change(base.model, **parts[True])))
+        found[-1] = replace(found[-1], train=change(base.train, **parts[False]))
+    return found
+
+
+def compared(name: str, preset: Preset, protocol: Protocol, seeds: Sequence[int], only: Sequence[str] = ()) -> dict:
+    """Everything that is kept of one data set, by the name of its table.
+
+    Args:
+        name: of the data set.
+        preset: the budget.
+        protocol: has the candidates of the published form.
+        seeds: one run each.
+        only: some of `choices`; none for all.
+
+    Raises:
+        ValueError: an unknown choice, or one that the data set's task does not take.
+    """
+    known = choices()
+    if unknown := set(only) - known.keys():
+        raise ValueError(f"unknown choices {sorted(unknown)}; there are {', '.join(known)}")
+    task = protocol.task(preset)
+    buckets = tail_buckets(instance_covariate(task, "degree"))
+    base = StressTest(task, buckets, [routed(preset)], seeds, EXPERIMENT, "degree").tuned(protocol, preset)
+    chosen = {name: known[name] for name in only or known}
+    test = replace(base, methods=methods_of(base.methods[0], chosen))
+    damaged = pd.concat(
+        {damage: test.sensitivity(damage, [RATE]) for damage in ("masked", "deleted")}, names=["damage"]
+    )
+    return {
+        "scores": test.scores((RATE,)).drop(columns="covariate"),
+        "coverage": test.coverage().assign(task=task.name),
+        "sensitivity": damaged.reset_index("damage").assign(task=task.name),
+        "costs": test.costs().assign(task=task.name),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m study.router_comparison", description=__doc__.split("\n")[0])
+    add, names = parser.add_argument, [BUILT_IN, *PROTOCOLS]
+    add("names", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
+    add("--preset", choices=KEPT, default="laptop", help="the budget (default: %(default)s)")
+    add("--seeds", type=int, default=5, help="runs of each (default: %(default)s)")
+    add("--only", nargs="+", default=(), metavar="CHOICE", help=", ".join(choices()))
+    add_device(parser)
+    options = parser.parse_args(arguments)
+    for name in options.names:
+        found = compared(name, PRESETS[options.preset], protocol_of(name), range(options.seeds), options.only)
+        for table, rows in found.items():
+            print(f"{name}: {save_results(rows, f'16_{table}-{name}')}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(interruptible(main))
