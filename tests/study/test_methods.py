@@ -34,6 +34,8 @@ def test_a_record_stores_every_setting() -> None:
             "lr": 0.01, "weight_decay": 0.5, "epochs": 300, "patience": 50, "batch_size": 0, "passes": 1,
             "fanout": 0, "lipschitz": 0.001, "routing": 0.0, "commitment": 0.0, "orthogonality": 0.0,
             "freeze_tokens": False, "prior": True, "precision": "float32",
+            "term": "none", "term_weight": 0.01, "coupling_share": 1.0,
+            "anchor_features": 0.2, "anchor_edges": 0.2, "router_share": 1.0,
         },
     }  # fmt: skip
 
