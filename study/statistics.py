@@ -65,7 +65,7 @@ class PairedTest(NamedTuple):
     df: float
 
 
-def paired_test(differences: pd.Series, overlap: float = 0.0, rounding: float = 0.0) -> PairedTest:
+def paired_test(differences: pd.Series, overlap: float = 0.0) -> PairedTest:
     """What pairs say of their mean difference.
 
     Runs that draw the split anew share most of their training instances, so that their differences agree better than
@@ -75,12 +75,10 @@ def paired_test(differences: pd.Series, overlap: float = 0.0, rounding: float = 
         differences: of pairs, `[n]`.
         overlap: test instances per training instance, where runs share training instances; 0 where they share nothing
             or the split is fixed; see `study.protocols.split_overlap`.
-        rounding: variance of one pair's difference that floating-point rounding makes, the sum of both runs'; `s^2`
-            has it in expectation, and adding `rounding / n` keeps few runs that happen to agree from hiding it.
 
     Returns:
-        The test; of differences that are all the same (and no `rounding`) the mean alone, and a p of NaN (they are 0)
-        or 0.
+        The test; of differences that are all the same the mean alone, and a p of NaN (they are 0) or 0. What rounding
+        does to a run is in `s^2`, for it is drawn anew in each: see `study.rounding`.
 
     Raises:
         ValueError: fewer than two pairs.
@@ -88,7 +86,7 @@ def paired_test(differences: pd.Series, overlap: float = 0.0, rounding: float = 
     mean, pairs = float(differences.mean()), len(differences)
     if pairs < 2:
         raise ValueError(f"a difference needs at least 2 pairs to be tested, got {pairs}: run more seeds")
-    error, df = (differences.var(ddof=1) * (1 / pairs + overlap) + rounding / pairs) ** 0.5, pairs - 1
+    error, df = (differences.var(ddof=1) * (1 / pairs + overlap)) ** 0.5, pairs - 1
     if error == 0:
         return PairedTest(mean, mean, mean, float("nan") if mean == 0 else 0.0, 0.0, df)
     reach = student.ppf(0.975, df) * error
@@ -143,8 +141,7 @@ def against_strongest(
     runs of a group; else the one with the largest mean of what is compared, which favours the others, never ours.
 
     Args:
-        frame: one row per `method`, group and pair; beside `val` it may have `rounding`, the variance of a single run's
-            score that rounding makes, see `paired_test`.
+        frame: one row per `method`, group and pair.
         value: what is compared, the larger the better.
         ours: the method.
         by: columns that make a group: task, condition.
@@ -174,13 +171,11 @@ def against_strongest(
         shared = 0.0 if overlap is None else part[overlap].iloc[0]
         elsewhere = (others.sum() - others).idxmax(axis=1)  # the strongest on all other pairs
         rivals = others.to_numpy()[np.arange(len(others)), others.columns.get_indexer(elsewhere)]
-        both = part[part.method.isin([ours, strongest])]
-        rounding = both.groupby("method").rounding.mean().sum() if "rounding" in part else 0.0
         rows.append(
             dict(zip([by] if isinstance(by, str) else by, group if isinstance(group, tuple) else (group,), strict=True))
             | {"strongest": strongest, "chosen_on": "val" if validated else "test"}
             | {"ours": scores[ours].mean(), "theirs": others[strongest].mean()}
-            | paired_test(scores[ours] - others[strongest], shared, rounding)._asdict()
+            | paired_test(scores[ours] - others[strongest], shared)._asdict()
             | {"strongest_on_test": on_test, "on_test": (scores[ours] - others[on_test]).mean()}
             | {"held_out": (scores[ours] - rivals).mean()}
         )

@@ -18,7 +18,6 @@ from study.statistics import (
     in_points,
     interval,
     paired_difference,
-    paired_test,
     summary,
 )
 
@@ -118,17 +117,6 @@ def test_runs_that_share_training_instances_count_for_less() -> None:
         assert found.difference == 2.0
         assert (found.low, found.high) == pytest.approx((2 - quantile * error, 2 + quantile * error), rel=1e-6)
     assert shared.p > alone.p
-
-
-def test_rounding_is_added_to_the_error() -> None:
-    """Differences 1, 2, 3 and a variance of 2 of each: the mean's variance is 1/3 + 2/3."""
-    found = paired_test(pd.Series([1.0, 2.0, 3.0]), rounding=2.0)
-    assert (found.error, found.df) == pytest.approx((1.0, 2))
-    same = paired_test(pd.Series([0.0, 0.0]), rounding=2.0)
-    assert (same.error, same.p) == pytest.approx((1.0, 1.0))
-    frame = runs(ours=[2.0, 4.0, 6.0], other=[1.0, 2.0, 3.0], weak=[0.0, 0.0, 0.0]).assign(task="t")
-    frame["rounding"] = frame.method.map({"ours": 1.5, "other": 0.5, "weak": 70.0})
-    assert against_strongest(frame, "score", "ours", "task").error.tolist() == pytest.approx([1.0])
 
 
 def test_a_table_is_corrected_again_with_what_joins_it() -> None:
