@@ -187,11 +187,21 @@ def test_fuzzy_memberships_by_hand_and_fixed_after_the_first_nodes() -> None:
     centres = own.centres.clone()
     assert (first.argmax(1)[:20] == first[0].argmax()).all()
     assert (first.argmax(1)[20:] != first[0].argmax()).all()
-    torch.testing.assert_close(centres.sum(0)[0], groups.view(2, 20).mean(1).sum(), rtol=0.05, atol=0)
-    weight = first**2  # a fixed point of fuzzy C-means
-    torch.testing.assert_close(weight.T @ groups / weight.sum(0).unsqueeze(1), centres[:, :1], rtol=1e-6, atol=1e-6)
+    weight, points = first**2, torch.cat([groups, 0 * groups], dim=1) @ own.basis  # a fixed point of fuzzy C-means
+    torch.testing.assert_close(weight.T @ points / weight.sum(0).unsqueeze(1), centres, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close((centres @ own.basis.T).sum(0)[0], groups.view(2, 20).mean(1).sum(), rtol=0.05, atol=0)
     own(groups + 5, sees(groups + 5, none))
     assert torch.equal(own.centres, centres)
+
+
+def test_fuzzy_memberships_differ_where_columns_are_many() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(400, 64).double()
+    x[:200, 0] += 8
+    found = gates(router("fuzzy", width=64, experts=2).train(), x, PATH[:, :0])
+    assert (found[:200].argmax(1) == found[0].argmax()).all()
+    assert (found[200:].argmax(1) != found[0].argmax()).all()
+    assert found.amax(1).mean() > 0.9
 
 
 def test_margin_falls_back_on_the_last_expert() -> None:
