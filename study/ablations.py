@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from stemlib.presets import ModelConfig, Preset, change
+from stemlib.presets import Preset
 from study.balance import DEMANDS
 from study.meta_analysis import counted
 from study.methods import Method, stem
@@ -51,13 +50,7 @@ def ablated(preset: Preset, *groups: str) -> list[Method]:
     if unknown := [group for group in groups if group not in ABLATIONS]:
         raise ValueError(f"unknown groups of ablations {unknown}; there are {', '.join(ABLATIONS)}")
     whole = stem(preset, WHOLE)
-    known = ModelConfig.__dataclass_fields__
-    methods = [whole]
-    for name, changes in (item for group in groups for item in ABLATIONS[group].items()):
-        model = change(whole.model, **{key: value for key, value in changes.items() if key in known})
-        train = change(whole.train, **{key: value for key, value in changes.items() if key not in known})
-        methods.append(replace(whole, name=name, model=model, train=train))
-    return methods
+    return [whole, *(whole.changed(*item) for group in groups for item in ABLATIONS[group].items())]
 
 
 def effects(balance: pd.DataFrame, task: str, whole: str = WHOLE, labels: int = 0) -> pd.DataFrame:

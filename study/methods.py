@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,13 @@ class Method:
         """The method with that one of its checkpoints from which a seed starts."""
         folders = (self.checkpoint, *self.others)
         return dataclasses.replace(self, checkpoint=folders[seed % len(folders)], others=())
+
+    def changed(self, name: str, changes: Mapping[str, Any]) -> Method:
+        """The method under another name, with some settings of its model or its training changed."""
+        of_model = {key: value for key, value in changes.items() if hasattr(self.model, key)}
+        of_train = {key: value for key, value in changes.items() if key not in of_model}
+        model, train = change(self.model, **of_model), change(self.train, **of_train)
+        return dataclasses.replace(self, name=name, model=model, train=train)
 
     @property
     def settings(self) -> dict[str, Any]:

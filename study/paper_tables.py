@@ -17,7 +17,6 @@ from study.protocols import split_overlap
 from study.statistics import SIGNIFICANT, PairedTest, against_strongest, corrected_together, in_points, summary
 
 BY_RUN = ["task", "covariate", "method", "seed"]
-MEETING = ["task", "covariate", "seed", "condition", "kind", "rate", "draw"]  # what two methods must share to be paired
 
 # What the paper claims, and the demands that speak to it.
 CLAIMS = {
@@ -42,25 +41,6 @@ OUTSIDERS = {"the strongest without its parts": [name for name in METHODS if nam
 def of_classes(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows whose `task` learns classes: R2 has no lower end, so that one bad regression would be the mean."""
     return rows[~rows.task.isin([name for name, entry in DATA_SETS.items() if entry.regression])]
-
-
-def beside_the_grid(pretrained: pd.DataFrame, stress: pd.DataFrame) -> pd.DataFrame:
-    """Pretrained networks and the grid's, where both were met with the same.
-
-    A seed draws the same split and the same deleted edges for both, though features are not the same: those of a
-    pretrained network are what pretraining takes, the grid's are the data set's own. Where the grid's networks were
-    trained for fewer epochs than the protocol's, as pretrained ones never are, none stands beside them.
-
-    Args:
-        pretrained: rows of `study.transfer.compared`, for one budget of labels, with `covariate`.
-        stress: the grid's, see `demand_scores`, with `epochs` (at most; 0: the protocol's).
-
-    Returns:
-        The rows of both on the tasks, covariates, seeds and conditions that both have.
-    """
-    stress = stress[stress.epochs == 0]
-    shared = pretrained[MEETING].drop_duplicates().merge(stress[MEETING].drop_duplicates())
-    return pd.concat([rows.merge(shared) for rows in (pretrained, stress)], ignore_index=True)
 
 
 def demand_scores(stress: pd.DataFrame) -> pd.DataFrame:

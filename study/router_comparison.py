@@ -20,7 +20,7 @@ import pandas as pd
 from stemlib.data.built_in import BUILT_IN
 from stemlib.model.kinds import EXPERTS
 from stemlib.model.routers import ROUTERS
-from stemlib.presets import PRESETS, ModelConfig, Preset, TrainConfig, change
+from stemlib.presets import PRESETS, Preset, TrainConfig
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from study.computing import add_device
 from study.interrupt import interruptible
@@ -46,13 +46,7 @@ def choices() -> dict[str, dict[str, Any]]:
 
 def methods_of(base: Method, chosen: dict[str, dict[str, Any]]) -> list[Method]:
     """The base, then the base with each of some `choices`."""
-    model = set(ModelConfig.__dataclass_fields__)
-    found = [base]
-    for name, changes in chosen.items():
-        parts = {own: {key: value for key, value in changes.items() if (key in model) == own} for own in (True, False)}
-        found.append(replace(base, name=name, model=change(base.model, **parts[True])))
-        found[-1] = replace(found[-1], train=change(base.train, **parts[False]))
-    return found
+    return [base, *(base.changed(*item) for item in chosen.items())]
 
 
 def compared(name: str, preset: Preset, protocol: Protocol, seeds: Sequence[int], only: Sequence[str] = ()) -> dict:

@@ -12,10 +12,8 @@ from stemlib.presets import ModelConfig, preset
 from study.lead_tables import to_read
 from study.methods import METHODS, named
 from study.paper_tables import (
-    MEETING,
     OF_THE_WHOLE,
     OUTSIDERS,
-    beside_the_grid,
     claim_table,
     claims_by_rival,
     comparisons,
@@ -80,19 +78,6 @@ def test_ours_wins_where_it_is_surely_better_than_the_strongest_other() -> None:
     assert worse.loc["better under masked features", ["wins", "loses"]].tolist() == [0, 4]
     equal = claim_table(comparisons(demand_scores(stress(stem=0.0, strong=0.0))))
     assert equal[["wins", "loses"]].to_numpy().sum() == 0
-
-
-def test_pretrained_networks_stand_beside_the_grid_s_where_both_met_the_same() -> None:
-    grid = stress(stem=0.0, gcn=1.0).assign(draw=0, epochs=0, condition=lambda frame: frame.index.astype(str))
-    ours = stress(pretrained=2.0).assign(draw=0, condition=lambda frame: frame.index.astype(str))
-    ours = ours[(ours.task == "one") & (ours.covariate == "degree") & (ours.seed > 1) & (ours.rate < 0.8)]
-    ours = pd.concat([ours, ours[:1].assign(seed=99), ours[:1].assign(draw=7)])
-    both = beside_the_grid(ours, grid)
-    counts = both.groupby("method").size()
-    assert counts.to_dict() == {"pretrained": 3 * 7, "stem": 3 * 7, "gcn": 3 * 7}
-    assert not both.duplicated([*MEETING, "method"]).any()
-    assert set(comparisons(demand_scores(both), "pretrained").strongest) == {"gcn"}
-    assert beside_the_grid(ours, grid.assign(epochs=10)).empty
 
 
 def test_only_tasks_with_ours_and_another_are_compared() -> None:
