@@ -46,10 +46,12 @@ class Router(nn.Module):
         features: width of the input features `d_0`.
 
     Attributes:
+        own_state: whether logits depend on a node's own state alone.
         whole: whether it reads more of the graph than the edges that end in its nodes.
         noisy: whether training adds noise.
     """
 
+    own_state: ClassVar[bool] = False
     whole: ClassVar[bool] = False
     noisy: ClassVar[bool] = True
 
@@ -68,7 +70,7 @@ class Linear(nn.Linear):
     It is meant to lower nothing: the others are compared with it.
     """
 
-    whole, noisy = False, True
+    own_state, whole, noisy = True, False, True
 
     def __init__(self, width: int, experts: int, config: ModelConfig, level: int, features: int) -> None:
         super().__init__(width, experts)

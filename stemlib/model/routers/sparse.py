@@ -15,6 +15,8 @@ class TopK(Router):
     Source: Robust QA by MoE (Switch), with its load-balance term. It should lower S.
     """
 
+    own_state = True
+
     def __init__(self, width: int, experts: int, config: ModelConfig, level: int, features: int) -> None:
         super().__init__(width, experts, config, level, features)
         if config.active == 1 < experts:
@@ -36,6 +38,8 @@ class Dynamic(Router):
     A capacity runs evenly from all experts down to two (`descending`), up (`ascending`), or up to the middle layer and
     down again (`pyramid`). Source: DynaMoE. It should lower C per cost.
     """
+
+    own_state = True
 
     def __init__(self, width: int, experts: int, config: ModelConfig, level: int, features: int) -> None:
         super().__init__(width, experts, config, level, features)
@@ -62,6 +66,8 @@ class Norm(Router):
     state no longer counts.
     """
 
+    own_state = True
+
     def __init__(self, width: int, experts: int, config: ModelConfig, level: int, features: int) -> None:
         super().__init__(width, experts, config, level, features)
         self.gate = nn.Linear(width, experts, bias=False)
@@ -78,6 +84,8 @@ class Margin(Router):
 
     `pi = softmax(W h)` is over the `K - 1` others. Sources: LLaVA-DyMoE; MoBiLE. It should lower F.
     """
+
+    own_state = True
 
     def __init__(self, width: int, experts: int, config: ModelConfig, level: int, features: int) -> None:
         super().__init__(width, experts, config, level, features)

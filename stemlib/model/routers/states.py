@@ -16,6 +16,8 @@ class Cosine(Router):
     Source: Equifinality in Mixture of Experts. It should lower F: the length of a state no longer counts.
     """
 
+    own_state = True
+
     def __init__(self, width: int, experts: int, config: ModelConfig, level: int, features: int) -> None:
         super().__init__(width, experts, config, level, features)
         self.temperature = config.router_temperature
@@ -34,7 +36,7 @@ class KMeans(Router):
     Geometry of Their Experts. It should lower F and S.
     """
 
-    noisy = False
+    own_state, noisy = True, False
     decay = 0.99
 
     def __init__(self, width: int, experts: int, config: ModelConfig, level: int, features: int) -> None:
@@ -104,6 +106,7 @@ class Uncertain(Router):
     Source: MoFME's uncertainty-aware router. It should lower F.
     """
 
+    own_state = True
     draws, share = 8, 0.2  # masks, and the share of entries that one drops
 
     def __init__(self, width: int, experts: int, config: ModelConfig, level: int, features: int) -> None:
