@@ -27,6 +27,12 @@ class Settings:
             if isinstance(value, int | float) and not low <= value <= high:
                 raise ValueError(f"{item.name} must lie in {low:g}..{high:g}, got {value}")
 
+    @property
+    def beside_defaults(self) -> dict[str, Any]:
+        """What differs from the defaults: that of a run does not change when the settings gain a field."""
+        fields = {item.name: item.default for item in dataclasses.fields(self)}
+        return {name: getattr(self, name) for name, default in fields.items() if getattr(self, name) != default}
+
 
 def bounded(default: Any, low: float = 0, high: float = float("inf")) -> Any:
     """A field with a range."""

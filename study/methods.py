@@ -13,6 +13,7 @@ from torch import nn
 
 from stemlib.data.tasks import Task
 from stemlib.presets import BaselineConfig, ModelConfig, Preset, TrainConfig, change
+from stemlib.settings import Settings
 from stemlib.training.pretrained import from_pretrained, pretrained_settings
 from study.computing import chosen
 from study.families import AnyConfig, build
@@ -49,16 +50,29 @@ class Method:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All settings as plain values: what a record stores and a run's key is made of.
+        """All settings as plain values: what a record stores.
 
         A checkpoint counts by its weights' sha256, not by where it lies.
         """
-        settings = {"model": dataclasses.asdict(self.model), "train": dataclasses.asdict(self.train)}
-        if self.pretext is not None:
-            settings["pretext"] = dataclasses.asdict(self.pretext)
-        if self.checkpoint is not None:
-            settings["checkpoint"] = pretrained_settings(self.checkpoint)["sha256"]
-        return settings
+        return {name: dataclasses.asdict(part) for name, part in self._parts.items()} | self._start
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run's key is made of: which configurations, and the settings that are not the defaults.
+
+        So a run is found again when the settings have gained a field; see `study.trained.require_same`.
+        """
+        told = {name: {"config": type(part).__name__} | part.beside_defaults for name, part in self._parts.items()}
+        return told | self._start
+
+    @property
+    def _parts(self) -> dict[str, Settings]:
+        parts = {"model": self.model, "train": self.train, "pretext": self.pretext}
+        return {name: part for name, part in parts.items() if part is not None}
+
+    @property
+    def _start(self) -> dict[str, str]:
+        return {} if self.checkpoint is None else {"checkpoint": pretrained_settings(self.checkpoint)["sha256"]}
 
     @property
     def dropouts(self) -> list[str]:

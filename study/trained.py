@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from study.rivals.encoders import start_from_encoder
 def run_folder(experiment: str, task: Task, split: Split, method: Method, seed: int) -> Path:
     """Where the run's record is or will be."""
     method = method.at(seed)
-    key = run_key(method.settings, split.hash, task.content, chosen().type)
+    key = run_key(method.identity, split.hash, task.content, chosen().type)
     return RUNS / experiment / f"{task.name}-{split.name}-{method.name}-{key}" / f"seed-{seed}"
 
 
@@ -40,6 +41,7 @@ def run(experiment: str, task: Task, split_name: str, method: Method, seed: int)
     task = standardised(task, split)
     folder = run_folder(experiment, task, split, method, seed)
     if (record := read_record(folder)) is not None:
+        require_same(record, method, folder)
         return record
     with held(folder):
         try:
@@ -49,6 +51,23 @@ def run(experiment: str, task: Task, split_name: str, method: Method, seed: int)
                 f"stopped; the training's state is kept in {folder}, and the same call goes on from there", flush=True
             )
             raise
+
+
+def require_same(record: Record, method: Method, folder: Path) -> None:
+    """Refuse a finished run whose settings were others: its key tells what differs from the defaults of its time.
+
+    Raises:
+        ValueError: a default has changed since, with the settings and both values.
+    """
+    now = json.loads(json.dumps(method.settings))
+    others = [
+        f"{part}.{name} was {value}, is {now[part][name]}"
+        for part in ("model", "train", "pretext")
+        for name, value in record.settings.get(part, {}).items()
+        if name in now.get(part, {}) and now[part][name] != value
+    ]
+    if others:
+        raise ValueError(f"{folder} was trained with other defaults ({'; '.join(others)}); delete it to train it anew")
 
 
 def _trained(experiment: str, task: Task, split: Split, method: Method, seed: int, folder: Path) -> Record:

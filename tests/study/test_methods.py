@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from run_samples import equal, weights
@@ -17,7 +18,8 @@ from stemlib.presets import PRESETS, Preset
 from stemlib.training.evaluation import predict
 from study.figures import COLOURS
 from study.methods import METHODS, named
-from study.trained import run, trained_model
+from study.records import write_record
+from study.trained import require_same, run, run_folder, trained_model
 
 TINY = Preset("tiny", hidden=8, epochs=2, patience=2, seeds=1, nodes=80)
 NEW = ("tokens", "dropedge", "softmedian", "mowst", "dgi", "bgrl", "graphmae")
@@ -46,14 +48,34 @@ def test_all_but_the_reference_start_at_the_prior() -> None:
 
 
 def test_every_setting_tells_runs_apart() -> None:
-    settings = [method.settings for method in named(PRESETS["laptop"], *METHODS)]
-    assert len({run_key(one, "split", "data") for one in settings}) == len(METHODS)
+    told = [method.identity for method in named(PRESETS["laptop"], *METHODS)]
+    assert len({run_key(one, "split", "data") for one in told}) == len(METHODS)
     dropedge, softmedian, dgi = named(PRESETS["laptop"], "dropedge", "softmedian", "dgi")
     assert dropedge.settings["model"]["edge_dropout"] == 0.5
     assert softmedian.settings["model"]["temperature"] == 0.2
     assert dgi.settings["pretext"]["objective"] == "dgi"
     other = replace(dgi, pretext=replace(dgi.pretext, lr=0.1))
-    assert run_key(other.settings, "", "") != run_key(dgi.settings, "", "")
+    assert run_key(other.identity, "", "") != run_key(dgi.identity, "", "")
+
+
+def test_a_run_is_known_by_what_is_not_the_default() -> None:
+    (gcn,) = named(PRESETS["laptop"], "gcn")
+    expected = {"model": {}, "train": {"lr": 0.01, "weight_decay": 0.5, "patience": 50, "prior": True}}
+    assert gcn.identity == expected
+    wider = replace(gcn, model=replace(gcn.model, hidden=64, dropout=0.1))
+    assert wider.identity["model"] == {"config": "BaselineConfig", "hidden": 64, "dropout": 0.1}
+
+
+def test_a_run_whose_defaults_were_others_is_refused_by_name(runs: Path) -> None:
+    (gcn,) = named(TINY, "gcn")
+    record = run("t", node_task(), "random", gcn, 0)
+    folder = run_folder("t", node_task(), node_task().split("random"), gcn, 0)
+    later = replace(record, settings=record.settings | {"train": {"lr": 0.01, "clip": 2.0}})
+    require_same(later, gcn, folder)  # a field that has gone is none of the present run's
+    before = replace(record, settings=record.settings | {"model": record.settings["model"] | {"pool": "max"}})
+    write_record(folder, before, pd.DataFrame({"epoch": [0]}))
+    with pytest.raises(ValueError, match=r"model.pool was max, is mean.*delete"):
+        run("t", node_task(), "random", gcn, 0)
 
 
 def test_the_token_model_has_tokens_and_no_experts() -> None:
