@@ -60,7 +60,10 @@ def test_every_setting_tells_runs_apart() -> None:
 
 def test_a_run_is_known_by_what_is_not_the_default() -> None:
     (gcn,) = named(PRESETS["laptop"], "gcn")
-    expected = {"model": {}, "train": {"lr": 0.01, "weight_decay": 0.5, "patience": 50, "prior": True}}
+    expected = {
+        "model": {"config": "BaselineConfig"},
+        "train": {"config": "TrainConfig", "lr": 0.01, "weight_decay": 0.5, "patience": 50, "prior": True},
+    }
     assert gcn.identity == expected
     wider = replace(gcn, model=replace(gcn.model, hidden=64, dropout=0.1))
     assert wider.identity["model"] == {"config": "BaselineConfig", "hidden": 64, "dropout": 0.1}
