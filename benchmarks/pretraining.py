@@ -31,7 +31,7 @@ from torch.nn import functional as F
 from stemlib.data.built_in import built_in
 from stemlib.data.features import unit_features
 from stemlib.data.graph import plain
-from stemlib.model.encoder import routing_regulariser
+from stemlib.model.losses import routing_regulariser
 from stemlib.model.tokens import Tokens
 from stemlib.presets import PretrainConfig, change, preset
 from stemlib.stress.views import view

@@ -18,7 +18,7 @@ from stemlib.devices import device_of
 from stemlib.model.layers import Dropout
 from stemlib.model.messages import Spread, edge_mean, mean_over, normalised
 from stemlib.model.network import Network, Output
-from stemlib.model.sparse_features import compact, is_sparse
+from stemlib.model.sparse_features import compacted, is_sparse
 from stemlib.presets import BaselineConfig
 
 
@@ -160,7 +160,7 @@ class Baseline(Network):
         else:
             x = network_input(graph, self.edge_width)
             edges = (adjacency(self.config.kind, graph, x.dtype),)
-        if x is graph.x and self.config.kind in MAPS_FIRST and not x.requires_grad:
-            x = graph.derived("compact", lambda: compact(graph.x), graph.x)
+        if x is graph.x and self.config.kind in MAPS_FIRST:
+            x = compacted(graph)
         logits = read_out(self.network(self.input_dropout(x), *edges), graph, instances, self.kind, self.config.pool)
         return Output(logits, logits)

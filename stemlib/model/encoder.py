@@ -26,7 +26,7 @@ from stemlib.model.kinds import EXPERTS, join
 from stemlib.model.layers import DenseConv, DenseSAGE, Dropout
 from stemlib.model.messages import edge_mean, neighbour_mean
 from stemlib.model.routers import ROUTERS, Seen
-from stemlib.model.sparse_features import first_rows, is_sparse
+from stemlib.model.sparse_features import compacted, first_rows, is_sparse
 from stemlib.presets import ModelConfig
 
 Gates = list[Tensor]  # one [N, K] per routed layer, rows on the simplex
@@ -51,15 +51,6 @@ class Encoding:
     inputs: list[Tensor]
     outputs: list[Tensor] = field(default_factory=list)
     memory: dict[Hashable, Tensor] = field(default_factory=dict)
-
-
-def routing_regulariser(gates: Gates, gate_logits: list[Tensor]) -> Tensor:
-    """Mean over layers and nodes of `sum_k g_k log softmax(logits)_k` (reference: the lower, the more uniform).
-
-    Returns a scalar; 0 where no layer is routed.
-    """
-    terms = [(g * torch.log_softmax(a, dim=-1)).sum(-1).mean() for g, a in zip(gates, gate_logits, strict=True)]
-    return torch.stack(terms).mean() if terms else torch.zeros(())
 
 
 def path_gates(path: Sequence[int], nodes: int, experts: int, like: Tensor | None = None) -> Gates:
@@ -200,33 +191,37 @@ class Encoder(nn.Module):
         given = list(gates) if gates is not None else [None] * self.routed_layers
         if len(given) != self.routed_layers:
             raise ValueError(f"expected gates for {self.routed_layers} routed layers, got {len(given)}")
-        features = node_features(graph)
+        # Whoever trains the paper's own network gives it sparse features: theory wants them full.
+        maps_first = hasattr(self.layers[0], "projected") and graph.edge_attr is None
+        features = compacted(graph) if maps_first and not self.as_published else node_features(graph)
         encoding = Encoding(features, [], [], [])
         hops = graph.hops or [graph] * len(self.layers)
         x = self.input_dropout(features)
-        if keep_outputs or not self.as_published or torch.is_autocast_enabled(x.device.type):
+        if keep_outputs or not (maps_first or self.as_published) or torch.is_autocast_enabled(x.device.type):
             x = x.to_dense()
         for index, (layer, hop) in enumerate(zip(self.layers, hops, strict=True)):
             encoding.inputs.append(x)
             if self.is_routed[index]:
-                own, router = first_rows(x, hop.num_nodes), self.routers[len(encoding.gates)]
-                logits = router(own, Seen(x, hop, first_rows(features, hop.num_nodes), encoding.memory)).to(own.dtype)
+                shown, router = x if self.as_published else x.to_dense(), self.routers[len(encoding.gates)]
+                seen = Seen(shown, hop, first_rows(features, hop.num_nodes), encoding.memory)
+                logits = router(first_rows(shown, hop.num_nodes), seen).to(features.dtype)
                 forced = given[len(encoding.gates)]
                 if forced is not None and forced.shape != logits.shape:
                     raise ValueError(f"gates of a layer must be {tuple(logits.shape)}, got {tuple(forced.shape)}")
                 encoding.gates.append(self.route(logits, router.noisy) if forced is None else forced)
                 encoding.gate_logits.append(logits)
-                if keep_outputs or not layer.side_by_side:
+                own, gate = first_rows(x, hop.num_nodes), encoding.gates[-1]
+                if self.may_use_cache(hop) and hop.products is not None and not keep_outputs:
+                    x = layer.mix_known(*hop.products(), own, gate)
+                elif is_sparse(x):
+                    x = layer.mix(layer.projected(x, hop), own, gate)
+                elif keep_outputs or not layer.side_by_side:
                     outputs = self.expert_outputs(index, x, hop)
                     if keep_outputs:
                         encoding.outputs.append(outputs)
-                    x = mixture(encoding.gates[-1], outputs)
-                elif self.may_use_cache(hop) and hop.products is not None:
-                    x = layer.mix_known(*hop.products(), own, encoding.gates[-1])
-                elif is_sparse(x):
-                    x = layer.mix(layer.projected(x, hop.edge_index), own, encoding.gates[-1])
+                    x = mixture(gate, outputs)
                 else:
-                    x = layer(self.layer_mean(index, x, hop), own, encoding.gates[-1])
+                    x = layer(self.layer_mean(index, x, hop), own, gate)
             else:
                 edges = hop.edge_attr
                 x = layer(x, hop, None if edges is None else self.edge_projections[index](edges))

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch_geometric import EdgeIndex
 
 from stemlib.data.graph import Graph
 from stemlib.model.messages import neighbour_mean
@@ -69,14 +68,14 @@ class RoutedSAGE(nn.Module):
         """
         return self._with_residual(_routed(gates, self.weight, None, mean, x), x)
 
-    def projected(self, x: Tensor, edge_index: EdgeIndex) -> Tensor:
+    def projected(self, x: Tensor, graph: Graph) -> Tensor:
         """`expert_outputs` without residual where neighbours' states are mapped before they are averaged.
 
         With sparse states that is a sparse product, and no wide mean has to be made.
 
         Args:
             x: sparse states of the sources `[S, d_in]`.
-            edge_index: from the sources to the targets, the first of them.
+            graph: edges from the sources to the targets, the first of them.
 
         Returns:
             `[T, K, d_out]`.
@@ -84,7 +83,7 @@ class RoutedSAGE(nn.Module):
         of_mean, of_own = side_by_side(self.weight).chunk(2)  # [d_in, K d_out] each
         mapped = x @ torch.cat([of_mean, of_own], dim=1)
         neighbours, own = mapped.chunk(2, dim=1)
-        mean = neighbour_mean(neighbours, edge_index)
+        mean = neighbour_mean(neighbours, graph.edge_index)
         return (mean + own[: mean.size(0)]).unflatten(1, (self.experts, -1))
 
     def mix(self, products: Tensor, x: Tensor, gates: Tensor) -> Tensor:

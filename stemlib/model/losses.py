@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -49,3 +50,12 @@ def instance_loss(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     else:
         wrong = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return wrong.nanmean(-1)
+
+
+def routing_regulariser(gates: list[Tensor], gate_logits: list[Tensor]) -> Tensor:
+    """Mean over layers and nodes of `sum_k g_k log softmax(logits)_k` (reference: the lower, the more uniform).
+
+    Returns a scalar; 0 where no layer is routed.
+    """
+    terms = [(g * torch.log_softmax(a, dim=-1)).sum(-1).mean() for g, a in zip(gates, gate_logits, strict=True)]
+    return torch.stack(terms).mean() if terms else torch.zeros(())

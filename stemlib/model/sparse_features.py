@@ -9,15 +9,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stemlib.data.graph import Graph, node_features
+
 FULLEST = 0.03  # share of values that are not zero; with twice as many a sparse product is no faster
 FEWEST = 2**20  # values; smaller matrices are no work
 
 
 def compact(x: Tensor) -> Tensor:
     """Features `[N, d]` as a sparse CSR matrix where products with it are the faster ones, else as they are."""
-    if x.device.type != "cpu" or x.numel() < FEWEST or x.count_nonzero() > FULLEST * x.numel():
+    if is_sparse(x) or x.device.type != "cpu" or x.numel() < FEWEST or x.count_nonzero() > FULLEST * x.numel():
         return x
     return x.to_sparse_csr()
+
+
+def compacted(graph: Graph) -> Tensor:
+    """Node features `[N, d]`, `compact` where they are the graph's own and want no gradient; made once."""
+    x = node_features(graph)
+    if x is not graph.x or x.requires_grad:
+        return x
+    return graph.derived("compact", lambda: compact(x), x)
 
 
 def is_sparse(x: Tensor) -> bool:

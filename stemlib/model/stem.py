@@ -10,8 +10,9 @@ from torch_geometric.data import Data
 
 from stemlib.data.graph import Graph
 from stemlib.data.tasks import Kind, read_out
-from stemlib.model.encoder import Encoder, Encoding, routing_regulariser
+from stemlib.model.encoder import Encoder, Encoding
 from stemlib.model.head import AveragedHead
+from stemlib.model.losses import routing_regulariser
 from stemlib.model.network import Network, Output
 from stemlib.model.tokens import TokenInterface, Tokens
 from stemlib.presets import ModelConfig, TrainConfig

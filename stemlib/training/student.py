@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stemlib.model.encoder import routing_regulariser
+from stemlib.model.losses import routing_regulariser
 from stemlib.model.tokens import Tokens
 from stemlib.presets import PretrainConfig
 from stemlib.training.pretrain_batches import PretrainBatch

@@ -22,6 +22,31 @@ class MowstConfig(Settings):
 
 
 @dataclass(frozen=True)
+class NCNConfig(Settings):
+    """Links by the neighbours that both ends have; see `study.rivals.common_neighbours`."""
+
+    encoder: Literal["gcn", "sage", "gat", "gin"] = "sage"
+    hidden: int = bounded(128, 1)
+    layers: int = bounded(2, 1)
+    complete: bool = False  # True: NCNC, which adds neighbours of one end by the chance that the other has them
+    most: int = bounded(32, 0)  # neighbours of an end that is completed
+    input_dropout: float = bounded(0.5, 0, 0.99)
+    dropout: float = bounded(0.5, 0, 0.99)
+
+
+@dataclass(frozen=True)
+class NBFNetConfig(Settings):
+    """Links by the walks from one end to the other; see `study.rivals.bellman_ford`."""
+
+    hidden: int = bounded(128, 1)  # of the head, which reads walks and features
+    width: int = bounded(32, 1)  # of a walk's state
+    rounds: int = bounded(4, 1)  # the longest walk
+    hub: int = bounded(100, 0)  # most edges that leave an inner node of a walk
+    input_dropout: float = bounded(0.5, 0, 0.99)
+    dropout: float = bounded(0.5, 0, 0.99)
+
+
+@dataclass(frozen=True)
 class ProbeConfig(Settings):
     """A frozen encoder, trained without labels, and a linear head on it; see `study.rivals.probe`."""
 

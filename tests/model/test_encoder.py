@@ -13,8 +13,9 @@ from samples import ENCODERS, EXACT, fewer, graphs, random_graph, renumbered, sm
 from torch import nn
 
 from stemlib.data.graph import Graph, sorted_by_target
-from stemlib.model.encoder import Encoder, gumbel_noise, path_gates, routing_regulariser
+from stemlib.model.encoder import Encoder, gumbel_noise, path_gates
 from stemlib.model.experts import mixture
+from stemlib.model.losses import routing_regulariser
 
 NORMS = ("none", "batch", "layer")
 WIDTH, EDGE_WIDTH = 6, 3

@@ -17,7 +17,7 @@ from torch_geometric.utils import to_undirected
 from stemlib.data.graph import sorted_by_target
 from stemlib.data.splits import stratified_split
 from stemlib.model import encoder as experts
-from stemlib.model.losses import task_loss
+from stemlib.model.losses import routing_regulariser, task_loss
 from stemlib.model.stem import StemGNN
 from stemlib.presets import ModelConfig, TrainConfig
 from stemlib.stress.corruptions import delete_edges, mask_features
@@ -117,7 +117,7 @@ def test_training_pass_and_gradients(recorded: Arrays, model: StemGNN, monkeypat
     torch.testing.assert_close(per_head, recorded["train/head/logits_per_head"], **CLOSE)
 
     task = task_loss(output.logits, graph.about["y"])
-    routing = experts.routing_regulariser(output.encoding.gates, output.encoding.gate_logits)
+    routing = routing_regulariser(output.encoding.gates, output.encoding.gate_logits)
     token_loss = 10 * model.tokens.commitment(output.tokens) + model.tokens.orthogonality()
     torch.testing.assert_close(task, recorded["train/loss/task"], **CLOSE)
     torch.testing.assert_close(1e-3 * model.head.penalty(), recorded["train/loss/lipschitz"], **CLOSE)

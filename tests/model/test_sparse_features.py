@@ -126,3 +126,31 @@ def test_a_network_s_products_are_counted_as_of_full_features(words: Task, monke
         monkeypatch.setattr(sparse_features, "FEWEST", fewest)
         counted.append(size(model, words, few))
     assert counted[0] == counted[1]
+
+
+CHOICES = [{"router": "cosine"}, {"router": "smoothed"}, {"expert": "filters", "filters": "low mean high two ppr self"}]
+
+
+@pytest.mark.parametrize("choice", [*CHOICES, {"expert": "filters", "router": "pregate"}, {"expert": "shared_pool"}])
+def test_routed_layers_map_words_first_and_theory_has_them_full(
+    choice: dict[str, str], words: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    experts = 6 if "filters" in choice else 3
+    model = build(small_model(codebook="none", experts=experts, **choice), words).double().eval()
+    task = replace(words, graph=copy(words.graph))
+    task.graph.x = task.graph.x.double()
+    encode = model.encoder
+    sparse, full = encode(task.graph), encode(task.graph, keep_outputs=True)
+    assert is_sparse(sparse.inputs[0])
+    assert not is_sparse(full.inputs[0])
+    torch.testing.assert_close(sparse.z, full.z, atol=1e-12, rtol=1e-12)
+    gradients = [
+        torch.autograd.grad(found.z.square().sum(), encode.parameters(), allow_unused=True) for found in (sparse, full)
+    ]
+    for one, other in zip(*gradients, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
+    monkeypatch.setattr(sparse_features, "FEWEST", NODES * WORDS + 1)
+    assert not is_sparse(encode(replace(task, graph=copy(task.graph)).graph).inputs[0])

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from stemlib.data.batches import batches
 from stemlib.data.graph import Graph, sorted_by_target
 from stemlib.data.tasks import Task, read_out
-from stemlib.model.encoder import path_gates, routing_regulariser
-from stemlib.model.losses import task_loss
+from stemlib.model.encoder import path_gates
+from stemlib.model.losses import routing_regulariser, task_loss
 from stemlib.model.stem import StemGNN
 from stemlib.presets import TrainConfig
 from study.families import build

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from stemlib.data.graph import Graph, plain
-from stemlib.model.experts import drawn, side_by_side
+from stemlib.model.experts import drawn, mixture, side_by_side
 from stemlib.model.kinds.base import Kind
 from stemlib.model.messages import neighbour_mean, normalised
 from stemlib.presets import ModelConfig
@@ -96,13 +96,11 @@ class Filters(Kind):
 
     def gather(self, mean: Tensor, x: Tensor, graph: Graph) -> Tensor:
         """Of every filter what is read of others, and the own state's share, `[T, F, d + 1]`."""
-        rows = x[: len(mean)]
-        gathered = mean.new_empty(len(mean), len(self.names), x.size(1) + 1)
-        for place, name in enumerate(self.names):
-            others, share = FILTERS[name](mean, rows if name not in WHOLE else x, graph)
-            gathered[:, place, :-1] = others
-            gathered[:, place, -1:] = share
-        return gathered
+        found = [self._filtered(name, mean, x, graph) for name in self.names]
+        return torch.stack([torch.cat([others, _column(share, others)], 1) for others, share in found], 1)
+
+    def _filtered(self, name: str, mean: Tensor, x: Tensor, graph: Graph) -> Filtered:
+        return FILTERS[name](mean, x if name in WHOLE else x[: len(mean)], graph)
 
     def changes(self, gathered: Tensor, own: Tensor) -> Tensor:
         """`[(F_k h)_i ; h_i] W_k`, `[T, K, d']`."""
@@ -110,3 +108,23 @@ class Filters(Kind):
         read = [torch.addcmul(rows[:, :-1], rows[:, -1:], own) for rows in gathered.unbind(1)]
         changes = torch.stack([read[place] @ weight for place, weight in zip(self.places, of_read, strict=True)], 1)
         return changes.add_((own @ side_by_side(of_own)).unflatten(-1, (self.experts, -1)))
+
+    def projected(self, x: Tensor, graph: Graph) -> Tensor:
+        """The same where states `[S, d]`, full or sparse, are mapped before neighbours' are read; no edge features."""
+        of_read, of_own = (side_by_side(part).chunk(self.experts, 1) for part in self.maps.chunk(2, dim=1))
+        mapped = (x @ torch.cat([*of_read, *of_own], dim=1)).chunk(2 * self.experts, dim=1)
+        outputs = [own[: graph.num_nodes] for own in mapped[self.experts :]]
+        for k, place in enumerate(self.places):
+            states = mapped[k]
+            others, share = self._filtered(self.names[place], neighbour_mean(states, graph.edge_index), states, graph)
+            outputs[k] = outputs[k] + others + share * states[: graph.num_nodes]
+        return torch.stack(outputs, 1)
+
+    def mix(self, products: Tensor, x: Tensor, gates: Tensor) -> Tensor:
+        """The layer's output `[T, d']` where `projected` is known."""
+        mixed = mixture(gates, products)
+        return mixed + x.to_dense() if self.residual else mixed
+
+
+def _column(share: Tensor | float, like: Tensor) -> Tensor:
+    return share if isinstance(share, Tensor) else like.new_full((len(like), 1), share)
