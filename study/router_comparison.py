@@ -1,6 +1,6 @@
 """Routers, kinds of experts and training terms beside the published ones: scores, and what the errors are made of.
 
-    python -m study.router_comparison cora chameleon --seeds 10
+    python -m study.router_comparison cora chameleon --seeds 10 --width 64
 
 What is compared differs from the network with experts and without tokens (`routed`) in one choice, and shares the
 settings that validation chose for that. Kept are `16_scores-<name>.csv`, `16_coverage-<name>.csv`,
@@ -87,12 +87,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add, names = parser.add_argument, [BUILT_IN, *PROTOCOLS]
     add("names", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     add("--preset", choices=KEPT, default="laptop", help="the budget (default: %(default)s)")
+    add("--width", type=int, help="of the layers (default: the preset's)")
     add("--seeds", type=int, default=5, help="runs of each (default: %(default)s)")
     add("--only", nargs="+", default=(), metavar="CHOICE", help=", ".join(choices()))
     add_device(parser)
     options = parser.parse_args(arguments)
+    preset = PRESETS[options.preset]
+    preset = replace(preset, hidden=options.width or preset.hidden)
     for name in options.names:
-        found = compared(name, PRESETS[options.preset], protocol_of(name), range(options.seeds), options.only)
+        found = compared(name, preset, protocol_of(name), range(options.seeds), options.only)
         for table, rows in found.items():
             print(f"{name}: {save_results(rows, f'16_{table}-{name}')}", flush=True)
 
