@@ -61,7 +61,8 @@ SETTINGS = (
     # The authors' script for this split keeps 40 % of the edges.
     network(
         "dropedge",
-        BaselineConfig("gcn", hidden=128, dropout=0.8, input_dropout=0.0, edge_dropout=0.6),
+        BaselineConfig("gcn", hidden=128, dropout=0.8, input_dropout=0.0),
+        edge_dropout=0.6,
         lr=7e-3,
         weight_decay=1e-5,
     ),

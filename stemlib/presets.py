@@ -64,8 +64,22 @@ class BaselineConfig(Settings):
     dropout: float = bounded(0.5, 0, 0.99)
     pool: Literal["mean", "sum", "max"] = "mean"
     heads: int = bounded(1, 1, 64)  # of a GAT; they share the hidden units
-    edge_dropout: float = bounded(0.0, 0, 0.99)  # DropEdge: share missing in a step
     temperature: float = bounded(1.0, 1e-9)  # of the soft median; a high one gives the mean
+
+
+@dataclass(frozen=True)
+class MixtureConfig(Settings):
+    """Networks that are different graph filters, whose logits are mixed; see `stemlib.model.mixture`."""
+
+    filters: str = "self low mean ppr rich"  # one network each; a name may stand there several times
+    hidden: int = bounded(64, 1)  # of each network
+    layers: int = bounded(2, 1)
+    input_dropout: float = bounded(0.5, 0, 0.99)
+    dropout: float = bounded(0.5, 0, 0.99)
+    pool: Literal["mean", "sum", "max"] = "mean"
+    gate: Literal["validated", "uniform"] = "validated"
+    gate_counts: float = bounded(5.0, 1e-3)  # validation instances that each network's weight of 1/K is worth
+    alone: float = 1.0  # times the mean of the networks' own losses
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,10 @@ class TrainConfig(Settings):
     anchor_features: float = bounded(0.2, 0, 0.99)  # feature columns hidden from the view of `anchor`
     anchor_edges: float = bounded(0.2, 0, 0.99)  # edges hidden from it
     router_share: float = bounded(1.0, 0, 1)  # of `epochs`: after it routers learn no more (`frozen_late`)
+    edge_dropout: float = bounded(0.0, 0, 0.99)  # DropEdge: share of the edges missing in a step
+    consistency: float = 0.0  # times the distance from its own running answers, see `stemlib.training.consistency`
+    consistency_after: float = bounded(0.05, 0, 0.3)  # of `epochs`: after it that begins; after thrice it is in full
+    consistency_on: Literal["all", "held_out"] = "all"  # instances without labels; or none that are met at test
 
 
 @dataclass(frozen=True)

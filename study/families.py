@@ -10,8 +10,9 @@ from torch import nn
 
 from stemlib.baselines.networks import Baseline
 from stemlib.data.tasks import Task, require_classes
+from stemlib.model.mixture import Mixture
 from stemlib.model.stem import StemGNN
-from stemlib.presets import BaselineConfig, ModelConfig
+from stemlib.presets import BaselineConfig, MixtureConfig, ModelConfig
 from stemlib.weights import read_weights, write_weights
 from study.computing import chosen
 from study.rivals.mowst import Mowst
@@ -24,10 +25,11 @@ SHAPE = ("in_width", "classes", "kind", "edge_width")
 FAMILIES = {
     "stem": (ModelConfig, StemGNN, SHAPE),
     "baseline": (BaselineConfig, Baseline, SHAPE),
+    "mixture": (MixtureConfig, Mixture, SHAPE),
     "mowst": (MowstConfig, Mowst, (*SHAPE, "binary")),
     "probe": (ProbeConfig, Probe, SHAPE),
 }
-AnyConfig = ModelConfig | BaselineConfig | MowstConfig | ProbeConfig
+AnyConfig = ModelConfig | BaselineConfig | MixtureConfig | MowstConfig | ProbeConfig
 
 
 def family_of(config: AnyConfig) -> str:

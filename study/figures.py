@@ -40,6 +40,8 @@ COLOURS = {
     "dropedge": DARK["green"],
     "softmedian": DARK["red"],
     "mowst": PALETTE["cyan"],
+    "mixture": (0.85, 0.0, 0.35),
+    "ensemble": (0.55, 0.6, 0.75),
     "dgi": DARK["purple"],
     "bgrl": DARK["pink"],
     "graphmae": DARK["brown"],

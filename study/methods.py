@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from stemlib.data.tasks import Task
-from stemlib.presets import BaselineConfig, ModelConfig, Preset, TrainConfig, change
+from stemlib.presets import BaselineConfig, MixtureConfig, ModelConfig, Preset, TrainConfig, change
 from stemlib.settings import Settings
 from stemlib.training.pretrained import from_pretrained, pretrained_settings
 from study.computing import chosen
@@ -156,6 +156,22 @@ def baseline(preset: Preset, kind: str, name: str = "", **changes: Any) -> Metho
     return Method(name or kind, model, training(preset))
 
 
+def dropedge(preset: Preset) -> Method:
+    """A GCN, half of whose edges are missing in each training step."""
+    return baseline(preset, "gcn").changed("dropedge", {"edge_dropout": 0.5})
+
+
+def mixture(preset: Preset, name: str = "mixture", **changes: Any) -> Method:
+    """Different graph filters as networks of half the width, weighed by validation; `changes` of `MixtureConfig`."""
+    model = MixtureConfig(hidden=max(preset.hidden // 2, 1))
+    return Method(name, change(model, **changes), training(preset))
+
+
+def ensemble(preset: Preset) -> Method:
+    """As many GCNs as `mixture` has networks, averaged: no filters that differ, and no gate."""
+    return mixture(preset, "ensemble", filters="low low low low low", gate="uniform")
+
+
 def mowst(preset: Preset) -> Method:
     """A weak and a strong expert with a gate between them."""
     return Method("mowst", MowstConfig(hidden=preset.hidden), training(preset))
@@ -179,7 +195,9 @@ METHODS: dict[str, Callable[[Preset], Method]] = {
     "tokens": tokens,
     "reference": reference,
     **{kind: partial(baseline, kind=kind) for kind in ("mlp", "gcn", "sage", "gat", "gin")},
-    "dropedge": partial(baseline, kind="gcn", name="dropedge", edge_dropout=0.5),
+    "dropedge": dropedge,
+    "mixture": mixture,
+    "ensemble": ensemble,
     "softmedian": partial(baseline, kind="softmedian", temperature=0.2),
     "mowst": mowst,
     "dgi": partial(probe, pretext=DGIConfig(), layers=1),

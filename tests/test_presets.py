@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stemlib.presets import PRESETS, BaselineConfig, ModelConfig, Preset, TrainConfig, change, preset
+from stemlib.presets import PRESETS, BaselineConfig, MixtureConfig, ModelConfig, Preset, TrainConfig, change, preset
 from study.rivals.settings import BGRLConfig, DGIConfig, GraphMAEConfig, MowstConfig, ProbeConfig
 
 
@@ -76,7 +76,6 @@ def test_settings_cannot_be_altered() -> None:
         (BaselineConfig, "kind", "transformer", "kind must be one of mlp, gcn, sage, gat, gin"),
         (BaselineConfig, "input_dropout", -0.1, "input_dropout must lie in 0..0.99"),
         (BaselineConfig, "heads", 0, "heads must lie in 1..64, got 0"),
-        (BaselineConfig, "edge_dropout", 1.0, "edge_dropout must lie in 0..0.99"),
         (BaselineConfig, "temperature", 0.0, "temperature must lie in 1e-09..inf"),
         (MowstConfig, "strong", "mlp", "strong must be one of gcn, sage, gat, gin; got 'mlp'"),
         (ProbeConfig, "encoder", "gin", "encoder must be one of gcn, gat; got 'gin'"),
@@ -92,6 +91,10 @@ def test_settings_cannot_be_altered() -> None:
         (TrainConfig, "patience", 0, "patience must lie in 1..inf"),
         (TrainConfig, "batch_size", -1, "batch_size must lie in 0..inf"),
         (TrainConfig, "lipschitz", None, "lipschitz must be of type float"),
+        (TrainConfig, "edge_dropout", 1.0, "edge_dropout must lie in 0..0.99"),
+        (TrainConfig, "consistency_on", "test", "consistency_on must be one of all, held_out; got 'test'"),
+        (MixtureConfig, "gate", "learnt", "gate must be one of validated, uniform; got 'learnt'"),
+        (MixtureConfig, "gate_counts", 0.0, "gate_counts must lie in 0.001..inf"),
     ],
 )
 def test_a_senseless_setting_is_refused_by_name(family: type, setting: str, value: Any, message: str) -> None:

@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv, GINConv, SAGEConv
 from torch_geometric.nn.models import GAT, GCN, GIN, MLP, GraphSAGE
 
-from stemlib.baselines.robust import SoftMedianGCN, drop_edges
+from stemlib.baselines.robust import SoftMedianGCN
 from stemlib.data.graph import Graph, node_features, plain, sorted_by_target
 from stemlib.data.tasks import Kind, read_out
 from stemlib.devices import device_of
@@ -153,8 +153,6 @@ class Baseline(Network):
     def forward(self, graph: Graph | Data, instances: Tensor | None) -> Output:
         """Logits and embeddings of nodes `[M]`, pairs of nodes `[M, 2]`, or all graphs (None)."""
         graph = Graph.of(graph).on(device_of(self))
-        if self.training and self.config.edge_dropout:
-            graph = drop_edges(graph, self.config.edge_dropout)
         if self.config.kind == "mlp":
             x, edges = node_features(graph), ()
         else:

@@ -1,4 +1,4 @@
-"""Robust message passing: a GCN that trains on thinned graphs, and one whose mean is a soft median."""
+"""Robust message passing: a GCN whose mean is a soft median."""
 
 from __future__ import annotations
 
@@ -8,27 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import Linear
 from torch_geometric.nn.models.basic_gnn import BasicGNN
-from torch_geometric.utils import dropout_edge, scatter, softmax
+from torch_geometric.utils import scatter, softmax
 
-from stemlib.data.graph import Graph, plain
 from stemlib.model.messages import Spread
 
 # Weights that add up to half up to rounding count as half, whatever the order in which they were added.
 HALF = 0.5 * (1 - 1e-6)
 MOST_COUNTED = 16  # values of a group; more are sorted sooner than compared
-
-
-def drop_edges(graph: Graph, rate: float) -> Graph:
-    """The graph without a random share of its edges: one training step's graph in DropEdge (Rong et al., ICLR 2020).
-
-    Each directed edge is dropped by itself, with PyTorch's global generator; the paper draws a fixed number of them.
-    Whoever reads the graph normalises what is left, as in the paper.
-
-    Args:
-        graph: `edge_index` `[2, E]`, with what belongs to edges.
-        rate: probability of an edge to be missing.
-    """
-    return graph.with_edges(*dropout_edge(plain(graph.edge_index), rate))
 
 
 def weighted_median(x: Tensor, weight: Tensor, pointer: Tensor) -> Tensor:

@@ -14,16 +14,17 @@ from stemlib.data.tasks import Task
 
 
 class Batch(NamedTuple):
-    """A graph, what to read out of it, and the labels of that."""
+    """A graph, what to read out of it, and the labels of that; or of the first of it, and who the `unlabelled` are."""
 
     graph: Graph
     instances: Tensor | None
     labels: Tensor
+    unlabelled: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on a device; a graph that several batches share is brought there once."""
         instances = None if self.instances is None else self.instances.to(device)
-        return Batch(self.graph.on(device), instances, self.labels.to(device))
+        return self._replace(graph=self.graph.on(device), instances=instances, labels=self.labels.to(device))
 
 
 def batches(

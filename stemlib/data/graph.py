@@ -113,7 +113,13 @@ class Graph:
 
     def with_edges(self, edge_index: Tensor, places: Tensor) -> Graph:
         """The graph with other edges, the `places` (positions `[e]` or a mask `[E]`) of what it stores by edge."""
-        return replace(self, edge_index=edge_index, **{name: value[places] for name, value in self.per_edge.items()})
+        other = replace(self, edge_index=edge_index, **{name: value[places] for name, value in self.per_edge.items()})
+        # What was made of the nodes alone still holds, for the same values: one step's graph in DropEdge needs it.
+        kept = {
+            key: made for key, made in self._derived.items() if all(one is not self.edge_index for one, _ in made[0])
+        }
+        other._derived.update(kept)
+        return other
 
     def without_edges(self, hidden: Tensor) -> Graph:
         """The graph without the edges of the mask `hidden` `[E]`; sorted edges stay sorted."""

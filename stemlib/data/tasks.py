@@ -27,12 +27,17 @@ POOLS = {"mean": global_mean_pool, "sum": global_add_pool, "max": global_max_poo
 
 @dataclass(frozen=True)
 class Split:
-    """Which instances train, validate and test: three disjoint index tensors, sorted."""
+    """Which instances train, validate and test: three disjoint index tensors, sorted.
+
+    Attributes:
+        met: all that are met at test where a shift makes them more than `test`. It is no part of the `hash`.
+    """
 
     name: str
     train: Tensor
     val: Tensor
     test: Tensor
+    met: Tensor | None = None
 
     @property
     def hash(self) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stemlib.data.tasks import Kind, Task
 from stemlib.model.encoder import Encoding
+from stemlib.model.losses import task_loss
 from stemlib.model.tokens import Tokens
 from stemlib.presets import TrainConfig
 
@@ -23,12 +24,14 @@ class Output:
         embedding: the instances before the tokens, `[M, d]`.
         tokens: their tokens; None without a token interface.
         encoding: the encoder's pass over all nodes, gates included; None for models without one.
+        parts: of networks that are mixed, their own logits `[M, K, classes]`; None for models of one.
     """
 
     logits: Tensor
     embedding: Tensor
     tokens: Tokens | None = None
     encoding: Encoding | None = None
+    parts: Tensor | None = None
 
 
 class Network(nn.Module):
@@ -65,6 +68,22 @@ class Network(nn.Module):
     def last_maps(self) -> list[nn.Module]:
         """The linear maps, or layers of one, that give the logits."""
         raise NotImplementedError
+
+    def settled(self, answers: Tensor, labels: Tensor, regression: bool = False) -> Tensor:
+        """Logits `[M, classes]` of some instances, after an epoch, validation's first, whose `labels` are given.
+
+        A network that is settled by validation alone does it here, see `stemlib.model.mixture`.
+
+        Args:
+            answers: `parts` where an `Output` has them, else logits.
+            labels: of validation.
+            regression: whether they are numbers.
+        """
+        return answers
+
+    def loss(self, output: Output, labels: Tensor, regression: bool = False) -> Tensor:
+        """The loss on the first instances of an output, those that have `labels`; a scalar."""
+        return task_loss(output.logits[: len(labels)], labels, regression=regression)
 
     def penalty(self, output: Output, train: TrainConfig) -> Tensor:
         """What training adds to the loss, weighted, a scalar: the squared norm of the weights of `last_maps`.

@@ -95,6 +95,7 @@ def shift_protocol(
         outside = {name: index[torch.isin(index, given.test)] for name, index in outside.items()}
     if per_class is not None:
         split = few_labels(split, task.strata, per_class, seed, whole_validation)
+    split = replace(split, met=torch.cat([split.test, *outside.values()]))
     task = standardised(task.with_split(split), split)
     met = [Condition(name, task, index) for name, index in outside.items()]
     return task, split, [Condition("clean", task, split.test), *met]

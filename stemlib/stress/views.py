@@ -1,4 +1,4 @@
-"""The student's view of a batch: some feature columns and some undirected edges are hidden from it.
+"""Views of a graph in a training step: some feature columns and some edges are hidden from it.
 
 PyG's `dropout_edge(force_undirected=True)`, which the reference calls, takes every graph for an undirected one: of a
 directed graph, and of a sampled neighbourhood, which has edges of one direction only, it loses what points from a
@@ -40,10 +40,27 @@ def with_fewer_edges(graph: Graph, dropout: float) -> Graph:
     """The graph without the edges that `view` hides."""
     if not dropout:
         return graph
-    hops = graph.hops or (graph,)
-    edges = plain(hops[0].edge_index)  # the later hops' edges are the first ones of these
+    edges = plain((graph.hops or (graph,))[0].edge_index)
     pairs, pair_of_edge = undirected_pairs(edges, graph.x.size(0))
-    hidden = (torch.rand(pairs.numel(), device=edges.device) < dropout)[pair_of_edge]
+    return _without(graph, (torch.rand(pairs.numel(), device=edges.device) < dropout)[pair_of_edge])
+
+
+def drop_edges(graph: Graph, rate: float) -> Graph:
+    """The graph without a random share of its edges: one training step's graph in DropEdge (Rong et al., ICLR 2020).
+
+    Each directed edge is dropped by itself, with PyTorch's global generator; the paper draws a fixed number of them.
+    Whoever reads the graph normalises what is left, as in the paper.
+
+    Args:
+        graph: `edge_index` `[2, E]`, with what belongs to edges, or `hops` of such edges.
+        rate: probability of an edge to be missing.
+    """
+    edges = (graph.hops or (graph,))[0].edge_index
+    return _without(graph, torch.rand(edges.size(1), device=edges.device) < rate)
+
+
+def _without(graph: Graph, hidden: Tensor) -> Graph:
+    """The graph without the edges of a mask `[E]`; of hops that of the first, with whose edges the later ones begin."""
     if graph.hops:
-        return replace(graph, hops=tuple(hop.without_edges(hidden[: hop.num_edges]) for hop in hops))
+        return replace(graph, hops=tuple(hop.without_edges(hidden[: hop.num_edges]) for hop in graph.hops))
     return graph.without_edges(hidden)

@@ -72,8 +72,13 @@ def products_in(precision: str, batch: Batch) -> torch.autocast:
     return torch.autocast(batch.graph.x.device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def answer(model: nn.Module, shown: Iterable[Batch], name: str, precision: str = "float32") -> Tensor:
-    """Logits `[M, classes]` of all instances of some batches, in evaluation mode, on the CPU; see `predict`."""
+def answer(
+    model: nn.Module, shown: Iterable[Batch], name: str, precision: str = "float32", each: bool = False
+) -> Tensor:
+    """Logits `[M, classes]` of all instances of some batches, in evaluation mode, on the CPU; see `predict`.
+
+    With `each` of networks that are mixed their own, `[M, K, classes]`.
+    """
     keep_freed()
     training = model.training
     model.eval()
@@ -85,7 +90,8 @@ def answer(model: nn.Module, shown: Iterable[Batch], name: str, precision: str =
                     embedding = model.embed(batch.graph, batch.instances)
                 parts.append(classify(finite(embedding, name)))  # of NaN a codebook would make an ordinary code
         else:
-            parts = [model(batch.graph, batch.instances).logits for batch in shown]
+            outputs = (model(batch.graph, batch.instances) for batch in shown)
+            parts = [one.parts if each and one.parts is not None else one.logits for one in outputs]
     model.train(training)
     return finite(torch.cat(parts).cpu(), name)
 

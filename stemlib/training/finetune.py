@@ -21,6 +21,8 @@ from stemlib.model.losses import task_loss
 from stemlib.model.network import require_fit
 from stemlib.model.stem import StemGNN
 from stemlib.presets import TrainConfig
+from stemlib.stress.views import drop_edges
+from stemlib.training.consistency import Consistency
 from stemlib.training.epochs import Epochs, every_epoch
 from stemlib.training.evaluation import EVALUATION_BATCH, answer, evaluation_batches, finite, hops, products_in
 from stemlib.training.loop import Loop, State
@@ -88,10 +90,13 @@ def fit(
     optimiser = torch.optim.AdamW(trained, lr=train.lr, weight_decay=train.weight_decay, fused=True)
     progress = Fit()
     parts = {"model": model, "optimiser": optimiser, "shuffle": shuffle} | generators(device_of(model))
-    loop = Loop(state_file, progress=progress, **parts)
-    train_batches = training_batches(model, task, split, train)
-    check_batches = evaluation_batches(model, task, torch.cat([split.val, split.test]))
-    if hops(model, task) and not (train.batch_size or train.fanout or train.routing or train.precision == "bf16"):
+    taught = Consistency(task, split, train) if train.consistency else None
+    loop = Loop(state_file, progress=progress, **parts | ({"taught": taught} if taught else {}))
+    train_batches = training_batches(model, task, split, train, taught)
+    asked = [split.val, split.test, *([taught.others] if taught else [])]
+    check_batches = evaluation_batches(model, task, torch.cat(asked))
+    whole_steps = not (train.batch_size or train.fanout or train.routing or train.edge_dropout)
+    if hops(model, task) and whole_steps and train.precision != "bf16":
         whole = [batch.graph for shown in (train_batches, check_batches) for batch in shown(None)]
         share_first_products(model.encoder, task.graph, whole, optimiser)
     for bar in loop.steps(progress.epoch, train.epochs, label):
@@ -99,10 +104,13 @@ def fit(
             break
         fixed = progress.epoch >= train.router_share * train.epochs
         losses = [
-            train_epoch(model, train_batches(shuffle), train, optimiser, task.regression, fixed)
+            train_epoch(model, train_batches(shuffle), train, optimiser, task.regression, fixed, taught)
             for _ in range(train.passes)
         ]
-        logits = answer(model, check_batches(None), task.name, train.precision)
+        answers = answer(model, check_batches(None), task.name, train.precision, True)
+        logits = model.settled(answers, task.labels[split.val], task.regression)
+        if taught:
+            taught.note(logits)
         _note_epoch(progress, model, task, split, logits, sum(losses) / len(losses))
         bar.set_postfix(val=f"{progress.history[-1]['val']:.3f}", best=f"{progress.best[0]:.3f}", refresh=False)
     progress.seconds = loop.seconds
@@ -111,8 +119,10 @@ def fit(
     return progress
 
 
-def training_batches(model: nn.Module, task: Task, split: Split, train: TrainConfig) -> Epochs:
-    """The training instances with what a step of `model` reads.
+def training_batches(
+    model: nn.Module, task: Task, split: Split, train: TrainConfig, taught: Consistency | None = None
+) -> Epochs:
+    """The training instances, and those that are `taught` without labels, with what a step of `model` reads.
 
     Raises:
         ValueError: neighbours are to be drawn for a model or a regulariser that needs all nodes.
@@ -125,6 +135,8 @@ def training_batches(model: nn.Module, task: Task, split: Split, train: TrainCon
             f"fanout={train.fanout}: neighbours can be drawn for node and link tasks, for a StemGNN whose layers are "
             "means over neighbours without batch norm, trained with routing=0; set fanout=0"
         )
+    if taught:
+        return taught.shown(task, reach, device_of(model))
     fanouts = (train.fanout or None,) * reach
     return every_epoch(task, split.train, train.batch_size, fanouts=fanouts, hide=True, device=device_of(model))
 
@@ -136,8 +148,9 @@ def train_epoch(
     optimiser: torch.optim.Optimizer,
     regression: bool = False,
     fixed_routers: bool = False,
+    taught: Consistency | None = None,
 ) -> float:
-    """One pass over the training instances, of classes or a `regression`; the mean loss.
+    """One pass over the training instances, of classes or a `regression`; the mean loss, with that of who is `taught`.
 
     With `fixed_routers` the routers stay as they are: no step, and nothing that they learn in passing.
     """
@@ -147,9 +160,13 @@ def train_epoch(
         router.train(bool(list(router.parameters())))
     losses = []
     for batch in shown:
+        if train.edge_dropout:
+            batch = batch._replace(graph=drop_edges(batch.graph, train.edge_dropout))
         with products_in(train.precision, batch):
             output = model(batch.graph, batch.instances)
-        loss = task_loss(output.logits, batch.labels, regression=regression) + model.penalty(output, train)
+        loss = model.loss(output, batch.labels, regression) + model.penalty(output, train)
+        if taught and taught.weight:
+            loss = loss + taught.loss(output, batch)
         if train.term != "none" and train.term_weight:
             loss = loss + train.term_weight * TERMS[train.term](model, batch, output, train)
         optimiser.zero_grad(set_to_none=True)
@@ -180,7 +197,7 @@ def start_tokens(model: StemGNN, task: Task, split: Split) -> None:
 
 def _note_epoch(progress: Fit, model: nn.Module, task: Task, split: Split, logits: Tensor, loss: float) -> None:
     """Score an evaluation's logits (validation's, then test's), and keep the weights when validation says so."""
-    val, test = logits.split([split.val.numel(), split.test.numel()])
+    val, test, _ = logits.tensor_split([split.val.numel(), split.val.numel() + split.test.numel()])
     val_labels, test_labels = task.labels[split.val], task.labels[split.test]
     val_loss = task_loss(val, val_labels, regression=task.regression).item()
     scores = {"val": score(val, val_labels, task.regression), "test": score(test, test_labels, task.regression)}

@@ -1,45 +1,16 @@
-"""Robust message passing: what thinning and the soft median do, by hand and by brute force."""
+"""Robust message passing: what the soft median does, by hand and by brute force."""
 
 from __future__ import annotations
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import EXACT, few, graphs, node_task, random_graph, small_baseline
+from samples import EXACT, few, graphs, random_graph
 from torch import Tensor
 
 from stemlib.baselines.networks import adjacency
-from stemlib.baselines.robust import drop_edges, soft_median, weighted_median
-from stemlib.data.graph import Graph, plain, sorted_by_target
-from study.families import build
-
-
-@pytest.mark.parametrize("stored", ["rows", "types"])
-def test_dropped_edges_take_what_belongs_to_them_along(stored: str) -> None:
-    graph = sorted_by_target(random_graph(50, 4000, edge_features=stored))
-    thin = drop_edges(graph, 0.3)
-    assert thin.num_edges == pytest.approx(0.7 * 4000, rel=0.05)
-    assert graph.num_edges == 4000
-    name = "edge_attr" if stored == "rows" else "edge_type"
-    whole = {(*edge, *told) for edge, told in _told(graph, name)}
-    assert all((*edge, *told) in whole for edge, told in _told(thin, name))
-
-
-def _told(graph: Graph, name: str) -> list[tuple[list[int], list[float]]]:
-    rows = getattr(graph, name).view(graph.num_edges, -1).tolist()
-    return list(zip(plain(graph.edge_index).T.tolist(), rows, strict=True))
-
-
-def test_edges_are_dropped_in_training_only() -> None:
-    task = node_task()
-    everyone = torch.arange(80)
-    dropping = build(small_baseline("gcn", edge_dropout=0.8), task)
-    whole = build(small_baseline("gcn"), task)
-    whole.load_state_dict(dropping.state_dict())
-    first, second = (dropping.train()(task.graph, everyone).logits for _ in range(2))
-    assert not torch.equal(first, second)
-    assert torch.equal(dropping.eval()(task.graph, everyone).logits, whole(task.graph, everyone).logits)
+from stemlib.baselines.robust import soft_median, weighted_median
+from stemlib.data.graph import Graph
 
 
 def median_by_hand(values: Tensor, weights: Tensor) -> Tensor:

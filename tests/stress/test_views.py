@@ -8,7 +8,7 @@ from samples import few, random_graph
 
 from stemlib.data.graph import Graph, plain, sorted_by_target
 from stemlib.data.sampling import neighbourhood
-from stemlib.stress.views import view
+from stemlib.stress.views import drop_edges, view
 
 
 def typed(nodes: int = 12, edges: int = 60, seed: int = 0) -> Graph:
@@ -83,3 +83,39 @@ def test_an_edge_has_one_fate_in_all_hops() -> None:
 def test_a_graph_without_edges_is_fine() -> None:
     graph = sorted_by_target(Graph(x=torch.ones(3, 2), edge_index=torch.empty(2, 0, dtype=torch.long)))
     assert view(graph, 0.5, 0.5).num_edges == 0
+
+
+@pytest.mark.parametrize("stored", ["rows", "types"])
+def test_dropped_edges_take_what_belongs_to_them_along(stored: str) -> None:
+    graph = sorted_by_target(random_graph(50, 4000, edge_features=stored))
+    thin = drop_edges(graph, 0.3)
+    assert thin.num_edges == pytest.approx(0.7 * 4000, rel=0.05)
+    assert graph.num_edges == 4000
+    name = "edge_attr" if stored == "rows" else "edge_type"
+    whole = {(*edge, *told) for edge, told in _told(graph, name)}
+    assert all((*edge, *told) in whole for edge, told in _told(thin, name))
+
+
+def _told(graph: Graph, name: str) -> list[tuple[list[int], list[float]]]:
+    rows = getattr(graph, name).view(graph.num_edges, -1).tolist()
+    return list(zip(plain(graph.edge_index).T.tolist(), rows, strict=True))
+
+
+def test_every_hop_loses_the_same_edges() -> None:
+    graph = typed(30, 300)
+    part = neighbourhood(graph, torch.arange(5), (None, None))
+    thin = drop_edges(part, 0.4)
+    first, last = ({*facts(hop)} for hop in thin.hops)
+    assert last == first & {*facts(part.hops[1])}
+    assert 0 < len(first) < part.hops[0].num_edges
+    assert thin.hops[0].mean is None
+
+
+def test_what_was_made_of_the_nodes_alone_outlives_dropped_edges_and_nothing_else_does() -> None:
+    graph = typed()
+    of_nodes = graph.derived("nodes", lambda: object(), graph.x)
+    of_edges = graph.derived("edges", lambda: object(), graph.edge_index)
+    thin = drop_edges(graph, 0.5)
+    assert thin.derived("nodes", lambda: object(), thin.x) is of_nodes
+    assert thin.derived("edges", lambda: object(), thin.edge_index) is not of_edges
+    assert graph.derived("edges", lambda: object(), graph.edge_index) is of_edges

@@ -22,7 +22,7 @@ from study.records import write_record
 from study.trained import require_same, run, run_folder, trained_model
 
 TINY = Preset("tiny", hidden=8, epochs=2, patience=2, seeds=1, nodes=80)
-NEW = ("tokens", "dropedge", "softmedian", "mowst", "dgi", "bgrl", "graphmae")
+NEW = ("tokens", "dropedge", "softmedian", "mixture", "ensemble", "mowst", "dgi", "bgrl", "graphmae")
 
 
 def test_a_record_stores_every_setting() -> None:
@@ -30,7 +30,7 @@ def test_a_record_stores_every_setting() -> None:
     assert gcn.settings == {
         "model": {
             "kind": "gcn", "hidden": 128, "layers": 2, "input_dropout": 0.5, "dropout": 0.5, "pool": "mean",
-            "heads": 1, "edge_dropout": 0.0, "temperature": 1.0,
+            "heads": 1, "temperature": 1.0,
         },
         "train": {
             "lr": 0.01, "weight_decay": 0.5, "epochs": 300, "patience": 50, "batch_size": 0, "passes": 1,
@@ -38,6 +38,7 @@ def test_a_record_stores_every_setting() -> None:
             "freeze_tokens": False, "prior": True, "precision": "float32",
             "term": "none", "term_weight": 0.01, "coupling_share": 1.0,
             "anchor_features": 0.2, "anchor_edges": 0.2, "router_share": 1.0,
+            "edge_dropout": 0.0, "consistency": 0.0, "consistency_after": 0.05, "consistency_on": "all",
         },
     }  # fmt: skip
 
@@ -51,7 +52,7 @@ def test_every_setting_tells_runs_apart() -> None:
     told = [method.identity for method in named(PRESETS["laptop"], *METHODS)]
     assert len({run_key(one, "split", "data") for one in told}) == len(METHODS)
     dropedge, softmedian, dgi = named(PRESETS["laptop"], "dropedge", "softmedian", "dgi")
-    assert dropedge.settings["model"]["edge_dropout"] == 0.5
+    assert dropedge.settings["train"]["edge_dropout"] == 0.5
     assert softmedian.settings["model"]["temperature"] == 0.2
     assert dgi.settings["pretext"]["objective"] == "dgi"
     other = replace(dgi, pretext=replace(dgi.pretext, lr=0.1))

@@ -1,0 +1,123 @@
+"""Consistency: on instances without labels a network learns what it has lately answered there, made surer.
+
+After every epoch the target of such an instance is `q = 0.7 q + 0.3 softmax(z / 0.5)` of its logits `z` in evaluation
+mode. A step adds the cross-entropy to it, with a weight that rises from an epoch on; of a mixture every network is
+taught what the mixture answers. Any network can be trained so. Labels of these instances are never read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from stemlib.data.batches import Batch, batches
+from stemlib.data.tasks import Split, Task, require_classes
+from stemlib.model.network import Output
+from stemlib.presets import TrainConfig
+from stemlib.training.epochs import Epochs, every_epoch
+from stemlib.training.loop import State
+
+KEPT, SHARPNESS = 0.7, 0.5  # of the running target, and the temperature of what is added to it
+
+
+class Consistency(State):
+    """What a training with consistency keeps and adds.
+
+    Args:
+        task: classes or binary labels.
+        split: its training part has labels; `consistency_on="held_out"` leaves out all that it meets at test.
+        train: the settings.
+
+    Attributes:
+        unlabelled: who is taught, `[U]`.
+        target: their running probabilities `[U, classes]`; None before the first epoch's end.
+        epoch: how many epochs have ended.
+
+    Raises:
+        ValueError: a regression, or no instance is left to be taught.
+    """
+
+    def __init__(self, task: Task, split: Split, train: TrainConfig) -> None:
+        require_classes(task, f"consistency={train.consistency:g}")
+        self.settings, self.binary, self.labelled = train, task.labels.dim() == 2, split.train
+        taught = torch.ones(task.instances, dtype=torch.bool).index_fill_(0, split.train, False)
+        if train.consistency_on == "held_out":
+            taught[split.test if split.met is None else split.met] = False
+        self.unlabelled = taught.nonzero().flatten()
+        if not self.unlabelled.numel():
+            raise ValueError(
+                f"consistency={train.consistency:g}: no instance of {task.name!r} without a label is left in split "
+                f"{split.name!r} with consistency_on={train.consistency_on!r}; set consistency=0"
+            )
+        evaluated = torch.cat([split.val, split.test])
+        self.others = self.unlabelled[~torch.isin(self.unlabelled, evaluated)]
+        place = torch.full((task.instances,), -1)
+        place[torch.cat([evaluated, self.others])] = torch.arange(evaluated.numel() + self.others.numel())
+        self._places = place[self.unlabelled]
+        self.target: Tensor | None = None
+        self.epoch = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What changes from epoch to epoch."""
+        return {"target": self.target, "epoch": self.epoch}
+
+    @property
+    def weight(self) -> float:
+        """Of this epoch's steps: 0 until `consistency_after` of the epochs, in full after thrice that."""
+        begins = self.settings.consistency_after * self.settings.epochs
+        if self.target is None or self.epoch < begins:
+            return 0.0
+        return self.settings.consistency * (min((self.epoch - begins) / (2 * begins), 1.0) if begins else 1.0)
+
+    def note(self, logits: Tensor) -> None:
+        """Move the target after an epoch.
+
+        Args:
+            logits: in evaluation mode, of the validation part, the test part and `others`, one after the other.
+        """
+        answers = logits[self._places] / SHARPNESS
+        found = answers.sigmoid() if self.binary else answers.softmax(1)
+        self.target = found if self.target is None else KEPT * self.target + (1 - KEPT) * found
+        self.epoch += 1
+
+    def loss(self, output: Output, batch: Batch) -> Tensor:
+        """What is added to a step's loss; a scalar. The instances without labels stand behind those with labels."""
+        answers = output.logits.unsqueeze(1) if output.parts is None else output.parts
+        answers = answers[len(batch.labels) :]
+        target = self.target[batch.unlabelled].to(answers).unsqueeze(1).expand_as(answers)
+        if self.binary:
+            return self.weight * F.binary_cross_entropy_with_logits(answers, target)
+        return self.weight * F.cross_entropy(answers.flatten(0, 1), target.flatten(0, 1))
+
+    def shown(self, task: Task, reach: int, device: torch.device) -> Epochs:
+        """The training instances as `stemlib.training.finetune.training_batches` shows them, and others behind them.
+
+        Without batches all others are there, in every step; else as many as the step has training instances.
+        """
+        size, fanouts = self.settings.batch_size, (self.settings.fanout or None,) * reach
+        if not (size or self.settings.fanout):
+            everyone = torch.cat([self.labelled, self.unlabelled])
+            (whole,) = every_epoch(task, everyone, fanouts=fanouts, hide=True, device=device)(None)
+            whole = _parted(whole, len(self.labelled), torch.arange(len(self.unlabelled)))
+            return lambda generator: [whole]
+
+        def epoch(generator: torch.Generator) -> Iterable[Batch]:
+            order, turn = (torch.randperm(len(one), generator=generator) for one in (self.labelled, self.unlabelled))
+            first = 0
+            for chunk in self.labelled[order].split(size or len(order)):
+                count = min(len(chunk), len(turn))
+                drawn = turn[torch.arange(first, first + count) % len(turn)]
+                first += count
+                index = torch.cat([chunk, self.unlabelled[drawn]])
+                (batch,) = batches(task, index, generator=generator, fanouts=fanouts, hide=True)
+                yield _parted(batch, len(chunk), drawn).to(device)
+
+        return epoch
+
+
+def _parted(batch: Batch, labelled: int, unlabelled: Tensor) -> Batch:
+    return batch._replace(labels=batch.labels[:labelled], unlabelled=unlabelled)
