@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
@@ -21,7 +21,9 @@ from stemlib.data.built_in import BUILT_IN
 from stemlib.model.kinds import EXPERTS
 from stemlib.model.routers import ROUTERS
 from stemlib.presets import PRESETS, Preset, TrainConfig
+from stemlib.stress.conditions import corrupt
 from stemlib.stress.shifts import instance_covariate, tail_buckets
+from stemlib.theory.sensitivity import sensitivity
 from study.computing import add_device
 from study.interrupt import interruptible
 from study.methods import Method, routed
@@ -70,15 +72,29 @@ def compared(name: str, preset: Preset, protocol: Protocol, seeds: Sequence[int]
     base = StressTest(task, buckets, [routed(preset)], seeds, EXPERIMENT, "degree").tuned(protocol, preset)
     chosen = {name: known[name] for name in only or known}
     test = replace(base, methods=methods_of(base.methods[0], chosen))
-    damaged = pd.concat(
-        {damage: test.sensitivity(damage, [RATE]) for damage in ("masked", "deleted")}, names=["damage"]
-    )
-    return {
-        "scores": test.scores((RATE,)).drop(columns="covariate"),
-        "coverage": test.coverage().assign(task=task.name),
-        "sensitivity": damaged.reset_index("damage").assign(task=task.name),
-        "costs": test.costs().assign(task=task.name),
+    tables = {
+        "scores": test.scores((RATE,))[["method", "seed", "condition", "kind", "score", "val"]],
+        "coverage": test.coverage(),
+        "sensitivity": pd.DataFrame(damaged(test)),
+        "costs": test.costs(),
     }
+    return {table: rows.assign(task=task.name).round(4) for table, rows in tables.items()}
+
+
+def damaged(test: StressTest) -> Iterator[dict[str, Any]]:
+    """What damage changes, network by network: the part that frozen gates leave, and what gates add.
+
+    Yields:
+        `method`, `seed`, `damage`; `base` and `amplification` of the change of the mean cross-entropy, which add up to
+        it; `fluctuation`, the amplification's share of the embedding's squared change in per cent.
+    """
+    for seed, name, model, (clean, *_) in test.routed():
+        for damage in ("masked", "deleted"):
+            perturbed, _ = corrupt(clean, damage, RATE, seed)
+            base, *layers = sensitivity(model, clean, perturbed, "loss").sequential.mean.squeeze(1).tolist()
+            share = sensitivity(model, clean, perturbed).sequential.summary()["amplification, %"]
+            about = {"method": name, "seed": seed, "damage": damage}
+            yield about | {"base": base, "amplification": sum(layers), "fluctuation": share}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
