@@ -15,9 +15,11 @@ from stemlib.model.stem import StemGNN
 from stemlib.presets import BaselineConfig, MixtureConfig, ModelConfig
 from stemlib.weights import read_weights, write_weights
 from study.computing import chosen
+from study.rivals.bellman_ford import BellmanFord
+from study.rivals.common_neighbours import CommonNeighbours
 from study.rivals.mowst import Mowst
 from study.rivals.probe import Probe
-from study.rivals.settings import MowstConfig, ProbeConfig
+from study.rivals.settings import MowstConfig, NBFNetConfig, NCNConfig, ProbeConfig
 
 FORMAT = "stem-gnn-study model, version 1"
 SHAPE = ("in_width", "classes", "kind", "edge_width")
@@ -28,8 +30,10 @@ FAMILIES = {
     "mixture": (MixtureConfig, Mixture, SHAPE),
     "mowst": (MowstConfig, Mowst, (*SHAPE, "binary")),
     "probe": (ProbeConfig, Probe, SHAPE),
+    "ncn": (NCNConfig, CommonNeighbours, SHAPE),
+    "nbfnet": (NBFNetConfig, BellmanFord, SHAPE),
 }
-AnyConfig = ModelConfig | BaselineConfig | MixtureConfig | MowstConfig | ProbeConfig
+AnyConfig = ModelConfig | BaselineConfig | MixtureConfig | MowstConfig | ProbeConfig | NCNConfig | NBFNetConfig
 
 
 def family_of(config: AnyConfig) -> str:
@@ -41,7 +45,7 @@ def build(config: AnyConfig, task: Task) -> nn.Module:
     """A fresh model of the configuration's family that fits the task, on the device that was chosen.
 
     Raises:
-        ValueError: a `Mowst` for a regression.
+        ValueError: a `Mowst` for a regression; NCN or NBFNet for a task that is not about links.
     """
     _, network, names = FAMILIES[family_of(config)]
     if network is Mowst:

@@ -17,7 +17,16 @@ from stemlib.settings import Settings
 from stemlib.training.pretrained import from_pretrained, pretrained_settings
 from study.computing import chosen
 from study.families import AnyConfig, build
-from study.rivals.settings import BGRLConfig, DGIConfig, GraphMAEConfig, MowstConfig, PretextConfig, ProbeConfig
+from study.rivals.settings import (
+    BGRLConfig,
+    DGIConfig,
+    GraphMAEConfig,
+    MowstConfig,
+    NBFNetConfig,
+    NCNConfig,
+    PretextConfig,
+    ProbeConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -177,6 +186,16 @@ def mowst(preset: Preset) -> Method:
     return Method("mowst", MowstConfig(hidden=preset.hidden), training(preset))
 
 
+def ncn(preset: Preset, name: str = "ncn", complete: bool = False) -> Method:
+    """Neural common neighbours, of links alone; `complete` makes it NCNC."""
+    return Method(name, NCNConfig(hidden=preset.hidden, complete=complete), training(preset))
+
+
+def nbfnet(preset: Preset) -> Method:
+    """Neural Bellman-Ford, of links alone."""
+    return Method("nbfnet", NBFNetConfig(hidden=preset.hidden), training(preset))
+
+
 def probe(preset: Preset, pretext: PretextConfig, **changes: Any) -> Method:
     """A linear head on an encoder that learnt without labels; `changes` name fields of `ProbeConfig`.
 
@@ -200,6 +219,9 @@ METHODS: dict[str, Callable[[Preset], Method]] = {
     "ensemble": ensemble,
     "softmedian": partial(baseline, kind="softmedian", temperature=0.2),
     "mowst": mowst,
+    "ncn": ncn,
+    "ncnc": partial(ncn, name="ncnc", complete=True),
+    "nbfnet": nbfnet,
     "dgi": partial(probe, pretext=DGIConfig(), layers=1),
     "bgrl": partial(probe, pretext=BGRLConfig(), norm="batch"),
     "graphmae": partial(probe, pretext=GraphMAEConfig(), encoder="gat"),
