@@ -10,6 +10,7 @@ settings that validation chose for that. Kept are `16_scores-<name>.csv`, `16_co
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,11 +26,13 @@ from stemlib.stress.conditions import corrupt
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from stemlib.theory.sensitivity import sensitivity
 from study.computing import add_device
+from study.decompositions import independent_losses
 from study.interrupt import interruptible
 from study.methods import Method, routed
 from study.protocols import PROTOCOLS, Protocol, protocol_of
 from study.records import KEPT, save_results
 from study.stress import StressTest
+from study.trained import trained_model
 
 EXPERIMENT, RATE = "16_routers", 0.4
 TERMS = [term for term in get_args(get_type_hints(TrainConfig)["term"]) if term not in ("none", "prior")]
@@ -72,13 +75,38 @@ def compared(name: str, preset: Preset, protocol: Protocol, seeds: Sequence[int]
     base = StressTest(task, buckets, [routed(preset)], seeds, EXPERIMENT, "degree").tuned(protocol, preset)
     chosen = {name: known[name] for name in only or known}
     test = replace(base, methods=methods_of(base.methods[0], chosen))
+    coverage = [test.coverage(), pd.DataFrame(seeds_apart(test, test.methods[0].changed("one expert", {"experts": 1})))]
     tables = {
         "scores": test.scores((RATE,))[["method", "seed", "condition", "kind", "score", "val"]],
-        "coverage": test.coverage(),
+        "coverage": pd.concat(coverage),
         "sensitivity": pd.DataFrame(damaged(test)),
         "costs": test.costs(),
     }
     return {table: rows.assign(task=task.name).round(4) for table, rows in tables.items()}
+
+
+def seeds_apart(test: StressTest, one: Method) -> Iterator[dict[str, Any]]:
+    """The null of experts: as many networks of one expert each as the base has experts, trained apart on its split.
+
+    Args:
+        test: whose first method is the base.
+        one: the network with one expert.
+
+    Yields:
+        What `StressTest.coverage` has: `R` is of their mixed probabilities, `C` takes each instance's best network,
+        `C + S` is a single network's loss. Nothing for labels that are no single class.
+    """
+    for seed in test.seeds:
+        inside, split, conditions = test.drawn(seed)
+        if inside.labels.dim() > 1:
+            return
+        apart = [seed + 100 * k for k in range(test.methods[0].model.experts)]
+        models = [trained_model(test.experiment, inside, split.name, one, each) for each in apart]
+        for condition, losses in zip(conditions, independent_losses(models, conditions, ["ce"]), strict=True):
+            risk = (math.log(losses.size(1)) - (-losses).logsumexp(1)).mean().item()
+            best, single = losses.amin(1).mean().item(), losses.mean().item()
+            about = {"method": "as many seeds", "seed": seed, "bucket": condition.name}
+            yield about | {"R": risk, "C": best, "S": single - best, "X": risk - single}
 
 
 def damaged(test: StressTest) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,146 @@
+"""What the comparison of routers, experts and terms says: changes beside a base, and what became of the predictions.
+
+Every change is a choice minus the base on the same seed. Scores are in points. Coverage `C` and selection `S` are in
+nats of cross-entropy (Statement 2.1 of docs/theory.md), clean and as the mean over the shifted buckets (`shift`); base
+sensitivity `B` and fluctuation amplification `F` are the two parts of the change of the same loss under damage
+(Statement 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from study.figures import PALETTE
+from study.meta_analysis import OverDataSets, of_runs, over_data_sets
+from study.paths import ROOT
+from study.power import MARGIN, equivalence
+from study.records import read_all_results
+
+Term = tuple[str, str]  # which, and where
+TABLES = ("scores", "coverage", "sensitivity", "costs")
+SHARE = 0.1  # of the base's own value: a term that is reliably nearer is level
+NULLS = ("uniform", "hash", "frozen", "one expert", "as many seeds")
+BASES = {"three means": "routed", "different filters": "filters"}  # what a choice is compared with
+
+
+def kept() -> dict[str, pd.DataFrame]:
+    """The kept tables of `study.router_comparison`, by name, all data sets below each other."""
+    return {table: read_all_results(f"16_{table}") for table in TABLES}
+
+
+def values(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Every quantity of every run.
+
+    Returns:
+        Columns `task`, `method`, `seed`, `term` (`score`, `C`, `S`, `B` or `F`), `where` (`clean`, `shift`, `masked`,
+        `deleted`; of a shifted score the worst bucket) and `value`.
+    """
+    by, parts = ["task", "method", "seed"], []
+    for where, rows in tables["scores"].groupby("kind"):
+        if where in ("clean", "shift", "masked", "deleted"):
+            runs = rows.groupby(by).score
+            parts.append((runs.min() if where == "shift" else runs.mean()).rename("value").to_frame())
+            parts[-1][["term", "where"]] = "score", where
+    coverage = tables["coverage"]
+    for where, rows in coverage.groupby(coverage.bucket.where(coverage.bucket == "clean", "shift")):
+        for term in "CS":
+            parts.append(rows.groupby(by)[term].mean().rename("value").to_frame())
+            parts[-1][["term", "where"]] = term, where
+    for where, rows in tables["sensitivity"].groupby("damage"):
+        for term, column in (("B", "base"), ("F", "amplification")):
+            parts.append(rows.groupby(by)[column].mean().rename("value").to_frame())
+            parts[-1][["term", "where"]] = term, where
+    return pd.concat(parts).reset_index().dropna(subset="value")
+
+
+def changes(found: pd.DataFrame, base: str = "routed") -> pd.DataFrame:
+    """What each choice changes beside a base, as means over data sets.
+
+    Args:
+        found: from `values`.
+        base: the method that the others are compared with.
+
+    Returns:
+        Indexed by `method`, `term`, `where`: the fields of `OverDataSets`; `at_base`, the base's mean; `margin`, within
+        which a difference counts as level: a point of score, or a tenth of the term; `verdict`, see
+        `study.power.equivalence`.
+    """
+    by = ["task", "seed", "term", "where"]
+    of_base = found[found.method == base].set_index(by).value
+    others = found[found.method != base].set_index([*by, "method"]).value
+    rows = {}
+    for key, runs in (others - of_base).dropna().groupby(["method", "term", "where"]):
+        _, term, where = key
+        at_base = of_base.xs((term, where), level=["term", "where"]).groupby("task").mean().mean()
+        margin = MARGIN if term == "score" else SHARE * abs(at_base)
+        by_task = of_runs(runs.droplevel(["method", "term", "where"]), demand=where)
+        mean = over_data_sets(by_task.difference, by_task.error)
+        rows[key] = mean._asdict() | {
+            "at_base": at_base,
+            "margin": margin,
+            "verdict": equivalence(mean, margin).verdict,
+        }
+    columns = [*OverDataSets._fields, "at_base", "margin", "verdict"]
+    index = pd.MultiIndex.from_tuples(rows, names=["method", "term", "where"])
+    return pd.DataFrame(list(rows.values()), index, columns)
+
+
+def predictions() -> pd.DataFrame:
+    """The predictions, as `choice`, `term`, `where`, `expected` (down, up, =, 0): `docs/predictions.md` as a table."""
+    return pd.read_csv(ROOT / "docs" / "predictions.csv", dtype=str)
+
+
+def outcomes(predicted: pd.DataFrame, changed: pd.DataFrame) -> pd.DataFrame:
+    """What became of the predictions.
+
+    Args:
+        predicted: see `predictions`.
+        changed: see `changes`.
+
+    Returns:
+        `predicted` with `change`, `low`, `high`, `at_base`, and `outcome`: `as predicted`, `not so`, or `open` where
+        the interval allows both. Rows of choices that were not met are left out.
+    """
+    rows = []
+    for row in predicted.itertuples(index=False):
+        key = (row.choice, row.term, row.where)
+        if key in changed.index:
+            rows.append(row._asdict() | _outcome(row.expected, changed.loc[key]))
+    return pd.DataFrame(rows, columns=[*predicted.columns, "change", "low", "high", "at_base", "outcome"])
+
+
+def _outcome(expected: str, change: pd.Series) -> dict[str, object]:
+    down, up = change.high < 0, change.low > 0
+    holds, fails = {
+        "down": (down, up or change.verdict == "level"),
+        "up": (up, down or change.verdict == "level"),
+        "=": (change.verdict == "level", change.verdict == "differs"),
+        "0": (change.difference == -change.at_base, up or down),
+    }[expected]
+    outcome = "as predicted" if holds else "not so" if fails else "open"
+    return {"change": change.difference, **change[["low", "high", "at_base"]].to_dict(), "outcome": outcome}
+
+
+def draw_plane(
+    axis: Axes, changed: pd.DataFrame, terms: tuple[tuple[str, str], tuple[str, str]], named: set[str]
+) -> None:
+    """Every choice as a point: the change of one term against that of another, the base at the origin.
+
+    Args:
+        axis: to draw on.
+        changed: see `changes`.
+        terms: two of (term, where), for `x` and `y`.
+        named: the choices whose names are written; nulls are marked by a cross and always named.
+    """
+    x, y = (changed.xs(each, level=["term", "where"]).difference for each in terms)
+    axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)
+    axis.axvline(0, color="0.7", linewidth=0.8, zorder=0)
+    for name in x.index.intersection(y.index):
+        null = name in NULLS
+        axis.scatter(x[name], y[name], s=26, marker="X" if null else "o", color=PALETTE["red" if null else "blue"])
+        if null or name in named:
+            axis.annotate(name, (x[name], y[name]), xytext=(4, 3), textcoords="offset points", fontsize=7)
+    axis.scatter(0, 0, s=50, marker="D", color="black", zorder=3)
