@@ -46,7 +46,8 @@ class ModelConfig(Settings):
     dropout: float = bounded(0.15, 0, 0.99)
     routed_edge_features: bool = True  # False: routed layers ignore edge features, as the reference
     expert_init: Literal["per_expert", "reference"] = "per_expert"
-    codebook: Literal["none", "reference", "ema", "learnable"] = "ema"
+    codebook: Literal["none", "reference", "ema", "learnable", "rounded"] = "ema"
+    token_bits: int = bounded(8, 1, 16)  # of each coordinate of codebook="rounded"
     heads: int = bounded(4, 1, 64)
     codes: int = bounded(128, 2, 65536)
     code_width: int | None = bounded(None, 1)  # None: `hidden`, as the reference

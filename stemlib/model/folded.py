@@ -34,9 +34,11 @@ def folded_tokens(tokens: TokenInterface) -> Callable[[Tensor], Tensor]:
 
 
 def folded_classifier(model: StemGNN) -> Classify:
-    """The function `model.classify` from embeddings `[M, d]` to logits `[M, classes]`."""
+    """The function `model.classify` from embeddings `[M, d]` to logits `[M, classes]`; rounded tokens have no table."""
     if model.tokens is None:
         return model.head
+    if model.coded is None:
+        return lambda z: model.classify(z)[0]
     indices_of = folded_tokens(model.tokens)
     weight = model.head.effective_weight.unflatten(1, (model.tokens.heads, -1))  # [classes, H, d_c]
     logits_of = torch.einsum("khd,hcd->hck", weight, model.tokens.codebook)

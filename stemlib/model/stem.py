@@ -14,6 +14,7 @@ from stemlib.model.encoder import Encoder, Encoding
 from stemlib.model.head import AveragedHead
 from stemlib.model.losses import routing_regulariser
 from stemlib.model.network import Network, Output
+from stemlib.model.rounded import RoundedTokens
 from stemlib.model.tokens import TokenInterface, Tokens
 from stemlib.presets import ModelConfig, TrainConfig
 
@@ -39,7 +40,8 @@ class StemGNN(Network):
     ) -> None:
         super().__init__(config, in_width, classes, kind, edge_width)
         self.encoder = Encoder(config, in_width, edge_width)
-        self.tokens = TokenInterface(config, config.hidden) if config.codebook != "none" else None
+        kind = RoundedTokens if config.codebook == "rounded" else TokenInterface
+        self.tokens = kind(config, config.hidden) if config.codebook != "none" else None
         width = self.tokens.project_in.out_features if self.tokens else config.hidden
         self.head = AveragedHead(width, classes, config.heads if self.tokens else 1)
 
@@ -70,6 +72,11 @@ class StemGNN(Network):
     def reach(self) -> int:
         """See `Encoder.reach`."""
         return self.encoder.reach
+
+    @property
+    def coded(self) -> TokenInterface | None:
+        """The tokens where they are codes of a codebook; None for a model without tokens, or with rounded ones."""
+        return self.tokens if isinstance(self.tokens, TokenInterface) else None
 
     @property
     def last_maps(self) -> list[nn.Module]:
@@ -122,7 +129,7 @@ class StemGNN(Network):
         if self.tokens and not self.tokens.frozen:
             if train.commitment:
                 total = total + train.commitment * self.tokens.commitment(output.tokens)
-            if train.orthogonality and self.tokens.codebook.requires_grad:
+            if train.orthogonality and self.coded and self.tokens.codebook.requires_grad:
                 total = total + train.orthogonality * self.tokens.orthogonality()
         return total
 

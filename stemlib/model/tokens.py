@@ -69,6 +69,9 @@ class _StraightThrough(torch.autograd.Function):
         return torch.addcmul(grad, along, a, value=-1).div_(length), None
 
 
+straight_through = _StraightThrough.apply  # of projections and codes `[M, H, d_c]`
+
+
 class TokenInterface(nn.Module):
     """Multi-head cosine vector quantisation with one codebook per head, `[M, width] -> Tokens`."""
 
@@ -130,7 +133,7 @@ class TokenInterface(nn.Module):
             self._knows_started = True
         # A query's length does not change which code is the best.
         indices = best_codes(torch.einsum("mhd,hcd->mhc", queries, centred(self.codebook.detach())))
-        codes = _StraightThrough.apply(projected, self.lookup(indices).detach())
+        codes = straight_through(projected, self.lookup(indices).detach())
         if learns:
             self._follow(queries, indices)
         return Tokens(codes.flatten(1), indices, projected)

@@ -140,10 +140,12 @@ class ReachCertificate:
         dtype: in which the deployed model computes: what its rounding can do is subtracted.
 
     Raises:
-        ValueError: the model is not in float64.
+        ValueError: the model is not in float64, or its tokens are rounded.
     """
 
     def __init__(self, model: StemGNN, dtype: torch.dtype = torch.float32) -> None:
+        if model.tokens is not model.coded:
+            raise ValueError("the certificate needs the codes that can win; codebook='rounded' has no codebook")
         weight, head = model.head.effective_weight.detach(), model.head
         if weight.dtype != torch.double:
             raise ValueError(f"the certificate takes a copy of the model in float64, got {weight.dtype}")

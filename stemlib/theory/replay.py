@@ -173,7 +173,7 @@ def read_change(
         states: of some instances.
         readout: what is read.
         ends: readings of `states.clean[:, 0]` and `states.perturbed[:, L]`.
-        tokens_of: `folded_tokens`, for the states between; None for a model without tokens.
+        tokens_of: `folded_tokens`, for the states between; None for a model without a codebook.
     """
 
     if readout == "embedding":
@@ -183,6 +183,7 @@ def read_change(
         codes = [model.tokens.lookup(indices).flatten(1) for indices in between]
     else:
         codes = [*states.clean.unbind(1)[1:], *states.perturbed.unbind(1)[:-1]]
+        codes = codes if model.tokens is None else [model.tokens(z).codes for z in codes]
     if readout == "tokens":
         values = torch.stack([ends[0].codes, *codes, ends[1].codes], dim=1).double()
     else:
@@ -212,7 +213,7 @@ def change_under(model: StemGNN, clean: Condition, perturbed: Condition, readout
     """The vectors themselves, `[M, r]`, for all instances; `sensitivity` keeps their energies alone."""
     parts = []
     with evaluating(model):
-        tokens_of = folded_tokens(model.tokens) if model.tokens is not None else None
+        tokens_of = folded_tokens(model.tokens) if model.coded else None
         for states in replays(model, clean, perturbed, readout):
             ends = read(model, states.clean[:, 0]), read(model, states.perturbed[:, -1])
             parts.append(read_change(model, states, readout, ends, tokens_of))

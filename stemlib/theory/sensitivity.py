@@ -83,7 +83,7 @@ class Sensitivity:
         symmetric: averaged over both orders.
         order_gap: `||a_sequential - a_symmetric||^2` `[M]`: how much the order matters.
         gates: routing fluctuation and its bounds.
-        tokens: what the tokens make of the embedding, whatever the read-out; None for a model without.
+        tokens: what the tokens make of the embedding, whatever the read-out; None for a model without a codebook.
         head: what the head makes of its input.
     """
 
@@ -136,13 +136,13 @@ def sensitivity(model: StemGNN, clean: Condition, perturbed: Condition, readout:
     size = _instances_per_chunk(model)
     sequential, symmetric, order_gap, gates, tokens, head = [], [], [], [], [], []
     with evaluating(model):
-        of_tokens = TokenCertificate(model.tokens.codebook) if model.tokens is not None else None
-        tokens_of = folded_tokens(model.tokens) if model.tokens is not None else None
+        of_tokens = TokenCertificate(model.tokens.codebook) if model.coded else None
+        tokens_of = folded_tokens(model.tokens) if model.coded else None
         of_head = DecisionCertificate(model.head, binary=clean.task.labels.dim() == 2)
         for batch in replays(model, clean, perturbed, readout):
             for states in batch.split(size):
                 ends = read(model, states.clean[:, 0]), read(model, states.perturbed[:, -1])
-                if readout == "tokens":
+                if readout == "tokens" and of_tokens is not None:
                     energies = _token_energies(of_tokens, tokens_of_states(states, ends, tokens_of))
                 else:
                     energies = _energies(read_change(model, states, readout, ends, tokens_of), torch.linalg.vecdot)

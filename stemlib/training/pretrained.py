@@ -32,10 +32,15 @@ class Pretrained(nn.Module):
     Args:
         config: the architecture.
         width: of node and edge features.
+
+    Raises:
+        ValueError: rounded tokens, of which nothing can be pretrained.
     """
 
     def __init__(self, config: ModelConfig, width: int) -> None:
         super().__init__()
+        if config.codebook == "rounded":
+            raise ValueError("pretraining learns a codebook, and codebook='rounded' has none: take 'none' or another")
         self.config, self.width = config, width
         self.encoder = Encoder(config, width, width)
         self.tokens = TokenInterface(config, config.hidden) if config.codebook != "none" else None
