@@ -64,9 +64,9 @@ def changes(found: pd.DataFrame, base: str = "routed") -> pd.DataFrame:
         base: the method that the others are compared with.
 
     Returns:
-        Indexed by `method`, `term`, `where`: the fields of `OverDataSets`; `at_base`, the base's mean; `margin`, within
-        which a difference counts as level: a point of score, or a tenth of the term; `verdict`, see
-        `study.power.equivalence`.
+        Indexed by `method`, `term`, `where`: the fields of `OverDataSets`; `at_base`, the base's mean; `largest`, the
+        method's own value of the largest size; `margin`, within which a difference counts as level: a point of score,
+        or a tenth of the term; `verdict`, see `study.power.equivalence`.
     """
     by = ["task", "seed", "term", "where"]
     of_base = found[found.method == base].set_index(by).value
@@ -118,7 +118,7 @@ def _outcome(expected: str, change: pd.Series) -> dict[str, object]:
         "down": (down, up or change.verdict == "level"),
         "up": (up, down or change.verdict == "level"),
         "=": (change.verdict == "level", change.verdict == "differs"),
-        "0": (change.difference == -change.at_base, up or down),
+        "0": (change.largest == 0, change.largest > 0),
     }[expected]
     outcome = "as predicted" if holds else "not so" if fails else "open"
     return {"change": change.difference, **change[["low", "high", "at_base"]].to_dict(), "outcome": outcome}
