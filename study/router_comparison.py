@@ -19,6 +19,7 @@ from typing import Any, get_args, get_type_hints
 import pandas as pd
 
 from stemlib.data.built_in import BUILT_IN
+from stemlib.data.tasks import Task
 from stemlib.model.kinds import EXPERTS
 from stemlib.model.routers import ROUTERS
 from stemlib.presets import PRESETS, Preset, TrainConfig
@@ -54,6 +55,22 @@ def methods_of(base: Method, chosen: dict[str, dict[str, Any]]) -> list[Method]:
     return [base, *(base.changed(*item) for item in chosen.items())]
 
 
+def tested(
+    task: Task, preset: Preset, protocol: Protocol, seeds: Sequence[int], only: Sequence[str] = ()
+) -> StressTest:
+    """The published layer and some of `choices` (none for all) with its settings, under shift by degree.
+
+    Raises:
+        ValueError: an unknown choice.
+    """
+    known = choices()
+    if unknown := set(only) - known.keys():
+        raise ValueError(f"unknown choices {sorted(unknown)}; there are {', '.join(known)}")
+    buckets = tail_buckets(instance_covariate(task, "degree"))
+    base = StressTest(task, buckets, [routed(preset)], seeds, EXPERIMENT, "degree").tuned(protocol, preset)
+    return replace(base, methods=methods_of(base.methods[0], {name: known[name] for name in only or known}))
+
+
 def compared(name: str, preset: Preset, protocol: Protocol, seeds: Sequence[int], only: Sequence[str] = ()) -> dict:
     """Everything that is kept of one data set, by the name of its table.
 
@@ -67,15 +84,8 @@ def compared(name: str, preset: Preset, protocol: Protocol, seeds: Sequence[int]
     Raises:
         ValueError: an unknown choice, or one that the data set's task does not take.
     """
-    known = choices()
-    if unknown := set(only) - known.keys():
-        raise ValueError(f"unknown choices {sorted(unknown)}; there are {', '.join(known)}")
     task = protocol.task(preset)
-    buckets = tail_buckets(instance_covariate(task, "degree"))
-    base = StressTest(task, buckets, [routed(preset)], seeds, EXPERIMENT, "degree").tuned(protocol, preset)
-    chosen = {name: known[name] for name in only or known}
-    test = replace(base, methods=methods_of(base.methods[0], chosen))
-    coverage = [test.coverage(), pd.DataFrame(seeds_apart(test, test.methods[0].changed("one expert", {"experts": 1})))]
+    test = tested(task, preset, protocol, seeds, only)
     tables = {
         "scores": test.scores((RATE,))[["method", "seed", "condition", "kind", "score", "val"]],
         "coverage": pd.concat(coverage),

@@ -80,10 +80,11 @@ def changes(found: pd.DataFrame, base: str = "routed") -> pd.DataFrame:
         mean = over_data_sets(by_task.difference, by_task.error)
         rows[key] = mean._asdict() | {
             "at_base": at_base,
+            "largest": others.xs(key, level=["method", "term", "where"]).abs().max(),
             "margin": margin,
             "verdict": equivalence(mean, margin).verdict,
         }
-    columns = [*OverDataSets._fields, "at_base", "margin", "verdict"]
+    columns = [*OverDataSets._fields, "at_base", "largest", "margin", "verdict"]
     index = pd.MultiIndex.from_tuples(rows, names=["method", "term", "where"])
     return pd.DataFrame(list(rows.values()), index, columns)
 

@@ -7,6 +7,7 @@ A filter's layer is a sum of terms: states are mapped, then spread over edges by
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,8 @@ from stemlib.presets import MixtureConfig, TrainConfig
 # An MLP; a GCN; a GraphSAGE; an MLP whose answers are spread by `personalised`; one that reads all of it at two hops.
 FILTERS = {"self": ("",), "low": ("p",), "mean": ("m", ""), "ppr": ("",), "rich": ("mm", "m", "p", "")}
 STEPS, RESTART = 8, 0.1  # of `personalised`
-GATE_STEPS = 20  # of exponentiated gradient
+GATE_STEPS = 20  # of exponentiated gradient, at most
+ENOUGH, SHORTEST = 1e-7, 1e-9  # gain of a step after which none follows; length of a step that is not halved
 
 
 class FilterLayer(nn.Module):
@@ -53,31 +55,25 @@ class FilterLayer(nn.Module):
         self.bias = nn.Parameter(torch.zeros(len(names) * out_width))
 
     def of_one(self, x: Tensor) -> list[Tensor]:
-        """What one input `[N, d_in]`, full or sparse, is mapped to by every network, as one product.
+        """One input `[N, d_in]`, full or sparse, mapped for every term of every network, `[N, d]`, as one product.
 
         A network that reads less of it than others reads its first columns.
         """
-        widest = x.size(1)
-        whole = [
-            weight if len(weight) == widest else F.pad(weight, (0, 0, 0, widest - len(weight)))
-            for weight in self.weight
-        ]
-        return list((x @ torch.cat(whole, dim=1)).split([weight.size(1) for weight in whole], dim=1))
+        reads = [F.pad(weight, (0, 0, 0, x.size(1) - len(weight))) for weight in self.weight]
+        return list((x @ torch.cat(reads, dim=1)).split(self.out_width, dim=1))
 
     def of_each(self, states: Tensor) -> list[Tensor]:
-        """What its own states, side by side `[N, K d_in]`, are mapped to by every network."""
+        """The networks' own states, side by side `[N, K d_in]`, mapped for every term of each, `[N, d]`."""
         own = states.split([len(weight) for weight in self.weight], dim=1)
-        return [state @ weight for state, weight in zip(own, self.weight, strict=True)]
+        mapped = [state @ weight for state, weight in zip(own, self.weight, strict=True)]
+        return [term for terms in mapped for term in terms.split(self.out_width, dim=1)]
 
-    def spread(self, mapped: Sequence[Tensor], spreads: dict[str, Spread]) -> list[Tensor]:
-        """Every network's sum over its terms, `[N, d]`, of what it mapped `[N, terms d]`; without bias."""
-        left = {
-            (k, term): states
-            for k, name in enumerate(self.names)
-            for term, states in zip(FILTERS[name], mapped[k].split(self.out_width, dim=1), strict=True)
-        }
+    def forward(self, mapped: Sequence[Tensor], spreads: dict[str, Spread]) -> list[Tensor]:
+        """Every network's sum over its terms, `[N, d]`, of what it mapped for each; without bias."""
+        terms = [(k, term) for k, name in enumerate(self.names) for term in FILTERS[name]]
+        left = dict(zip(terms, mapped, strict=True))
         # The longest words first: what they leave is added to the shorter ones before these are spread.
-        for length in range(max(len(term) for _, term in left), 0, -1):
+        for length in range(max(len(term) for _, term in terms), 0, -1):
             for kind, spread in spreads.items():
                 now = [key for key in left if len(key[1]) == length and key[1][-1] == kind]
                 if not now:
@@ -134,13 +130,12 @@ class Mixture(Network):
         if self.edge_width is not None and set(self.names) != {"self"}:
             x = torch.cat([x, edge_mean(graph, graph.edge_attr)], dim=1)
         spreads = self._spreads(graph, x.dtype)
-        first, *others = self.layers
-        states = first.spread(first.of_one(self.input_dropout(x)), spreads)
-        before = first
-        for layer in others:
-            hidden = self.dropout((torch.cat(states, dim=1) + before.bias).relu())
-            states, before = layer.spread(layer.of_each(hidden), spreads), layer
-        z = torch.cat(self._personalised(states, spreads), dim=1) + before.bias
+        first = self.layers[0]
+        states = first(first.of_one(self.input_dropout(x)), spreads)
+        for before, layer in pairwise(self.layers):
+            hidden = (torch.cat(states, dim=1) + before.bias).relu_()
+            states = layer(layer.of_each(self.dropout(hidden)), spreads)
+        z = torch.cat(self._personalised(states, spreads), dim=1) + self.layers[-1].bias
         parts = read_out(z, graph, instances, self.kind, self.config.pool).unflatten(1, (len(self.names), -1))
         mixed = self.mixed(parts)
         return Output(mixed, mixed, parts=parts)
@@ -161,16 +156,16 @@ class Mixture(Network):
         places = [k for k, name in enumerate(self.names) if name == "ppr"]
         if not places:
             return states
-        start = torch.cat([states[k] for k in places], dim=1)
-        z = start
+        z = torch.cat([states[k] for k in places], dim=1)
+        again = RESTART * z
         for _ in range(STEPS):
-            z = torch.add(RESTART * start, spreads["p"] @ z, alpha=1 - RESTART)
+            z = torch.add(again, spreads["p"] @ z, alpha=1 - RESTART)
         spread = dict(zip(places, z.chunk(len(places), dim=1), strict=True))
         return [spread.get(k, own) for k, own in enumerate(states)]
 
     def mixed(self, parts: Tensor) -> Tensor:
         """`sum_k g_k z_k`, `[M, classes]`, of the networks' own logits `[M, K, classes]`."""
-        return mixed_by(self.gate.to(parts), parts)
+        return parts.transpose(1, 2) @ self.gate.to(parts)
 
     def settled(self, answers: Tensor, labels: Tensor, regression: bool = False) -> Tensor:
         """Weigh the networks by validation's answers, the first of `answers` `[M, K, classes]`; then mix all."""
@@ -189,11 +184,6 @@ class Mixture(Network):
         return super().penalty(output, train) / len(self.names)
 
 
-def mixed_by(gate: Tensor, parts: Tensor) -> Tensor:
-    """`sum_k g_k z_k`, `[M, classes]`, of weights `[K]` and logits `[M, K, classes]`."""
-    return parts.transpose(1, 2) @ gate
-
-
 def validated_gate(parts: Tensor, labels: Tensor, regression: bool = False, counts: float = 5.0) -> Tensor:
     """Weights `g` `[K]` that minimise `n loss(sum_k g_k z_k) - counts sum_k log g_k`, a convex function on the simplex.
 
@@ -202,8 +192,8 @@ def validated_gate(parts: Tensor, labels: Tensor, regression: bool = False, coun
     that `counts K KL(uniform || g) <= n (loss at uniform - loss at g)`: with the loss at uniform `l` the distance
     `sum_k |g_k - 1 / K|` is at most `sqrt(2 n l / (counts K))`.
 
-    Twenty steps of exponentiated gradient, each as long as it lowers the function; they begin anew at uniform every
-    time, so that the weights depend on the networks as they are and on nothing before.
+    Steps of exponentiated gradient, each halved until it lowers the function; they begin anew at uniform every time, so
+    that the weights depend on the networks as they are and on nothing before.
 
     Args:
         parts: validation's logits `[n, K, classes]`.
@@ -211,27 +201,28 @@ def validated_gate(parts: Tensor, labels: Tensor, regression: bool = False, coun
         regression: whether they are numbers.
         counts: for each network.
     """
-    parts = parts.double()
+    size, networks, classes = parts.shape
+    columns = parts.double().transpose(1, 2).reshape(-1, networks)  # once, not at every step
     labels = labels.double() if labels.is_floating_point() else labels
-    size, networks = parts.shape[:2]
 
     def badness(log_gate: Tensor) -> Tensor:
-        fit = task_loss(mixed_by(log_gate.exp(), parts), labels, regression)
+        fit = task_loss((columns @ log_gate.exp()).view(size, classes), labels, regression)
         return (size * fit - counts * log_gate.sum()) / (size + counts * networks)
 
     def moved(rate: float) -> Tensor:
         return (log_gate - rate * (slope - slope.mean())).log_softmax(0)
 
-    log_gate = parts.new_zeros(networks).log_softmax(0)
-    rate = 1.0
+    log_gate, rate = columns.new_zeros(networks).log_softmax(0), 1.0
     for _ in range(GATE_STEPS):
         gate = log_gate.exp().requires_grad_()
         with torch.enable_grad():
             value = badness(gate.log())
         (slope,) = torch.autograd.grad(value, gate)
-        while rate > 1e-9 and not badness(moved(rate)) <= value:
+        while not (found := badness(moved(rate))) <= value and rate > SHORTEST:
             rate /= 2
-        if rate <= 1e-9:
+        if not found < value:
             break
         log_gate, rate = moved(rate), 2 * rate
+        if value - found < ENOUGH:
+            break
     return log_gate.exp().to(torch.get_default_dtype())

@@ -29,10 +29,7 @@ def made(**means: float) -> dict[str, pd.DataFrame]:
     return {
         "scores": pd.concat(frame.assign(kind=kind, score=50 + frame.value + by) for kind, by in kinds),
         "coverage": pd.concat(frame.assign(bucket=name, C=frame.value + by, S=2 * frame.value) for name, by in buckets),
-        "sensitivity": pd.concat(
-            frame.assign(damage=damage, base=frame.value, amplification=0 * frame.value)
-            for damage in ("masked", "deleted")
-        ),
+        "sensitivity": pd.concat(frame.assign(damage=each, base=frame.value, amplification=0.0) for each in damages),
     }
 
 
