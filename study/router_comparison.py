@@ -55,9 +55,7 @@ def methods_of(base: Method, chosen: dict[str, dict[str, Any]]) -> list[Method]:
     return [base, *(base.changed(*item) for item in chosen.items())]
 
 
-def tested(
-    task: Task, preset: Preset, protocol: Protocol, seeds: Sequence[int], only: Sequence[str] = ()
-) -> StressTest:
+def shifted(task: Task, preset: Preset, protocol: Protocol, seeds: Sequence[int], only: Sequence[str]) -> StressTest:
     """The published layer and some of `choices` (none for all) with its settings, under shift by degree.
 
     Raises:
@@ -85,7 +83,8 @@ def compared(name: str, preset: Preset, protocol: Protocol, seeds: Sequence[int]
         ValueError: an unknown choice, or one that the data set's task does not take.
     """
     task = protocol.task(preset)
-    test = tested(task, preset, protocol, seeds, only)
+    test = shifted(task, preset, protocol, seeds, only)
+    coverage = [test.coverage(), pd.DataFrame(seeds_apart(test, test.methods[0].changed("one expert", {"experts": 1})))]
     tables = {
         "scores": test.scores((RATE,))[["method", "seed", "condition", "kind", "score", "val"]],
         "coverage": pd.concat(coverage),
