@@ -72,7 +72,8 @@ def forceable(
     """
     encoder = model.encoder
     layers = range(encoder.is_routed.index(True), len(encoder.layers))
-    x = encoding.inputs[layers[0]]
+    inputs = [x.to_dense() for x in encoding.inputs]
+    x = inputs[layers[0]]
     if scope == "graph":
 
         def outputs(index: int, x: Tensor) -> Tensor:
@@ -87,7 +88,7 @@ def forceable(
 
         yield Forceable(layers, outputs(layers[0], x), outputs, router, batch.graph, batch.instances, batch.labels)
         return
-    gathered = {index: encoder.gathered(index, encoding.inputs[index], batch.graph) for index in layers}
+    gathered = {index: encoder.gathered(index, inputs[index], batch.graph) for index in layers}
     size = instances_per_chunk(model)
     for instances, labels in zip(batch.instances.split(size), batch.labels.split(size), strict=True):
         if apart:

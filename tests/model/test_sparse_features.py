@@ -16,6 +16,9 @@ from stemlib.model import sparse_features
 from stemlib.model.layers import Dropout
 from stemlib.model.sparse_features import compact, first_rows, is_sparse
 from stemlib.presets import TrainConfig
+from stemlib.stress.conditions import Condition, corrupt
+from stemlib.theory.coverage import coverages
+from stemlib.theory.sensitivity import sensitivity
 from stemlib.training.finetune import training_batches
 from study.costs import size
 from study.families import build
@@ -154,3 +157,20 @@ def test_routed_layers_map_words_first_and_theory_has_them_full(
             torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
     monkeypatch.setattr(sparse_features, "FEWEST", NODES * WORDS + 1)
     assert not is_sparse(encode(replace(task, graph=copy(task.graph)).graph).inputs[0])
+
+
+@pytest.mark.parametrize("choice", [{"router": "cosine"}, {"router": "smoothed"}, {"expert": "filters"}])
+def test_both_decompositions_read_words(choice: dict[str, str], words: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = build(small_model(codebook="none", **choice), words)
+
+    def read() -> list[float]:
+        task = replace(words, graph=copy(words.graph))
+        clean = Condition("clean", task, torch.arange(NODES))
+        found = coverages(model, [clean], losses=["ce"])[0]
+        moved = sensitivity(model, clean, corrupt(clean, "masked", 0.4, seed=0)[0], "loss").sequential
+        return [found.R, found.C, found.S, *moved.mean.flatten().tolist()]
+
+    sparse = read()
+    monkeypatch.setattr(sparse_features, "FEWEST", NODES * WORDS + 1)
+    assert read() == pytest.approx(sparse, rel=1e-4, abs=1e-6)
