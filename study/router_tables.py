@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -18,6 +19,7 @@ from study.meta_analysis import OverDataSets, of_runs, over_data_sets
 from study.paths import ROOT
 from study.power import MARGIN, equivalence
 from study.records import read_all_results
+from study.statistics import in_points
 
 Term = tuple[str, str]  # which, and where
 TABLES = ("scores", "coverage", "sensitivity", "costs")
@@ -145,3 +147,18 @@ def draw_plane(
         if null or name in named:
             axis.annotate(name, (x[name], y[name]), xytext=(4, 3), textcoords="offset points", fontsize=7)
     axis.scatter(0, 0, s=50, marker="D", color="black", zorder=3)
+
+
+def score_table(changed: pd.DataFrame) -> pd.DataFrame:
+    """The changes of the scores in words: points with their 95 % interval, and the verdict, one column per demand."""
+    scores = changed.xs("score", level="term")
+    text = [f"{in_points(row.difference, row.low, row.high)} {row.verdict}" for row in scores.itertuples()]
+    columns = ["clean", "shift", "masked", "deleted"]
+    return pd.Series(text, scores.index).unstack("where").reindex(columns=columns)
+
+
+def cost_table(costs: pd.DataFrame, base: str = "routed") -> pd.DataFrame:
+    """Parameters, operations and seconds of training as multiples of the base's: geometric means over data sets."""
+    by_task = costs.groupby(["task", "method"])[["parameters", "MFLOP", "seconds"]].mean()
+    ratios = by_task / by_task.xs(base, level="method")
+    return np.exp(np.log(ratios).groupby("method").mean())

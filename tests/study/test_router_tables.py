@@ -9,7 +9,7 @@ from stemlib.model.kinds import EXPERTS
 from stemlib.model.routers import ROUTERS
 from study.paths import ROOT
 from study.router_comparison import choices
-from study.router_tables import changes, outcomes, predictions, values
+from study.router_tables import changes, cost_table, outcomes, predictions, score_table, values
 
 TASKS, SEEDS = [f"set-{i}" for i in range(6)], range(3)
 
@@ -83,3 +83,18 @@ def test_the_predictions_are_those_that_were_written_down() -> None:
     assert all(f"`{name}`" in text for name in found.choice)
     assert set(found.choice) >= (set(ROUTERS) | set(EXPERTS)) - {"linear", "mean"}
     assert set(found.expected) == {"down", "up", "=", "0"}
+
+
+def test_costs_are_geometric_means_of_ratios() -> None:
+    rows = [("a", "routed", 10.0, 4.0, 1.0), ("a", "x", 20.0, 4.0, 4.0), ("b", "routed", 1.0, 1.0, 1.0)]
+    costs = pd.DataFrame(
+        [*rows, ("b", "x", 8.0, 1.0, 1.0)], columns=["task", "method", "parameters", "MFLOP", "seconds"]
+    )
+    assert cost_table(costs).loc["x"].tolist() == pytest.approx([4, 1, 2])
+
+
+def test_the_score_table_says_what_is_level() -> None:
+    found = score_table(changes(values(made(routed=1.0, near=1.005, far=4.0))))
+    assert found.loc["near", "clean"].endswith("level")
+    assert found.loc["far", "masked"].startswith("+3.0")
+    assert found.loc["far", "masked"].endswith("differs")
