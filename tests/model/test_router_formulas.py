@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from stemlib.data.graph import Graph
 from stemlib.model.encoder import Encoder
 from stemlib.model.routers import ROUTERS, Router, Seen
-from stemlib.model.routers.descriptors import clustering, descriptors
 from stemlib.presets import ModelConfig
 
 PATH = torch.tensor([[0, 1], [1, 2]])  # 0 -> 1 -> 2
@@ -135,25 +134,6 @@ def test_pregate_has_one_gate_for_all_layers() -> None:
     first, *later = model(graph).gates
     torch.testing.assert_close(first, model.routers[0].gate(graph.x).softmax(-1))
     assert all(torch.equal(gate, first) for gate in later)
-
-
-def test_anchored_leaves_a_prior_of_what_a_node_is() -> None:
-    own, x = router("anchored"), double([[1, 0], [1, 0], [0, 1], [0, 0]])
-    edges = torch.tensor([[0, 1, 1, 2, 2, 3], [1, 0, 2, 0, 1, 0]])
-    seen = sees(x, edges)
-    torch.testing.assert_close(own(x, seen), own.gate(x))
-    expected = double(
-        [
-            [torch.tensor(4.0).log(), 1 / 3, 2**-0.5, 0.5],  # of 1, 2 and 3 only 1 and 2 are linked
-            [torch.tensor(3.0).log(), 1, 2**-0.5, 0.5],
-            [torch.tensor(2.0).log(), 1, 0, 0.5],
-            [0, 0, 0, 1],
-        ]
-    )
-    torch.testing.assert_close(descriptors(seen.graph), expected, rtol=0, atol=1e-7)
-    torch.testing.assert_close(seen.memory["prior", 0], own.prior(descriptors(seen.graph)).log_softmax(-1))
-    again = Graph(x, torch.cat([edges, edges[:, :2], torch.zeros(2, 1, dtype=torch.long)], 1))
-    assert torch.equal(clustering(again), clustering(seen.graph))  # neither repeats nor loops
 
 
 def test_uncertain_trusts_logits_less_that_hang_on_few_entries() -> None:

@@ -11,7 +11,8 @@ from torch.nn.functional import cosine_similarity
 from stemlib.data.graph import Graph, node_features, plain
 from stemlib.model.messages import neighbour_mean
 
-DESCRIPTORS = ("log degree", "clustering", "feature homophily", "share of zero features")
+MOTIFS = ("clustering", "log triangles", "log squares", "log paths")
+DESCRIPTORS = ("log degree", *MOTIFS, "feature homophily", "share of zero features")
 
 
 def degrees(graph: Graph, like: Tensor) -> Tensor:
@@ -23,22 +24,30 @@ def degrees(graph: Graph, like: Tensor) -> Tensor:
     return graph.derived("degrees", count, graph.edge_index).to(like.dtype)
 
 
-def clustering(graph: Graph) -> Tensor:
-    """Share of a node's pairs of neighbours that are neighbours, `[N]`, in float64; 0 with fewer than two.
+def motifs(graph: Graph) -> Tensor:
+    """`MOTIFS` of each node, `[N, 4]`, in float64; counts as `log(1 + count)`.
 
-    Directions, repeats and self-loops of edges do not count.
+    Clustering is the share of a node's pairs of neighbours that are neighbours, 0 with fewer than two. Counted are the
+    triangles and the cycles of four that a node is on, with or without chords, and the paths of two edges that begin
+    at it. Those that it is in the middle of are a matter of its degree alone. Directions, repeats and self-loops of
+    edges do not count. It takes one product of the adjacency matrix with itself.
     """
     source, target = plain(graph.edge_index).cpu().numpy()
     keep, shape = source != target, (graph.num_nodes, graph.num_nodes)
     one_way = scipy.sparse.csr_matrix((np.ones(keep.sum()), (source[keep], target[keep])), shape=shape)
     edges = ((one_way + one_way.T) > 0).astype(float)
-    degree, closed = (np.asarray(each.sum(1)).ravel() for each in (edges, (edges @ edges).multiply(edges)))
-    return torch.from_numpy(closed / np.maximum(degree * (degree - 1), 1))
+    walks = edges @ edges  # of two steps, by their ends; those that come back are on the diagonal
+    degree, closed, paths = (np.asarray(each.sum(1)).ravel() for each in (edges, walks.multiply(edges), walks))
+    walks.data *= (walks.data - 1) / 2  # pairs of walks with the same ends
+    wedges = degree * (degree - 1) / 2
+    squares = np.asarray(walks.sum(1)).ravel() - wedges
+    counts = np.log1p([closed / 2, squares, paths - degree])
+    return torch.from_numpy(np.stack([closed / np.maximum(2 * wedges, 1), *counts], axis=1))
 
 
 @torch.no_grad()
 def descriptors(graph: Graph) -> Tensor:
-    """`DESCRIPTORS` of each node of a whole graph, `[N, 4]`; worked out once of the same graph.
+    """`DESCRIPTORS` of each node of a whole graph, `[N, 7]`; worked out once of the same graph.
 
     Feature homophily is the cosine of a node's features and the mean of its neighbours'.
     """
@@ -48,7 +57,7 @@ def descriptors(graph: Graph) -> Tensor:
         alike = cosine_similarity(features, neighbour_mean(features, graph.edge_index), dim=1)
         read = [
             degrees(graph, features).log1p(),
-            clustering(graph).to(features),
+            *motifs(graph).to(features).unbind(1),
             alike,
             features.eq(0).mean(1, dtype=features.dtype),
         ]
