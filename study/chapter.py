@@ -20,6 +20,7 @@ from study.computing import choose, chosen
 from study.methods import METHODS
 from study.notebooks import parameters, told
 from study.protocols import PROTOCOLS
+from study.router_comparison import choices
 
 INJECTED = "# Parameters\n"  # how papermill begins the cell that it adds
 NODES_ONLY = ("00_start_here", "03_coverage_vs_selection", "04_sensitivity_vs_amplification")
@@ -78,11 +79,11 @@ def _unserved(chapter: str, dataset: str) -> str | None:
     return None
 
 
-def _words(allowed: Iterable[str], several: bool = True) -> Callable[[str], str | None]:
-    """A check that a value is one of some words, or several of them with spaces between."""
+def _words(allowed: Iterable[str], several: bool = True, between: str | None = None) -> Callable[[str], str | None]:
+    """A check that a value is one of some words, or several of them with spaces or `between` between."""
 
     def check(value: str) -> str | None:
-        words = value.split() if several else [value]
+        words = [word.strip() for word in value.split(between) if word.strip()] if several else [value]
         if wrong := [word for word in words if word not in allowed]:
             return f"unknown {', '.join(wrong)}; there are {', '.join(allowed)}"
         if not words or len(set(words)) < len(words):
@@ -110,6 +111,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "datasets": _words(("available", BUILT_IN, *DATA_SETS)),
     "methods": _words(METHODS),
     "groups": _words(ABLATIONS),
+    "choices": _words(choices(), between=";"),
     "covariate": _words(("degree", "homophily", "size", "scaffold"), several=False),
     "seeds": lambda value: None if value == 0 or value > 1 else f"{SEEDS}, got {value}",
     "seed": _at_least(0),

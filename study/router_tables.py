@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from stemlib.model.routers import ROUTERS
 from study.figures import PALETTE
 from study.meta_analysis import OverDataSets, of_runs, over_data_sets
 from study.paths import ROOT
@@ -24,6 +25,7 @@ from study.statistics import in_points
 Term = tuple[str, str]  # which, and where
 TABLES = ("scores", "coverage", "sensitivity", "costs")
 SHARE = 0.1  # of the base's own value: a term that is reliably nearer is level
+ON_FILTERS = "filters, "  # how the names of routers on different filters begin
 NULLS = ("uniform", "hash", "frozen", "one expert", "as many seeds")
 BASES = {"three means": "routed", "different filters": "filters"}  # what a choice is compared with
 
@@ -127,26 +129,36 @@ def _outcome(expected: str, change: pd.Series) -> dict[str, object]:
     return {"change": change.difference, **change[["low", "high", "at_base"]].to_dict(), "outcome": outcome}
 
 
-def draw_plane(
-    axis: Axes, changed: pd.DataFrame, terms: tuple[tuple[str, str], tuple[str, str]], named: set[str]
-) -> None:
+def draw_plane(axis: Axes, changed: pd.DataFrame, terms: tuple[Term, Term]) -> None:
     """Every choice as a point: the change of one term against that of another, the base at the origin.
+
+    Nulls are crosses. A choice has its name beside it where it is a null, or an interval excludes zero.
 
     Args:
         axis: to draw on.
         changed: see `changes`.
-        terms: two of (term, where), for `x` and `y`.
-        named: the choices whose names are written; nulls are marked by a cross and always named.
+        terms: for `x` and `y`.
     """
-    x, y = (changed.xs(each, level=["term", "where"]).difference for each in terms)
-    axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)
-    axis.axvline(0, color="0.7", linewidth=0.8, zorder=0)
+    x, y = (changed.xs(each, level=["term", "where"]) for each in terms)
+    for line in (axis.axhline, axis.axvline):
+        line(0, color="0.7", linewidth=0.8, zorder=0)
     for name in x.index.intersection(y.index):
         null = name in NULLS
-        axis.scatter(x[name], y[name], s=26, marker="X" if null else "o", color=PALETTE["red" if null else "blue"])
-        if null or name in named:
-            axis.annotate(name, (x[name], y[name]), xytext=(4, 3), textcoords="offset points", fontsize=7)
+        place = x.difference[name], y.difference[name]
+        axis.scatter(*place, s=26, marker="X" if null else "o", color=PALETTE["red" if null else "blue"])
+        if null or any(each.low[name] > 0 or each.high[name] < 0 for each in (x, y)):
+            axis.annotate(name, place, xytext=(4, 3), textcoords="offset points", fontsize=7)
     axis.scatter(0, 0, s=50, marker="D", color="black", zorder=3)
+
+
+def routers_in(changed: pd.DataFrame, experts: str) -> pd.DataFrame:
+    """The changes of the routers on some experts, a key of `BASES`, by the router's own name, and of the nulls."""
+    names = changed.index.get_level_values("method")
+    if experts == "different filters":
+        return changed[names.str.startswith(ON_FILTERS)].rename(
+            lambda name: name.removeprefix(ON_FILTERS), level="method"
+        )
+    return changed[names.isin({*ROUTERS, *NULLS})]
 
 
 def score_table(changed: pd.DataFrame) -> pd.DataFrame:
