@@ -40,8 +40,8 @@ class NBFNetConfig(Settings):
 
     hidden: int = bounded(128, 1)  # of the head, which reads walks and features
     width: int = bounded(32, 1)  # of a walk's state
-    rounds: int = bounded(4, 1)  # the longest walk
-    hub: int = bounded(100, 0)  # most edges that leave an inner node of a walk
+    rounds: int = bounded(3, 1)  # the longest walk
+    hub: int = bounded(30, 0)  # most edges that leave an inner node of a walk
     input_dropout: float = bounded(0.5, 0, 0.99)
     dropout: float = bounded(0.5, 0, 0.99)
 
