@@ -112,7 +112,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "methods": _words(METHODS),
     "groups": _words(ABLATIONS),
     "choices": _words(choices(), between=";"),
-    "covariate": _words(("degree", "homophily", "size", "scaffold"), several=False),
+    "covariate": _words(("degree", "homophily", "concentration", "size", "scaffold"), several=False),
     "seeds": lambda value: None if value == 0 or value > 1 else f"{SEEDS}, got {value}",
     "seed": _at_least(0),
     "draws": _at_least(1),

@@ -1,4 +1,4 @@
-"""Where a node lies: descriptors by hand and against a search, and the prior that the `anchored` router makes of them."""
+"""Where a node lies: descriptors by hand and against a search, and the prior that `anchored` makes of them."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import itertools
 import math
 from copy import copy
 
+import networkx as nx
 import pytest
 import torch
 from hypothesis import given
@@ -20,6 +21,7 @@ from stemlib.stress.shifts import (
     NODE_COVARIATES,
     Buckets,
     alignment_buckets,
+    concentration,
     covariates,
     feature_homophily,
     instance_covariate,
@@ -63,6 +65,37 @@ def test_covariates_are_what_they_are_defined_as(graph: Graph) -> None:
     fast = sorted_by_target(graph)
     assert torch.equal(node_degree(fast), node_degree(graph))
     torch.testing.assert_close(feature_homophily(fast), feature_homophily(graph))
+
+
+@few
+@given(graphs)
+def test_concentration_is_the_mean_jaccard_index_of_neighbours(graph: Graph) -> None:
+    whole = nx.Graph()
+    whole.add_nodes_from(range(graph.num_nodes))
+    whole.add_edges_from((i, j) for i, j in graph.edge_index.T.tolist() if i != j)
+    expected = torch.zeros(graph.num_nodes)
+    for node, around in whole.adjacency():
+        indices = [index for *_, index in nx.jaccard_coefficient(whole, [(node, other) for other in around])]
+        expected[node] = sum(indices) / max(1, len(indices))
+    torch.testing.assert_close(concentration(graph), expected)
+
+
+def test_concentration_does_not_depend_on_how_many_rows_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = node_task().graph
+    whole = concentration(graph)
+    assert whole.unique().numel() > 20
+    monkeypatch.setattr(shifts, "ROWS_AT_ONCE", 7)
+    assert torch.equal(concentration(graph), whole)
+
+
+def test_concentration_is_of_links_alone() -> None:
+    task = link_task()
+    assert covariates(task) == ["degree", "homophily", "concentration"]
+    expected = concentration(task.graph)[task.pairs].mean(1)
+    torch.testing.assert_close(instance_covariate(task, "concentration"), expected)
+    for other in (node_task(), graph_task()):
+        with pytest.raises(ValueError, match=f"no covariate 'concentration' for the {other.kind} task"):
+            instance_covariate(other, "concentration")
 
 
 @pytest.mark.parametrize("name", NODE_COVARIATES)
