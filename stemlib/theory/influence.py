@@ -1,0 +1,52 @@
+"""From how far a node's answer comes: the Jacobian's norm by distance, the base sensitivity of any network by hop.
+
+    I_i(j) = sum_cd |d logits_ic / d x_jd|,      share_i(h) = sum_{j at h hops} I_i(j) / sum_j I_i(j)
+
+Influence as City-Networks measures it; a hop is an edge that leads towards `i`, and `j` counts where it is nearest. It
+is of the features at hand, to first order. Through tokens it is that of the queries, whose gradient codes are given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import scipy.sparse
+import torch
+from torch import Tensor
+
+from stemlib.data.graph import node_features, plain
+from stemlib.data.tasks import Task
+from stemlib.devices import device_of
+from stemlib.model.network import Network, require_fit
+from stemlib.theory.routing import evaluating
+
+
+def influence_by_hop(model: Network, task: Task, nodes: Tensor, hops: int) -> Tensor:
+    """The share of influence that comes from each distance, `[M, hops + 2]`; NaN for a node that nothing moves.
+
+    Args:
+        model: of a node task; a backward pass is made for each node and logit.
+        task: what it answers.
+        nodes: whose answers, `[M]`.
+        hops: distances 0 to `hops` have a column each; the last is of all that is farther, or not joined at all.
+
+    Raises:
+        ValueError: a link or graph task, or one that the model is not for.
+    """
+    if task.kind != "node":
+        raise ValueError(f"influence by hop is of one node's answer; {task.name!r} is a {task.kind} task")
+    require_fit(model, task)
+    graph = task.graph.on(device_of(model))
+    graph = replace(graph, x=node_features(graph).detach().clone().requires_grad_(), node_type=None)
+    found = []
+    with evaluating(model), torch.enable_grad():
+        for answer in model(graph, nodes.to(graph.x.device)).logits:
+            slopes = [torch.autograd.grad(logit, graph.x, retain_graph=True)[0].abs().sum(1) for logit in answer]
+            found.append(torch.stack(slopes).sum(0).cpu())
+    influence = torch.stack(found)
+    source, target = plain(task.graph.edge_index).numpy()
+    backwards = scipy.sparse.csr_matrix((np.ones(len(source)), (target, source)), shape=(task.graph.num_nodes,) * 2)
+    far = scipy.sparse.csgraph.dijkstra(backwards, unweighted=True, indices=nodes.numpy(), limit=hops)
+    hop = torch.from_numpy(far).clamp(max=hops + 1).long()
+    return influence.new_zeros(len(nodes), hops + 2).scatter_add_(1, hop, influence) / influence.sum(1, keepdim=True)
