@@ -80,7 +80,6 @@ class MixtureConfig(Settings):
     pool: Literal["mean", "sum", "max"] = "mean"
     gate: Literal["validated", "uniform"] = "validated"
     gate_counts: float = bounded(5.0, 1e-3)  # validation instances that each network's weight of 1/K is worth
-    alone: float = 1.0  # times the mean of the networks' own losses
 
 
 @dataclass(frozen=True)
