@@ -134,21 +134,31 @@ def damaged(test: StressTest) -> Iterator[dict[str, Any]]:
             yield about | {"base": base, "amplification": sum(layers), "fluctuation": share}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m study.router_comparison", description=__doc__.split("\n")[0])
+def command_line(name: str, about: str) -> argparse.ArgumentParser:
+    """What a command of this comparison is asked for: data sets, budget, seeds and device."""
+    parser = argparse.ArgumentParser(prog=f"python -m study.{name}", description=about.split("\n")[0])
     add, names = parser.add_argument, [BUILT_IN, *PROTOCOLS]
     add("names", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     add("--preset", choices=KEPT, default="laptop", help="the budget (default: %(default)s)")
     add("--width", type=int, help="of the layers (default: the preset's)")
     add("--seeds", type=int, default=5, help="runs of each (default: %(default)s)")
-    add("--only", nargs="+", default=(), metavar="CHOICE", help=", ".join(choices()))
     add_device(parser)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def budget(options: argparse.Namespace) -> Preset:
+    """The preset that a command was given, with its width."""
     preset = PRESETS[options.preset]
-    preset = replace(preset, hidden=options.width or preset.hidden)
+    return replace(preset, hidden=options.width or preset.hidden)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = command_line("router_comparison", __doc__)
+    parser.add_argument("--only", nargs="+", default=(), metavar="CHOICE", help=", ".join(choices()))
+    options = parser.parse_args(arguments)
     for name in options.names:
-        found = compared(name, preset, protocol_of(name), range(options.seeds), options.only)
+        found = compared(name, budget(options), protocol_of(name), range(options.seeds), options.only)
         for table, rows in found.items():
             print(f"{name}: {save_results(rows, f'16_{table}-{name}')}", flush=True)
 
