@@ -90,9 +90,13 @@ class Method:
 
     @property
     def tuned(self) -> dict[str, float]:
-        """The settings in which a protocol's candidates differ, by the name that a table gives them."""
+        """The settings in which a protocol's candidates differ, by the name that a table gives them.
+
+        DropEdge and consistency are named where they are on.
+        """
         train = {name: getattr(self.train, name) for name in ("lr", "weight_decay", "lipschitz")}
-        return train | {"dropout": self.model.dropout}
+        more = {name: value for name in ("edge_dropout", "consistency") if (value := getattr(self.train, name))}
+        return train | {"dropout": self.model.dropout} | more
 
     def build(self, task: Task) -> nn.Module:
         """The model before any training, or from its checkpoint."""

@@ -21,13 +21,16 @@ from study.trained import run
 class Candidate(NamedTuple):
     """Training settings to choose among; the input's dropout is that of the layers.
 
-    With `penalised` the last map's weights are held down with the method's own strength, else not at all.
+    With `penalised` the last map's weights are held down with the method's own strength, else not at all. DropEdge and
+    consistency are a method's own where it has them.
     """
 
     lr: float
     weight_decay: float
     dropout: float
     penalised: bool
+    edge_dropout: float = 0.0
+    consistency: float = 0.0
 
 
 CANDIDATES = (
@@ -42,6 +45,7 @@ STEPS = 150  # that few labels are learnt in at least, as many as whole graphs o
 THREE = CANDIDATES[::2]  # from the most regularised to the slowest
 FAST = (Candidate(1e-2, 5e-4, 0.2, False), CANDIDATES[2])  # where an epoch is a few steps
 SLOW = CANDIDATES[2::2]  # where it is many
+TRAININGS = ((0.0, 0.0), (0.0, 1.0), (0.3, 1.0))  # DropEdge and consistency that any method may have
 
 
 @dataclass(frozen=True)
@@ -113,13 +117,30 @@ class Protocol:
             "patience": min(self.patience, preset.patience) if preset.limited else preset.patience,
         }
         methods = []
-        for lr, weight_decay, dropout, penalised in self.candidates:
-            own = base.train.lipschitz if penalised and self.penalty else 0.0
-            train = change(base.train, lr=lr, weight_decay=weight_decay, lipschitz=own, **budget)
-            methods.append(
-                replace(base, train=train, model=change(base.model, **dict.fromkeys(base.dropouts, dropout)))
-            )
+        for settings in self.candidates:
+            chosen = {
+                "lr": settings.lr,
+                "weight_decay": settings.weight_decay,
+                "lipschitz": base.train.lipschitz if settings.penalised and self.penalty else 0.0,
+                "edge_dropout": base.train.edge_dropout or settings.edge_dropout,
+                "consistency": base.train.consistency or settings.consistency,
+            }
+            model = change(base.model, **dict.fromkeys(base.dropouts, settings.dropout))
+            methods.append(replace(base, train=change(base.train, **chosen, **budget), model=model))
         return methods
+
+    def balanced(self, task: Task) -> Protocol:
+        """The protocol in which every method may have the same `TRAININGS`: six candidates, four of a regression.
+
+        Two of the protocol's own settings with each; a regression has no consistency.
+        """
+        trainings = dict.fromkeys((edges, consistency * (not task.regression)) for edges, consistency in TRAININGS)
+        pairs = [
+            settings._replace(edge_dropout=edges, consistency=consistency)
+            for settings in self.candidates[:2]
+            for edges, consistency in trainings
+        ]
+        return replace(self, candidates=tuple(pairs))
 
     @property
     def penalised(self) -> Protocol:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 from run_samples import TINY
 from samples import node_task
 
@@ -16,7 +17,7 @@ from stemlib.stress.conditions import shift_protocol
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from study import protocols
 from study.methods import Method, named
-from study.protocols import CANDIDATES, PROTOCOLS, STEPS, Protocol, best, protocol_of, split_overlap
+from study.protocols import CANDIDATES, PROTOCOLS, STEPS, TRAININGS, Protocol, best, protocol_of, split_overlap
 from study.records import read_results
 
 
@@ -33,6 +34,24 @@ def test_every_labelled_data_set_has_a_protocol_on_splits_that_it_has() -> None:
         assert [run for run in PROTOCOLS[name].runs if run[0] != "public"] == [
             (f"draw-{seed}", seed) for seed in range(10)
         ]
+
+
+def test_every_method_may_have_the_same_trainings() -> None:
+    task = node_task()
+    methods = named(TINY, "gcn", "mixture", "stem", "dropedge")
+    for protocol in PROTOCOLS.values():
+        balanced = protocol.balanced(task)
+        assert len(set(balanced.candidates)) == 2 * len(TRAININGS)
+        numbers = replace(task, labels=torch.randn(80, 1), regression=True)
+        assert {settings.consistency for settings in protocol.balanced(numbers).candidates} == {0}
+        for method in methods:
+            found = balanced.methods(method, TINY)
+            own = method.train.edge_dropout  # of `dropedge`, whose meaning it is
+            assert {(one.train.edge_dropout, one.train.consistency) for one in found} == {
+                (own or edges, consistency) for edges, consistency in TRAININGS
+            }
+    assert "consistency" not in methods[0].tuned
+    assert methods[0].changed("gcn", {"consistency": 1.0}).tuned["consistency"] == 1
 
 
 def test_seeds_that_draw_their_split_share_half_a_test_instance_per_training_instance() -> None:
