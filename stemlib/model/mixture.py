@@ -21,19 +21,20 @@ from stemlib.presets import MixtureConfig, TrainConfig
 
 GATE_STEPS = 20  # of exponentiated gradient, at most
 ENOUGH, SHORTEST = 1e-7, 1e-9  # gain of a step after which none follows; length of a step that is not halved
-HALVINGS, WIDEST = 12, 3.0  # of the range of a scale's logarithm, and where that range ends
+HALVINGS, WIDEST = 8, 3.0  # of the range of a scale's logarithm, and where that range ends
 
 
 class Mixture(Network):
-    """`K` networks, each a filter of its own; logits `sum_k g_k s_k z_k`, weights `g` on the simplex, scales `s`.
+    """`K` networks, each a filter of its own; logits `sum_k g_k z_k` with weights `g`, the gate, on the simplex.
 
-    Of classes that is `softmax(sum_k g_k log softmax(s_k z_k))`, for a row's constant does not count. A name that
-    stands twice in `filters` is two networks that start apart. Each is trained by its own loss. Read-out as a
-    `Baseline`'s, of each network; where edges have features, all but `self` read their mean behind the node's own.
+    Of classes that is `softmax(sum_k g_k log softmax(z_k))`, for a row's constant does not count. A name that stands
+    twice in `filters` is two networks that start apart. Each is trained by its own loss. Read-out as a `Baseline`'s, of
+    each network; where edges have features, all but `self` read their mean behind the node's own.
 
-    The validated gate and scales are fitted to validation's answers after every epoch, see `validated_gate`:
-    validation then chooses `2 K - 1` numbers beside the epoch, and its score is a little too good by that. What holds
-    these back is there for small validation sets. A uniform gate has scales of 1.
+    The validated gate is made of validation's answers after every epoch: each network's logits are scaled until it is
+    as sure as it should be, these are weighed, and the gate is the product, its sum 1; see `validated_scale` and
+    `validated_gate`. Validation then chooses `K - 1` numbers beside the epoch, and its score is a little too good by
+    that. Both have pseudo-counts, for small validation sets.
 
     Args:
         config: which filters, how large, which gate.
@@ -57,7 +58,6 @@ class Mixture(Network):
         self.layers = nn.ModuleList(FilterLayer(self.names, *sizes) for sizes in zip(widths, outs, strict=True))
         self.input_dropout, self.dropout = Dropout(config.input_dropout), Dropout(config.dropout)
         self.register_buffer("gate", torch.full((len(self.names),), 1 / len(self.names)))
-        self.register_buffer("scale", torch.ones(len(self.names)))
 
     @property
     def last_maps(self) -> list[nn.Module]:
@@ -82,17 +82,17 @@ class Mixture(Network):
         return Output(mixed, mixed, parts=parts)
 
     def mixed(self, parts: Tensor) -> Tensor:
-        """`sum_k g_k s_k z_k`, `[M, classes]`, of the networks' own logits `[M, K, classes]`."""
-        return parts.transpose(1, 2) @ (self.gate * self.scale).to(parts)
+        """`sum_k g_k z_k`, `[M, classes]`, of the networks' own logits `[M, K, classes]`."""
+        return parts.transpose(1, 2) @ self.gate.to(parts)
 
     def settled(self, answers: Tensor, labels: Tensor, regression: bool = False) -> Tensor:
         """Weigh the networks by validation's answers, the first of `answers` `[M, K, classes]`; then mix all."""
         if self.config.gate == "validated":
-            seen, counts = answers[: len(labels)], self.config.gate_counts
-            if not regression:  # whose numbers have a unit
-                self.scale.copy_(validated_scale(seen, labels, counts))
-            seen = seen * self.scale.to(seen).unsqueeze(1)
-            self.gate.copy_(validated_gate(seen, labels, regression, counts))
+            seen, counts = answers[: len(labels)].double(), self.config.gate_counts
+            # Numbers have a unit already.
+            scale = seen.new_ones(len(self.names)) if regression else validated_scale(seen, labels, counts)
+            gate = scale * validated_gate(seen * scale.unsqueeze(1), labels, regression, counts)
+            self.gate.copy_(gate / gate.sum())
         return self.mixed(answers)
 
     def loss(self, output: Output, labels: Tensor, regression: bool = False) -> Tensor:
@@ -109,7 +109,8 @@ def validated_scale(parts: Tensor, labels: Tensor, counts: float = 5.0) -> Tenso
     """Of every network the factor `s` `[K]` of its logits with the least `n loss(s z) + counts / 2 (log s)^2`.
 
     A network that early stopping or a penalty has left unsure of right answers would get no weight beside one that
-    dares more: weights are found among networks that are each as sure as they should be. The mixture is calibrated so.
+    dares more: weights are to be found among networks that are each as sure as they should be. A network with loss `l`
+    of its own has `(log s)^2 <= 2 n l / counts`.
 
     Args:
         parts: validation's logits `[n, K, classes]`.
