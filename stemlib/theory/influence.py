@@ -15,6 +15,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from stemlib.data.batches import batches
 from stemlib.data.graph import node_features, plain
 from stemlib.data.tasks import Task
 from stemlib.devices import device_of
@@ -37,13 +38,17 @@ def influence_by_hop(model: Network, task: Task, nodes: Tensor, hops: int) -> Te
     if task.kind != "node":
         raise ValueError(f"influence by hop is of one node's answer; {task.name!r} is a {task.kind} task")
     require_fit(model, task)
-    graph = task.graph.on(device_of(model))
-    graph = replace(graph, x=node_features(graph).detach().clone().requires_grad_(), node_type=None)
+    reach = (None,) * getattr(model, "reach", 0)  # a part of the graph may do: far less work
     found = []
-    with evaluating(model), torch.enable_grad():
-        for answer in model(graph, nodes.to(graph.x.device)).logits:
-            slopes = [torch.autograd.grad(logit, graph.x, retain_graph=True)[0].abs().sum(1) for logit in answer]
-            found.append(torch.stack(slopes).sum(0).cpu())
+    for some in nodes.split(1 if reach else len(nodes)):
+        (batch,) = (each.to(device_of(model)) for each in batches(task, some, fanouts=reach))
+        x = node_features(batch.graph).detach().clone().requires_grad_()
+        shown = slice(None) if batch.graph.nodes is None else batch.graph.nodes.cpu()
+        with evaluating(model), torch.enable_grad():
+            for answer in model(replace(batch.graph, x=x, node_type=None), batch.instances).logits:
+                slopes = [torch.autograd.grad(logit, x, retain_graph=True)[0].abs().sum(1) for logit in answer]
+                found.append(x.new_zeros(task.graph.num_nodes, device="cpu"))
+                found[-1][shown] = torch.stack(slopes).sum(0).cpu()
     influence = torch.stack(found)
     source, target = plain(task.graph.edge_index).numpy()
     backwards = scipy.sparse.csr_matrix((np.ones(len(source)), (target, source)), shape=(task.graph.num_nodes,) * 2)
