@@ -104,16 +104,16 @@ class StressTest:
 
     def networks(self) -> Iterator[tuple[int, dict[str, nn.Module], list[Condition]]]:
         """Seed by seed the networks by method, trained if they are not yet; and `clean`, then the other buckets."""
+        return ((seed, models, conditions) for seed, models, conditions, _ in self._trained())
+
+    def _trained(self) -> Iterator[tuple[int, dict[str, nn.Module], list[Condition], dict[str, float]]]:
+        """`networks`, and by method the run's validation score in per cent: by it rivals are chosen."""
         for seed in self.seeds:
             inside, split, conditions = self.drawn(seed)
             run_of = (self.experiment, inside, split.name)
-            yield seed, {each.name: trained_model(*run_of, each, seed) for each in self.methods}, conditions
-
-    def validated(self, seed: int) -> dict[str, float]:
-        """By method the validation score of a seed's run, in per cent: by it rivals are chosen."""
-        inside, split, _ = self.drawn(seed)
-        runs = {each.name: run(self.experiment, inside, split.name, each, seed) for each in self.methods}
-        return {name: 100 * record.metrics["val"] for name, record in runs.items()}
+            models = {each.name: trained_model(*run_of, each, seed) for each in self.methods}
+            validated = {each.name: 100 * run(*run_of, each, seed).metrics["val"] for each in self.methods}
+            yield seed, models, conditions, validated
 
     def routed(self) -> Iterator[tuple[int, str, StemGNN, list[Condition]]]:
         """Those of the networks that have routes, one after the other, with seed and name."""
@@ -138,8 +138,7 @@ class StressTest:
             `stemlib.data.leaks`.
         """
         rows, kept = [], kept_apart(self.task)
-        for seed, models, conditions in self.networks():
-            validated = self.validated(seed)
+        for seed, models, conditions, validated in self._trained():
             for meeting in meetings(conditions, rates, draws, combined, seed):
                 asked = list(with_filtered(self.task, meeting, kept))
                 for name, model in models.items():
