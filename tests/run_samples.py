@@ -44,8 +44,11 @@ def untimed(record: Record) -> Record:
     return replace(record, seconds=0.0, peak_memory_mb=0.0)
 
 
-# Every source of noise and every kind of state: shuffling, dropout, Gumbel noise, dead codes, running means.
-NOISY = method(epochs=14, patience=14, batch_size=16, routing=0.1, commitment=0.1, norm="batch")
+# Every source of noise and every kind of state: shuffling, dropout, DropEdge, Gumbel noise, dead codes, running means
+# and targets.
+NOISY = method(
+    epochs=14, patience=14, batch_size=16, routing=0.1, commitment=0.1, norm="batch", edge_dropout=0.2, consistency=0.5
+)
 
 TINY = Preset("tiny", hidden=8, epochs=3, patience=3, seeds=1, nodes=80)
 SHORT = Protocol("tiny", runs=(("random", 0), ("random", 1)), candidates=CANDIDATES[:2])

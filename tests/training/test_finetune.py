@@ -16,6 +16,7 @@ from samples import TASKS, graph_task, node_task, small_baseline, small_model
 from torch import nn
 
 from stemlib.data.tasks import Task
+from stemlib.model import network
 from stemlib.training import finetune
 from stemlib.training.evaluation import evaluate
 from stemlib.training.finetune import fit
@@ -176,8 +177,8 @@ def test_minibatches_see_every_training_instance_once_an_epoch(kind: str, monkey
         seen.append(labels)
         return task_loss(logits, labels, **how)
 
-    task_loss = finetune.task_loss
-    monkeypatch.setattr(finetune, "task_loss", counted)
+    task_loss = network.task_loss
+    monkeypatch.setattr(network, "task_loss", counted)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
     train = replace(TRAIN, batch_size=7)
     shown = finetune.training_batches(model, task, split, train)(torch.Generator().manual_seed(0))
