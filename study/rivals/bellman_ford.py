@@ -66,8 +66,9 @@ class Routes:
     def walks(self, pairs: Tensor, steps: int) -> Walks:
         """All walks of at most so many steps from the head to the tail of each of the `pairs` `[M, 2]`.
 
-        Both ends search half of the steps each. Of the edges found, those are kept that lead to where the searches met:
-        at their `i`-th step back from there edges that were found later than that many steps before cannot matter.
+        Each end searches half of the steps. From where the searches met one goes back over the edges that were found,
+        as many steps as they were gone: an edge is kept when what it leads to was kept in the step before, and when it
+        was found soon enough to be gone that early in a walk.
         """
         heads, copy = pairs[:, 0].unique(return_inverse=True)
         begin = torch.arange(len(heads)) * self.nodes + heads
@@ -85,14 +86,15 @@ class Routes:
                 useful = torch.isin(far, reached)
                 kept.append(near[useful] // self.nodes * self.ends.size(1) + edges[useful])
                 reached = torch.cat([reached, near[useful]]).unique()
-        copies = torch.cat([begin.new_empty(0), *kept]).unique()
-        first, edges = (copies // max(1, self.ends.size(1))) * self.nodes, copies % max(1, self.ends.size(1))
-        states, place = torch.cat([begin, *(first + node[edges] for node in self.ends)]).unique(return_inverse=True)
+        copies = torch.cat(kept).unique()
+        copy_start, edges = copies // self.ends.size(1) * self.nodes, copies % self.ends.size(1)
+        states, place = torch.cat([begin, *(copy_start + node[edges] for node in self.ends)]).unique(
+            return_inverse=True
+        )
         of_heads, source, target = place.split([len(begin), len(edges), len(edges)])
         tails = torch.searchsorted(states, end).clamp(max=len(states) - 1)
-        return Walks(
-            len(states), edges, source, target, of_heads, tails.where(states[tails] == end, torch.tensor(len(states)))
-        )
+        tails[states[tails] != end] = len(states)
+        return Walks(len(states), edges, source, target, of_heads, tails)
 
     def _search(self, heads: Tensor, start: Tensor, steps: int, along: int) -> tuple[Tensor, list[tuple[Tensor, ...]]]:
         """Breadth first from `start`, along edges (0) or against them (1).

@@ -122,6 +122,14 @@ def test_pairs_in_parts_have_the_states_of_all_at_once(monkeypatch: pytest.Monke
     torch.testing.assert_close(model.walked(graph, pairs), expected, **EXACT)
 
 
+def test_a_detour_to_a_node_that_was_nearer_is_a_walk_too() -> None:
+    """From 0 to 5 one goes 2, 3, 4, in four steps, or first to 1 and then to 2, in five."""
+    graph = Graph(torch.ones(6, 1), torch.tensor([[0, 0, 1, 2, 3, 4], [1, 2, 2, 3, 4, 5]]))
+    pairs = torch.tensor([[0, 5]])
+    assert Routes(graph, MANY).walks(pairs, 4).edges.tolist() == [1, 3, 4, 5]
+    assert Routes(graph, MANY).walks(pairs, 5).edges.tolist() == [0, 1, 2, 3, 4, 5]
+
+
 def test_what_no_walk_passes_is_not_kept() -> None:
     """On a long path only the nodes between head and tail have a state, and no hub but an end is among them."""
     path = Graph(torch.ones(50, 1), torch.stack([torch.arange(49), torch.arange(1, 50)]))
