@@ -37,7 +37,7 @@ class ModelConfig(Settings):
         "mean", "filters", "shared_pool", "reuse", "modulated", "condenser", "prompted", "collaborating", "big_little",
         "hyper",
     ] = "mean"  # fmt: skip  # what each computes, see `stemlib.model.kinds`
-    filters: str = "low mean two"  # of expert="filters", in turn: self, low, mean, high, two, ppr
+    filters: str = "low mean two"  # of expert="filters", in turn, see `stemlib.model.kinds.filters`
     experts: int = bounded(3, 1, 64)
     temperature: float = bounded(1.0, 1e-3)  # of the Gumbel-softmax in training; evaluation: plain softmax
     norm: Literal["none", "batch", "layer"] = "none"
@@ -78,7 +78,7 @@ class MixtureConfig(Settings):
     input_dropout: float = bounded(0.5, 0, 0.99)
     dropout: float = bounded(0.5, 0, 0.99)
     pool: Literal["mean", "sum", "max"] = "mean"
-    gate: Literal["validated", "uniform"] = "validated"
+    gate: Literal["validated", "scaled", "uniform"] = "validated"  # "scaled": of networks that are equally sure
     gate_counts: float = bounded(5.0, 1e-3)  # validation instances that each network's weight of 1/K is worth
 
 

@@ -31,10 +31,10 @@ class Mixture(Network):
     twice in `filters` is two networks that start apart. Each is trained by its own loss. Read-out as a `Baseline`'s, of
     each network; where edges have features, all but `self` read their mean behind the node's own.
 
-    The validated gate is made of validation's answers after every epoch: each network's logits are scaled until it is
-    as sure as it should be, these are weighed, and the gate is the product, its sum 1; see `validated_scale` and
-    `validated_gate`. Validation then chooses `K - 1` numbers beside the epoch, and its score is a little too good by
-    that. Both have pseudo-counts, for small validation sets.
+    A validated gate is made of validation's answers after every epoch, see `validated_gate`. Validation then chooses
+    `K - 1` numbers beside the epoch, and its score is a little too good by that; pseudo-counts hold the gate back where
+    validation is small. For a scaled one each network's logits are first scaled until it is as sure as it should be, see
+    `validated_scale`; it is the weights times the scales, the sum 1.
 
     Args:
         config: which filters, how large, which gate.
@@ -87,10 +87,11 @@ class Mixture(Network):
 
     def settled(self, answers: Tensor, labels: Tensor, regression: bool = False) -> Tensor:
         """Weigh the networks by validation's answers, the first of `answers` `[M, K, classes]`; then mix all."""
-        if self.config.gate == "validated":
+        if self.config.gate != "uniform":
             seen, counts = answers[: len(labels)].double(), self.config.gate_counts
-            # Numbers have a unit already.
-            scale = seen.new_ones(len(self.names)) if regression else validated_scale(seen, labels, counts)
+            scale = seen.new_ones(len(self.names))
+            if self.config.gate == "scaled" and not regression:  # numbers have a unit already
+                scale = validated_scale(seen, labels, counts)
             gate = scale * validated_gate(seen * scale.unsqueeze(1), labels, regression, counts)
             self.gate.copy_(gate / gate.sum())
         return self.mixed(answers)
@@ -108,9 +109,10 @@ class Mixture(Network):
 def validated_scale(parts: Tensor, labels: Tensor, counts: float = 5.0) -> Tensor:
     """Of every network the factor `s` `[K]` of its logits with the least `n loss(s z) + counts / 2 (log s)^2`.
 
-    A network that early stopping or a penalty has left unsure of right answers would get no weight beside one that
-    dares more: weights are to be found among networks that are each as sure as they should be. A network with loss `l`
-    of its own has `(log s)^2 <= 2 n l / counts`.
+    A network that early stopping or a penalty has left unsure of right answers gets no weight beside one that dares
+    more. On Cora, without consistency, networks are up to ten times less sure than they should be, and the scaled gate
+    gains a point and a half; with consistency they are all sure, and on CiteSeer it loses two, where the surest network
+    is the better teacher. A network with loss `l` of its own has `(log s)^2 <= 2 n l / counts`.
 
     Args:
         parts: validation's logits `[n, K, classes]`.

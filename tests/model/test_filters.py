@@ -39,7 +39,9 @@ def dense_filters(graph: Graph) -> dict[str, Tensor]:
     ppr = loops
     for _ in range(8):
         ppr = 0.9 * low @ ppr + 0.1 * loops
-    return {"self": loops, "low": low, "mean": mean, "high": loops - mean, "two": mean @ mean, "ppr": ppr}
+    out = counts.T / counts.T.sum(1, keepdim=True).clamp(min=1)
+    patterns = {"out": out, "in_out": mean @ out, "out_in": out @ mean, "out_out": out @ out}
+    return {"self": loops, "low": low, "mean": mean, "high": loops - mean, "two": mean @ mean, "ppr": ppr} | patterns
 
 
 @pytest.mark.parametrize("name", FILTERS)
@@ -60,7 +62,7 @@ def test_what_a_filter_keeps_of_the_own_state_is_its_own(name: str) -> None:
     """Without edges from others all of `low` and `ppr` is the node's own, and nothing is left to be gathered."""
     graph = random_graph(nodes=4, edges=0)
     gathered = encoder(name).gathered(0, graph.x, graph)[:, 0]
-    share = torch.full((4, 1), float(name not in ("mean", "two"))).double()
+    share = torch.full((4, 1), float(name in ("self", "low", "high", "ppr"))).double()
     torch.testing.assert_close(gathered, torch.cat([torch.zeros(4, WIDTH).double(), share], 1), **EXACT)
 
 

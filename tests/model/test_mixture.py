@@ -244,13 +244,15 @@ def test_few_nodes_move_a_scale_no_farther_than_stated(size: int, seed: int, sur
 
 
 def test_the_gate_is_the_weights_times_the_scales() -> None:
-    """Two networks that say the same, one of them ten times as surely: each has the same part in the mixture."""
+    """Two networks that say the same, one of them nine times as surely: scaled, each has the same part."""
     torch.manual_seed(0)
     logits = torch.randn(5000, 3)
     labels = torch.multinomial(logits.softmax(1), 1).squeeze(1)
-    model = Mixture(small("low low"), 6, 3)
+    model, plain = (Mixture(small("low low", gate=gate), 6, 3) for gate in ("scaled", "validated"))
     answers = torch.stack([logits / 3, 3 * logits], 1)
     mixed = model.settled(answers, labels)
+    plain.settled(answers, labels)
+    torch.testing.assert_close(plain.gate.double(), validated_gate(answers, labels), rtol=0, atol=1e-7)
     assert model.gate.sum().item() == pytest.approx(1)
     assert (model.gate[0] / model.gate[1]).item() == pytest.approx(9, rel=0.1)
     torch.testing.assert_close(mixed, model.gate[0] * answers[:, 0] + model.gate[1] * answers[:, 1])

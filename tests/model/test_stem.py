@@ -23,7 +23,7 @@ OFF = TrainConfig(lipschitz=0.0)  # every regulariser
 
 
 def whole_batch(task: Task) -> tuple[Graph, torch.Tensor | None]:
-    graph, instances, _ = next(batches(task, torch.arange(task.instances)))
+    graph, instances, *_ = next(batches(task, torch.arange(task.instances)))
     return graph, instances
 
 
@@ -210,7 +210,7 @@ def test_every_parameter_learns(kind: str) -> None:
     """A training step with all terms reaches every weight but those that only pretraining reads."""
     task = TASKS[kind]()
     model = build(small_model(codebook="learnable", norm="layer"), task).train()
-    graph, instances, labels = next(batches(task, torch.arange(task.instances)))
+    graph, instances, labels, *_ = next(batches(task, torch.arange(task.instances)))
     output = model(graph, instances)
     every = TrainConfig(routing=0.1, commitment=0.1, orthogonality=0.1)
     (task_loss(output.logits, labels) + model.penalty(output, every)).backward()

@@ -1,10 +1,10 @@
 """Filters that tell the two ends of an edge apart: ADPA's directed patterns, as further filters of an expert.
 
-Edges lead from source to target and messages along them: `in` reads the nodes that send to a node, `out` those that it
-sends to, along the edges turned round. Of two hops the first word is the nearer one: `in_out` reads what a node's
-senders send to, `out_in` who sends to its receivers. On an undirected graph `in` is `out`, and the four of two hops are
-the mean of the means. All are means; edge features count where the last step to be taken is `in`. A walk that comes
-back reads the node itself, as one of the others.
+Edges lead from source to target and messages along them: `mean` reads the nodes that send to a node, `out` those that
+it sends to, along the edges turned round. Of two hops the first word is the nearer one: `in_out` reads what a node's
+senders send to, `out_in` who sends to its receivers; twice `in` is `two`. On an undirected graph `out` is `mean`, and
+the others are `two`. All are means; edge features count where the last step to be taken is `in`. A walk that comes back
+reads the node itself, as one of the others.
 """
 
 from __future__ import annotations
@@ -30,11 +30,8 @@ def receivers(x: Tensor, graph: Graph) -> Tensor:
 
 # From means `[T, d]`, the senders' states `[S, d]` and the edges, as every filter: see `stemlib.model.kinds.filters`.
 DIRECTED: dict[str, Callable[[Tensor, Tensor, Graph], tuple[Tensor, float]]] = {
-    "in": lambda mean, x, graph: (mean, 0.0),
     "out": lambda mean, x, graph: (receivers(x, graph), 0.0),
-    "in_in": lambda mean, x, graph: (neighbour_mean(mean, graph.edge_index), 0.0),
     "in_out": lambda mean, x, graph: (neighbour_mean(receivers(x, graph), graph.edge_index), 0.0),
     "out_in": lambda mean, x, graph: (receivers(mean, graph), 0.0),
     "out_out": lambda mean, x, graph: (receivers(receivers(x, graph), graph), 0.0),
 }
-WHOLE = ("out", "in_in", "in_out", "out_in", "out_out")  # they read more than the edges that end in a node

@@ -8,6 +8,7 @@ from torch import Tensor
 from stemlib.data.graph import Graph, plain
 from stemlib.model.experts import drawn, mixture, side_by_side
 from stemlib.model.kinds.base import Kind
+from stemlib.model.kinds.directed import DIRECTED
 from stemlib.model.messages import neighbour_mean, normalised
 from stemlib.presets import ModelConfig
 
@@ -53,8 +54,8 @@ def ppr(mean: Tensor, x: Tensor, graph: Graph) -> Filtered:
     return z - share * x, share
 
 
-FILTERS = {"self": own_state, "low": low, "mean": neighbours, "high": high, "two": two, "ppr": ppr}
-WHOLE = ("low", "two", "ppr")
+FILTERS = {"self": own_state, "low": low, "mean": neighbours, "high": high, "two": two, "ppr": ppr} | DIRECTED
+WHOLE = ("low", "two", "ppr", *DIRECTED)  # they read more than the edges that end in a node
 
 
 def loop_share(graph: Graph, x: Tensor) -> Tensor:
