@@ -98,7 +98,7 @@ def luck(values: Tensor, labels: Tensor) -> float:
     for group in labels.unique():
         own = values[labels == group].double().T.contiguous().sort(-1).values  # [P, n]
         steps = own.unique()
-        below = torch.searchsorted(own, steps.expand(len(own), -1).contiguous(), right=True) / own.size(1)
-        chance = below.double().prod(0)  # that no path's value is above a step
+        below = torch.searchsorted(own, steps.expand(len(own), -1).contiguous(), right=True).double() / own.size(1)
+        chance = below.prod(0)  # that no path's value is above a step
         total += own.size(1) * (steps * chance.diff(prepend=chance.new_zeros(1))).sum().item()
     return total / len(labels)

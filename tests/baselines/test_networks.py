@@ -23,7 +23,7 @@ from study.families import build
 @pytest.mark.parametrize("kind", BASELINES)
 def test_every_network_reads_every_kind_of_task(task: Task, kind: str) -> None:
     model = build(small_baseline(kind), task).eval()
-    graph, instances, labels = next(batches(task, torch.arange(task.instances)))
+    graph, instances, labels, *_ = next(batches(task, torch.arange(task.instances)))
     output = model(graph, instances)
     assert output.logits.shape == (task.instances, task.outputs) == (len(labels), task.outputs)
     assert output.tokens is None

@@ -35,7 +35,7 @@ def saved(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: getattr(config, "kind", None) or config.codebook)
 def test_a_model_comes_back_bit_by_bit(task: Task, config: Any, tmp_path: Path) -> None:
     model = build(config, task).train()
-    graph, instances, _ = next(batches(task, torch.arange(task.instances)))
+    graph, instances, *_ = next(batches(task, torch.arange(task.instances)))
     model(graph, instances)  # moves batch-norm statistics and codes
     save_model(model, tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.json", "model.safetensors"]

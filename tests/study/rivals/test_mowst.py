@@ -60,7 +60,7 @@ def test_dispersion_runs_from_undecided_to_certain() -> None:
 
 def test_the_gate_reads_the_weak_expert_and_gives_it_no_gradient(task: Task) -> None:
     model = build(SMALL, task)
-    graph, instances, _ = next(batches(task, torch.arange(task.instances)))
+    graph, instances, *_ = next(batches(task, torch.arange(task.instances)))
     model.gate(dispersion(model.weak(graph, instances).logits.detach(), model.binary)).sum().backward()
     assert all(value.grad is None for value in model.weak.parameters())
     model.zero_grad()
@@ -72,7 +72,7 @@ def test_the_weak_expert_reads_no_edge_and_the_strong_one_does(task: Task) -> No
     model = build(SMALL, task).eval()
     assert model.binary == (task.metric == "roc_auc")
     assert (model.weak.config.kind, model.strong.config.kind) == ("mlp", "gcn")
-    graph, instances, _ = next(batches(task, torch.arange(task.instances)))
+    graph, instances, *_ = next(batches(task, torch.arange(task.instances)))
     with torch.no_grad():
         weak, strong = (expert(graph, instances).logits for expert in (model.weak, model.strong))
         gate = model.gate(dispersion(weak, model.binary))
@@ -86,6 +86,6 @@ def test_it_comes_back_bit_by_bit(task: Task, tmp_path: Path) -> None:
     model = build(SMALL, task).eval()
     save_model(model, tmp_path)
     again = load_model(tmp_path)
-    graph, instances, _ = next(batches(task, torch.arange(task.instances)))
+    graph, instances, *_ = next(batches(task, torch.arange(task.instances)))
     assert torch.equal(again(graph, instances).logits, model(graph, instances).logits)
     assert again.binary == model.binary

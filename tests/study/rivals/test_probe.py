@@ -101,7 +101,7 @@ def test_it_comes_back_bit_by_bit(task: Task, config: ProbeConfig, tmp_path: Pat
     model = build(config, task).eval()
     save_model(model, tmp_path)
     again = load_model(tmp_path)
-    graph, instances, _ = next(batches(task, torch.arange(task.instances)))
+    graph, instances, *_ = next(batches(task, torch.arange(task.instances)))
     output = model(graph, instances)
     assert torch.equal(again(graph, instances).logits, output.logits)
     assert output.logits.shape == (task.instances, task.outputs)
