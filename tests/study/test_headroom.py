@@ -174,6 +174,7 @@ def test_label_homophily_and_binary_labels() -> None:
 def test_the_whole_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("study.trained.RUNS", tmp_path)
     monkeypatch.setattr("study.path_gates.STRENGTHS", (float("inf"), 0.1))
+    monkeypatch.setattr("study.headroom.GATES", {"linear": 0})
     tiny = change(PRESETS["smoke"], hidden=8, epochs=2, nodes=300)
     protocol = replace(ON_BUILT_IN, candidates=protocol_of("built-in").candidates[:1])
     found = measured("built-in", tiny, protocol, [0, 1])
