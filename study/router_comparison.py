@@ -87,7 +87,7 @@ def compared(name: str, preset: Preset, protocol: Protocol, seeds: Sequence[int]
     coverage = [test.coverage(), pd.DataFrame(seeds_apart(test, test.methods[0].changed("one expert", {"experts": 1})))]
     tables = {
         "scores": test.scores((RATE,))[["method", "seed", "condition", "kind", "score", "val"]],
-        "coverage": pd.concat(coverage),
+        "coverage": pd.concat(coverage)[["method", "seed", "bucket", *"RCSX"]],
         "sensitivity": pd.DataFrame(damaged(test)),
         "costs": test.costs(),
     }

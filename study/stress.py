@@ -183,15 +183,16 @@ class StressTest:
         """Risk, coverage, selection and mixing of the routed networks, one row per bucket, seed and network.
 
         Returns:
-            `method`, `bucket`, `R`, `C`, `S`, `X`, and `C_own`, `S_own`, `X_own`, which differ for links and graphs.
+            `method`, `seed`, `bucket`, `R`, `C`, `S`, `X`, and `C_own`, `S_own`, `X_own`, which differ for links and
+            graphs.
         """
         parts = [*"RCSX", "C_own", "S_own", "X_own"]
         rows = [
-            {"method": name, "bucket": found.condition} | {part: getattr(found, part) for part in parts}
-            for _, name, model, conditions in self.routed()
+            {"method": name, "seed": seed, "bucket": found.condition} | {part: getattr(found, part) for part in parts}
+            for seed, name, model, conditions in self.routed()
             for found in coverages(model, conditions, losses=["ce"])
         ]
-        return pd.DataFrame(rows, columns=["method", "bucket", *parts])
+        return pd.DataFrame(rows, columns=["method", "seed", "bucket", *parts])
 
     def sensitivity(self, damage: str, rates: Iterable[float]) -> pd.DataFrame:
         """Base and amplification of the routed networks, and what their tokens do.

@@ -33,8 +33,8 @@ class Mixture(Network):
 
     A validated gate is made of validation's answers after every epoch, see `validated_gate`. Validation then chooses
     `K - 1` numbers beside the epoch, and its score is a little too good by that; pseudo-counts hold the gate back where
-    validation is small. For a scaled one each network's logits are first scaled until it is as sure as it should be, see
-    `validated_scale`; it is the weights times the scales, the sum 1.
+    validation is small. For a scaled one each network's logits are first scaled until it is as sure as it should be,
+    see `validated_scale`; the gate is the weights times the scales, its sum 1.
 
     Args:
         config: which filters, how large, which gate.
@@ -110,9 +110,9 @@ def validated_scale(parts: Tensor, labels: Tensor, counts: float = 5.0) -> Tenso
     """Of every network the factor `s` `[K]` of its logits with the least `n loss(s z) + counts / 2 (log s)^2`.
 
     A network that early stopping or a penalty has left unsure of right answers gets no weight beside one that dares
-    more. On Cora, without consistency, networks are up to ten times less sure than they should be, and the scaled gate
-    gains a point and a half; with consistency they are all sure, and on CiteSeer it loses two, where the surest network
-    is the better teacher. A network with loss `l` of its own has `(log s)^2 <= 2 n l / counts`.
+    more. Trained without consistency, networks are up to ten times less sure than they should be; with it they are all
+    sure, and the one that is so first is a good teacher. A network with loss `l` of its own has
+    `(log s)^2 <= 2 n l / counts`.
 
     Args:
         parts: validation's logits `[n, K, classes]`.

@@ -41,6 +41,7 @@ def test_the_tables_hold_what_they_say(tmp_path: Path, monkeypatch: pytest.Monke
     found = compared("built-in", tiny, protocol, [0, 1], ["uniform", "filters"])
     methods = {"routed", "uniform", "filters"}
     assert all(set(rows.method) == methods for table, rows in found.items() if table != "coverage")
+    assert all(rows.groupby("method").seed.nunique().eq(2).all() for rows in found.values())
     assert set(found["coverage"].method) == methods | {"as many seeds"}
     parts = found["coverage"]
     assert (parts.R - parts.C - parts.S - parts.X).abs().max() < 3e-4  # of rounded ones
