@@ -25,6 +25,7 @@ from study.statistics import in_points
 Term = tuple[str, str]  # which, and where
 TABLES = ("scores", "coverage", "sensitivity", "costs")
 SHARE = 0.1  # of the base's own value: a term that is reliably nearer is level
+NAMED = 7  # choices that have their names in a figure
 ON_FILTERS = "filters, "  # how the names of routers on different filters begin
 NULLS = ("uniform", "hash", "frozen", "one expert", "as many seeds")
 BASES = {"three means": "routed", "different filters": "filters"}  # what a choice is compared with
@@ -132,7 +133,8 @@ def _outcome(expected: str, change: pd.Series) -> dict[str, object]:
 def draw_plane(axis: Axes, changed: pd.DataFrame, terms: tuple[Term, Term]) -> None:
     """Every choice as a point: the change of one term against that of another, the base at the origin.
 
-    Nulls are crosses. A choice has its name beside it where it is a null, or an interval excludes zero.
+    Nulls are crosses, and where selection is drawn, a star is the oracle, which has none. Names stand beside nulls and
+    the choices farthest from the base.
 
     Args:
         axis: to draw on.
@@ -140,15 +142,20 @@ def draw_plane(axis: Axes, changed: pd.DataFrame, terms: tuple[Term, Term]) -> N
         terms: for `x` and `y`.
     """
     x, y = (changed.xs(each, level=["term", "where"]) for each in terms)
+    both = pd.DataFrame({"x": x.difference, "y": y.difference}).dropna()
     for line in (axis.axhline, axis.axvline):
         line(0, color="0.7", linewidth=0.8, zorder=0)
-    for name in x.index.intersection(y.index):
+    far = (both / both.std()).pow(2).sum(1).nlargest(NAMED).index
+    for name, place in both.iterrows():
         null = name in NULLS
-        place = x.difference[name], y.difference[name]
         axis.scatter(*place, s=26, marker="X" if null else "o", color=PALETTE["red" if null else "blue"])
-        if null or any(each.low[name] > 0 or each.high[name] < 0 for each in (x, y)):
+        if null or name in far:
             axis.annotate(name, place, xytext=(4, 3), textcoords="offset points", fontsize=7)
     axis.scatter(0, 0, s=50, marker="D", color="black", zorder=3)
+    if terms[1][0] == "S":
+        oracle = -y.at_base.iloc[0]
+        axis.scatter(0, oracle, s=90, marker="*", color="black", zorder=3)
+        axis.annotate("oracle", (0, oracle), xytext=(6, -2), textcoords="offset points", fontsize=7)
 
 
 def routers_in(changed: pd.DataFrame, experts: str) -> pd.DataFrame:
