@@ -56,9 +56,9 @@ class ModelConfig(Settings):
 
 @dataclass(frozen=True)
 class BaselineConfig(Settings):
-    """A plain network from PyTorch Geometric; `softmedian` is `stemlib.baselines.robust`'s."""
+    """A plain network from PyTorch Geometric, or one of `stemlib.baselines.robust` or `stemlib.baselines.deep`."""
 
-    kind: Literal["mlp", "gcn", "sage", "gat", "gin", "softmedian"] = "gcn"
+    kind: Literal["mlp", "gcn", "sage", "gat", "gin", "softmedian", "appnp", "gcnii", "acm"] = "gcn"
     hidden: int = bounded(128, 1)
     layers: int = bounded(2, 1)
     input_dropout: float = bounded(0.5, 0, 0.99)

@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv, GINConv, SAGEConv
 from torch_geometric.nn.models import GAT, GCN, GIN, MLP, GraphSAGE
 
+from stemlib.baselines.deep import ACM, PlainAPPNP, PlainGCNII
 from stemlib.baselines.robust import SoftMedianGCN
 from stemlib.data.graph import Graph, node_features, plain, sorted_by_target
 from stemlib.data.tasks import Kind, read_out
@@ -73,15 +74,25 @@ class PlainGIN(GIN):
 
 
 # Networks that can map features before they read edges: with sparse features that is a sparse product.
-MAPS_FIRST = ("mlp", "gcn", "sage", "gat", "softmedian")
-NETWORKS = {"mlp": MLP, "gcn": PlainGCN, "sage": PlainSAGE, "gat": GAT, "gin": PlainGIN, "softmedian": SoftMedianGCN}
+MAPS_FIRST = ("mlp", "gcn", "sage", "gat", "softmedian", "appnp", "gcnii", "acm")
+NETWORKS = {
+    "mlp": MLP,
+    "gcn": PlainGCN,
+    "sage": PlainSAGE,
+    "gat": GAT,
+    "gin": PlainGIN,
+    "softmedian": SoftMedianGCN,
+    "appnp": PlainAPPNP,
+    "gcnii": PlainGCNII,
+    "acm": ACM,
+}
 
 
 def adjacency(kind: str, graph: Graph, dtype: torch.dtype) -> Spread | Tensor:
     """The form of a graph's edges with which PyG's convolution of that kind gives the same numbers soonest; made once.
 
-    GCN, GraphSAGE and GIN multiply by a sparse matrix, which spares the `[E, d]` messages; row `i` has the edges
-    that end in `i`. GraphSAGE's is of means; GCN's, which is the soft median's too, is normalised.
+    All but GAT multiply by a sparse matrix, which spares the `[E, d]` messages; row `i` has the edges that end in `i`.
+    GraphSAGE's is of means, GIN's of ones; the others' is normalised.
 
     Args:
         kind: of the network.
@@ -95,9 +106,9 @@ def adjacency(kind: str, graph: Graph, dtype: torch.dtype) -> Spread | Tensor:
         return plain(graph.edge_index)
     if kind == "sage":
         return graph.derived("sorted", lambda: mean_over(sorted_by_target(graph).edge_index, dtype), graph.edge_index)
-    if kind in ("gcn", "softmedian"):
-        return normalised(graph, dtype)
-    return graph.derived(("adjacency", dtype), lambda: Spread(_matrix(graph, dtype)), graph.edge_index)
+    if kind == "gin":
+        return graph.derived(("adjacency", dtype), lambda: Spread(_matrix(graph, dtype)), graph.edge_index)
+    return normalised(graph, dtype)
 
 
 def _matrix(graph: Graph, dtype: torch.dtype) -> Tensor:
@@ -139,13 +150,13 @@ class Baseline(Network):
             "softmedian": {"temperature": config.temperature},
         }
         self.network = NETWORKS[config.kind](width, **sizes, **special.get(config.kind, {}), dropout=config.dropout)
-        if config.kind != "mlp":
+        if not isinstance(self.network, MLP):
             self.network.dropout = Dropout(config.dropout)  # PyTorch's takes three times as long on a CPU
 
     @property
     def last_maps(self) -> list[nn.Module]:
         """The last layer; a GIN's ends in an MLP, of which it is the last."""
-        if self.config.kind == "mlp":
+        if hasattr(self.network, "lins"):
             return [self.network.lins[-1]]
         last = self.network.convs[-1]
         return [last.nn.lins[-1] if self.config.kind == "gin" else last]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import BASELINES, EXACT, few, fewer, graphs, node_task, random_graph, renumbered, small_baseline
+from samples import EXACT, few, fewer, graphs, node_task, random_graph, renumbered, small_baseline
 from torch_geometric.nn.models import GCN, GIN, GraphSAGE
 
 from stemlib.baselines.networks import NETWORKS, Baseline, adjacency
@@ -20,7 +20,7 @@ from stemlib.presets import TrainConfig
 from study.families import build
 
 
-@pytest.mark.parametrize("kind", BASELINES)
+@pytest.mark.parametrize("kind", NETWORKS)
 def test_every_network_reads_every_kind_of_task(task: Task, kind: str) -> None:
     model = build(small_baseline(kind), task).eval()
     graph, instances, labels, *_ = next(batches(task, torch.arange(task.instances)))
@@ -50,7 +50,7 @@ def test_networks_do_not_depend_on_numbering_or_on_the_fast_path(kind: str, grap
             torch.testing.assert_close(model(same, everyone).logits, logits[order], **EXACT)
 
 
-@pytest.mark.parametrize("kind", BASELINES)
+@pytest.mark.parametrize("kind", NETWORKS)
 def test_all_but_the_mlp_read_the_edges(kind: str) -> None:
     task = node_task()
     model = build(small_baseline(kind), task).eval()
@@ -107,7 +107,7 @@ def test_the_adjacency_follows_the_graph() -> None:
     torch.testing.assert_close(model.double()(wide, everyone).logits.float(), first)
 
 
-@pytest.mark.parametrize("kind", BASELINES)
+@pytest.mark.parametrize("kind", NETWORKS)
 def test_an_evaluation_first_leaves_nothing_that_training_cannot_use(kind: str) -> None:
     task = node_task()
     model, everyone = build(small_baseline(kind), task), torch.arange(80)
@@ -117,7 +117,7 @@ def test_an_evaluation_first_leaves_nothing_that_training_cannot_use(kind: str) 
     assert all(value.grad is not None for value in model.parameters())
 
 
-@pytest.mark.parametrize("kind", BASELINES)
+@pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("stored", ["rows", "types"])
 def test_edge_features_stand_behind_the_nodes_own(kind: str, stored: str) -> None:
     graph = random_graph(edge_features=stored)
@@ -136,7 +136,7 @@ def test_edge_features_stand_behind_the_nodes_own(kind: str, stored: str) -> Non
     assert torch.equal(logits, bare(beside, everyone).logits)
 
 
-@pytest.mark.parametrize("kind", BASELINES)
+@pytest.mark.parametrize("kind", NETWORKS)
 def test_a_table_of_node_types_is_spelled_out(kind: str) -> None:
     graph = random_graph()
     graph.num_nodes, graph.node_type = 12, torch.arange(12) % 5

@@ -22,7 +22,10 @@ from study.records import write_record
 from study.trained import require_same, run, run_folder, trained_model
 
 TINY = Preset("tiny", hidden=8, epochs=2, patience=2, seeds=1, nodes=80)
-NEW = ("tokens", "dropedge", "softmedian", "mixture", "ensemble", "mowst", "dgi", "bgrl", "graphmae")
+NEW = (
+    "tokens", "dropedge", "softmedian", "mixture", "ensemble", "averaged", "appnp", "gcnii", "acm", "mowst", "dgi",
+    "bgrl", "graphmae",
+)  # fmt: skip
 
 
 def test_a_record_stores_every_setting() -> None:
