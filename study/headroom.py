@@ -4,7 +4,7 @@
 
 A trained routed network is frozen, and its `K^L` forced paths (Statement 2.5, scope `node`) are taken as so many
 networks, whose answers gates over paths mix for each node, `log sum_p g_ip softmax(z_ip)`. A gate is the softmax of a
-linear map or a small network of what it reads (`inputs_of`). It is fitted
+linear map or a small network of what it reads (`_inputs_of`). It is fitted
 
 - on `train`: nodes whose labels the experts have seen;
 - on `validation`;
@@ -80,7 +80,7 @@ def of_classes(logits: Tensor) -> Tensor:
     )
 
 
-def label_homophily(task: Task, labels: Tensor) -> Tensor:
+def _label_homophily(task: Task, labels: Tensor) -> Tensor:
     """Share of a node's undirected neighbours of its own class, `[N]`; 0 without any."""
     ends, _ = remove_self_loops(to_undirected(plain(task.graph.edge_index), num_nodes=len(labels)))
     alike = (labels[ends[0]] == labels[ends[1]]).double()
@@ -100,7 +100,7 @@ def confidences(paths: Tensor) -> Tensor:
     return torch.cat([paths.amax(-1), entropy, paths.gather(-1, answer).squeeze(-1), disagreement], dim=1)
 
 
-def inputs_of(task: Task, labels: Tensor, paths: Tensor, states: Sequence[Tensor]) -> dict[str, Tensor]:
+def _inputs_of(task: Task, labels: Tensor, paths: Tensor, states: Sequence[Tensor]) -> dict[str, Tensor]:
     """What gates read of every node, `[N, D]` by name.
 
     `state`: what the built-in routers read, the features by their `COMPONENTS` leading principal components;
@@ -112,7 +112,7 @@ def inputs_of(task: Task, labels: Tensor, paths: Tensor, states: Sequence[Tensor
         "confidence": confidences(paths),
     }
     everything = torch.cat(list(known.values()), dim=1)
-    return known | {"all": everything, UNKNOWABLE: torch.column_stack([everything, label_homophily(task, labels)])}
+    return known | {"all": everything, UNKNOWABLE: torch.column_stack([everything, _label_homophily(task, labels)])}
 
 
 def headroom(
@@ -184,7 +184,7 @@ def measured(name: str, preset: Preset, protocol: Protocol, seeds: Sequence[int]
         labels = task.labels if task.labels.dim() == 1 else task.labels.squeeze(1).nan_to_num(nan=-1).long()
         paths, states = forced(model, task)
         others = {"as trained": of_classes(predict(model, task))}
-        found = headroom(paths, labels, inputs_of(task, labels, paths, states), parts, met, others, seed)
+        found = headroom(paths, labels, _inputs_of(task, labels, paths, states), parts, met, others, seed)
         rows += [{"task": task.name, "method": method, "seed": seed} | row for row in found]
     return pd.DataFrame(rows).round(4)
 

@@ -159,6 +159,9 @@ SUPPLIED: dict[str, Callable[[Task, Path], Any]] = {
     "decide": lambda task, folder: lambda met: predict(build(SMALL, node_task()), met, some(met)).argmax(-1),
     "found": lambda task, folder: coverage(build(SMALL, node_task()), condition(node_task())),
     "budget": lambda task, folder: Budget("deleted", 1),
+    "nodes": lambda task, folder: some(task),
+    "hops": lambda task, folder: 1,
+    "only": lambda task, folder: ["uniform"],
 }
 # Where a name means something else than elsewhere.
 APART: dict[tuple[str, str], Callable[[Task, Path], Any]] = {

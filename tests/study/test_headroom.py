@@ -16,7 +16,7 @@ from torch import Tensor
 from stemlib.model.encoder import path_gates
 from stemlib.presets import PRESETS, change
 from stemlib.theory.paths import all_paths, path_losses
-from study.headroom import confidences, forced, headroom, label_homophily, main, measured, of_classes, summary
+from study.headroom import _label_homophily, confidences, forced, headroom, main, measured, of_classes, summary
 from study.path_gates import Gate, fit, luck
 from study.protocols import ON_BUILT_IN, protocol_of
 
@@ -162,7 +162,7 @@ def test_confidences_by_hand() -> None:
 
 def test_label_homophily_and_binary_labels() -> None:
     task = node_task()
-    found = label_homophily(task, task.labels)
+    found = _label_homophily(task, task.labels)
     ends = task.graph.edge_index
     for node in range(10):
         others = {int(a) for a, b in ends.T.tolist() if b == node} | {int(b) for a, b in ends.T.tolist() if a == node}
