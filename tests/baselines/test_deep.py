@@ -90,21 +90,18 @@ def test_acm_is_its_formula() -> None:
     low = root.unsqueeze(1) * loops * root
     filters = (low, torch.eye(12).double() - low, torch.eye(12).double())
     ours, states = drawn(ACM(num_layers=2, **SIZES)), GRAPH.x
-    for index, layer in enumerate(ours.convs):
-        maps, biases = layer.weight.chunk(3), layer.bias.chunk(3)
-        channels = [f @ states @ w.T + b for f, w, b in zip(filters, maps, biases, strict=True)]
-        if index == 0:
-            channels = [channel.relu() for channel in channels]
+    for layer in ours.convs:
+        channels = [(f @ states @ w.T).relu() for f, w in zip(filters, layer.weight.chunk(3), strict=True)]
         scores = torch.stack([(c @ v).sigmoid() for c, v in zip(channels, layer.score, strict=True)], dim=1)
         gates = (scores @ layer.mix / 3).softmax(1)
-        states = sum(gates[:, k : k + 1] * channel for k, channel in enumerate(channels))
+        states = sum(gates[:, k : k + 1] * channel for k, channel in enumerate(channels)) + layer.bias
     torch.testing.assert_close(ours(GRAPH.x, edges()), states, **EXACT)
 
 
 @few
 @given(graph=graphs)
 def test_acm_that_uses_one_channel_is_a_gcn_layer_its_rest_or_a_map(graph: Graph) -> None:
-    layer = drawn(ACMLayer(6, 4, nn.ReLU()))
+    layer = drawn(ACMLayer(6, 4))
     gcn = GCNConv(6, 4, bias=False).double()
     layer.score.data.zero_()  # every score is a half
     found = []
@@ -112,14 +109,14 @@ def test_acm_that_uses_one_channel_is_a_gcn_layer_its_rest_or_a_map(graph: Graph
         layer.mix.data.zero_()[:, channel] = 1e4
         gcn.lin.weight.data = weight.data
         own, spread = graph.x @ weight.T, gcn(graph.x, graph.edge_index)
-        bias = layer.bias.chunk(3)[channel]
-        found.append((layer(graph.x, edges(graph)), ((spread, own - spread, own)[channel] + bias).relu()))
+        expected = (spread, own - spread, own)[channel].relu() + layer.bias
+        found.append((layer(graph.x, edges(graph)), expected))
     for states, expected in found:
         torch.testing.assert_close(states, expected, **EXACT)
 
 
 def test_acm_gates_are_a_node_s_own_and_sum_to_one() -> None:
-    layer = drawn(ACMLayer(6, 4, nn.ReLU()))
+    layer = drawn(ACMLayer(6, 4))
     gates = layer.gates(layer.channels(GRAPH.x, edges()))
     torch.testing.assert_close(gates.sum(1), torch.ones(12).double(), **EXACT)
     assert len(gates.unique(dim=0)) > 6
