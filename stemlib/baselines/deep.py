@@ -118,8 +118,8 @@ class ACMLayer(nn.Module):
 class ACM(nn.Module):
     """A stack of `ACMLayer`s (Luan et al., "Revisiting Heterophily For Graph Neural Networks", NeurIPS 2022).
 
-    As in the paper, the last layer's channels end in a ReLU too, so that no answer lies below its bias. Plain ones score
-    less, on validation as well (Cora, Chameleon).
+    As in the paper, the last layer's channels end in a ReLU too, so that no answer lies below its bias. Plain ones
+    score less, on validation as well (Cora, Chameleon).
     """
 
     def __init__(
