@@ -119,7 +119,7 @@ class ACM(nn.Module):
     """A stack of `ACMLayer`s (Luan et al., "Revisiting Heterophily For Graph Neural Networks", NeurIPS 2022).
 
     As in the paper, the last layer's channels end in a ReLU too, so that no answer lies below its bias. Plain ones
-    score less, on validation as well (Cora, Chameleon).
+    score less, on validation as well (Cora, Chameleon); a regression would be better with them (ESOL).
     """
 
     def __init__(
