@@ -202,15 +202,17 @@ class Encoder(nn.Module):
         for index, (layer, hop) in enumerate(zip(self.layers, hops, strict=True)):
             encoding.inputs.append(x)
             if self.is_routed[index]:
-                shown, router = x if self.as_published else x.to_dense(), self.routers[len(encoding.gates)]
-                seen = Seen(shown, hop, first_rows(features, hop.num_nodes), encoding.memory)
-                logits = router(first_rows(shown, hop.num_nodes), seen).to(features.dtype)
+                own, router = first_rows(x, hop.num_nodes), self.routers[len(encoding.gates)]
+                # Not cut from the same states twice: gradients would be added in another order.
+                full, whole = (own, x) if self.as_published else (own.to_dense(), x.to_dense())
+                seen = Seen(whole, hop, first_rows(features, hop.num_nodes), encoding.memory)
+                logits = router(full, seen).to(features.dtype)
                 forced = given[len(encoding.gates)]
                 if forced is not None and forced.shape != logits.shape:
                     raise ValueError(f"gates of a layer must be {tuple(logits.shape)}, got {tuple(forced.shape)}")
                 encoding.gates.append(self.route(logits, router.noisy) if forced is None else forced)
                 encoding.gate_logits.append(logits)
-                own, gate = first_rows(x, hop.num_nodes), encoding.gates[-1]
+                gate = encoding.gates[-1]
                 if self.may_use_cache(hop) and hop.products is not None and not keep_outputs:
                     x = layer.mix_known(*hop.products(), own, gate)
                 elif is_sparse(x):
