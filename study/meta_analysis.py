@@ -99,13 +99,13 @@ def robust_mean(values: np.ndarray, weights: np.ndarray, families: np.ndarray) -
         families: a name for each, `[n]`; values of one family may agree or not.
 
     Returns:
-        Mean, error, degrees of freedom; the latter two NaN where there is one family.
+        Mean, error, degrees of freedom; the latter two NaN where one family is all that counts.
     """
     share = weights / weights.sum()
     mean = float(share @ values)
     place = np.unique(families, return_inverse=True)[1]
     s, off = np.bincount(place, share), np.bincount(place, share * (values - mean))
-    if len(s) < 2:
+    if len(s) < 2 or s.max() > 1 - 1e-9:  # one family has all of the weight
         return mean, float("nan"), float("nan")
     inverse = (s**2 / (1 - s) ** 2).sum() - 2 * (s**3 / (1 - s) ** 2).sum() + (s**2 / (1 - s)).sum() ** 2
     return mean, float((off**2 / (1 - s)).sum() ** 0.5), float(1 / inverse)

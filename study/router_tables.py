@@ -64,6 +64,8 @@ def values(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def changes(found: pd.DataFrame, base: str = "routed") -> pd.DataFrame:
     """What each choice changes beside a base, as means over data sets.
 
+    Data sets weigh alike: the errors of two to five seeds are too rough to weigh by.
+
     Args:
         found: from `values`.
         base: the method that the others are compared with.
@@ -82,7 +84,7 @@ def changes(found: pd.DataFrame, base: str = "routed") -> pd.DataFrame:
         at_base = of_base.xs((term, where), level=["term", "where"]).groupby("task").mean().mean()
         margin = MARGIN if term == "score" else SHARE * abs(at_base)
         by_task = of_runs(runs.droplevel(["method", "term", "where"]), demand=where)
-        mean = over_data_sets(by_task.difference, by_task.error)
+        mean = over_data_sets(by_task.difference, 0 * by_task.error)
         rows[key] = mean._asdict() | {
             "at_base": at_base,
             "largest": others.xs(key, level=["method", "term", "where"]).abs().max(),
@@ -133,8 +135,8 @@ def _outcome(expected: str, change: pd.Series) -> dict[str, object]:
 def draw_plane(axis: Axes, changed: pd.DataFrame, terms: tuple[Term, Term]) -> None:
     """Every choice as a point: the change of one term against that of another, the base at the origin.
 
-    Nulls are crosses, and where selection is drawn, a star is the oracle, which has none. Names stand beside nulls and
-    the choices farthest from the base.
+    Nulls are crosses. The choices farthest from the base have their names beside them; where selection is drawn, nulls
+    have theirs too, and a star is the oracle, which has no selection loss.
 
     Args:
         axis: to draw on.
@@ -146,13 +148,14 @@ def draw_plane(axis: Axes, changed: pd.DataFrame, terms: tuple[Term, Term]) -> N
     for line in (axis.axhline, axis.axvline):
         line(0, color="0.7", linewidth=0.8, zorder=0)
     far = (both / both.std()).pow(2).sum(1).nlargest(NAMED).index
+    selection = terms[1][0] == "S"
     for name, place in both.iterrows():
         null = name in NULLS
         axis.scatter(*place, s=26, marker="X" if null else "o", color=PALETTE["red" if null else "blue"])
-        if null or name in far:
+        if (null and selection) or name in far:
             axis.annotate(name, place, xytext=(4, 3), textcoords="offset points", fontsize=7)
     axis.scatter(0, 0, s=50, marker="D", color="black", zorder=3)
-    if terms[1][0] == "S":
+    if selection:
         oracle = -y.at_base.iloc[0]
         axis.scatter(0, oracle, s=90, marker="*", color="black", zorder=3)
         axis.annotate("oracle", (0, oracle), xytext=(6, -2), textcoords="offset points", fontsize=7)
