@@ -47,7 +47,7 @@ def test_a_step_and_an_evaluation_equal_those_of_the_whole_graph(
     local = routed == "all" or backbone == "sage"
     assert (hops(model, task) > 0) == (local and norm != "batch")
     assert (part.graph is task.graph) == (hops(model, task) == 0)
-    for own, expected in zip(gradients(model, *part), gradients(model, *whole), strict=True):
+    for own, expected in zip(gradients(model, *part[:3]), gradients(model, *whole[:3]), strict=True):
         torch.testing.assert_close(own, expected, **CLOSE)
     expected = model(task.graph, task.select(split.test)).logits
     torch.testing.assert_close(predict(model, task, split.test), expected, **CLOSE)
