@@ -78,7 +78,7 @@ class MixtureConfig(Settings):
     input_dropout: float = bounded(0.5, 0, 0.99)
     dropout: float = bounded(0.5, 0, 0.99)
     pool: Literal["mean", "sum", "max"] = "mean"
-    gate: Literal["validated", "scaled", "uniform"] = "validated"  # "scaled": of networks that are equally sure
+    gate: Literal["validated", "uniform"] = "validated"
     gate_counts: float = bounded(5.0, 1e-3)  # validation instances that each network's weight of 1/K is worth
 
 

@@ -41,7 +41,7 @@ def rates(name: str, preset: Preset, protocol: Protocol, seeds: Sequence[int]) -
                 found = run(EXPERIMENT, inside, split.name, method, seed).metrics
                 about = {"task": name, "seed": seed, "experts": experts, "width": width, "lr": rate}
                 rows.append(about | {part: 100 * found[part] for part in ("val", "test")})
-    return pd.DataFrame(rows).round(3)
+    return pd.DataFrame(rows).round({"val": 3, "test": 3})
 
 
 def best_rates(frame: pd.DataFrame) -> pd.DataFrame:

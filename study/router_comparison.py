@@ -91,7 +91,7 @@ def compared(name: str, preset: Preset, protocol: Protocol, seeds: Sequence[int]
         "sensitivity": pd.DataFrame(damaged(test)),
         "costs": test.costs(),
     }
-    return {table: rows.assign(task=task.name).round(4) for table, rows in tables.items()}
+    return {table: rows.assign(task=task.name).round(6) for table, rows in tables.items()}
 
 
 def seeds_apart(test: StressTest, one: Method) -> Iterator[dict[str, Any]]:

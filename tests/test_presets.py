@@ -93,7 +93,7 @@ def test_settings_cannot_be_altered() -> None:
         (TrainConfig, "lipschitz", None, "lipschitz must be of type float"),
         (TrainConfig, "edge_dropout", 1.0, "edge_dropout must lie in 0..0.99"),
         (TrainConfig, "consistency_on", "test", "consistency_on must be one of all, held_out; got 'test'"),
-        (MixtureConfig, "gate", "learnt", "gate must be one of validated, scaled, uniform; got 'learnt'"),
+        (MixtureConfig, "gate", "learnt", "gate must be one of validated, uniform; got 'learnt'"),
         (MixtureConfig, "gate_counts", 0.0, "gate_counts must lie in 0.001..inf"),
     ],
 )

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stemlib.data.graph import Graph, sorted_by_target
+from stemlib.model.kinds.filters import RESTART, STEPS
 from stemlib.model.messages import Spread, mean_over, normalised
 
 # An MLP; a GCN; a GraphSAGE; an MLP whose answers are spread by `personalised`; one that reads all of it at two hops.
-FILTERS = {"self": ("",), "low": ("p",), "mean": ("m", ""), "ppr": ("",), "rich": ("mm", "m", "p", "")}
-STEPS, RESTART = 8, 0.1  # of `personalised`
+NETWORK_FILTERS = {"self": ("",), "low": ("p",), "mean": ("m", ""), "ppr": ("",), "rich": ("mm", "m", "p", "")}
 
 
 class FilterLayer(nn.Module):
@@ -38,7 +38,7 @@ class FilterLayer(nn.Module):
         super().__init__()
         self.names, self.out_width = names, out_width
         blocks = [
-            [nn.init.xavier_uniform_(torch.empty(width, out_width)) for _ in FILTERS[name]]
+            [nn.init.xavier_uniform_(torch.empty(width, out_width)) for _ in NETWORK_FILTERS[name]]
             for name, width in zip(names, in_widths, strict=True)
         ]
         self.weight = nn.ParameterList(nn.Parameter(torch.cat(terms, dim=1)) for terms in blocks)
@@ -60,7 +60,7 @@ class FilterLayer(nn.Module):
 
     def forward(self, mapped: Sequence[Tensor], spreads: dict[str, Spread]) -> list[Tensor]:
         """Every network's sum over its terms, `[N, d]`, of what it mapped for each; without bias."""
-        terms = [(k, term) for k, name in enumerate(self.names) for term in FILTERS[name]]
+        terms = [(k, term) for k, name in enumerate(self.names) for term in NETWORK_FILTERS[name]]
         left = dict(zip(terms, mapped, strict=True))
         # The longest words first: what they leave is added to the shorter ones before these are spread.
         for length in range(max(len(term) for _, term in terms), 0, -1):
@@ -77,7 +77,7 @@ class FilterLayer(nn.Module):
 
 def spreads_of(names: Sequence[str], graph: Graph, dtype: torch.dtype) -> dict[str, Spread]:
     """By kind what some filters spread states by, `[N, N]`; made once for a graph."""
-    read = "".join(term for name in names for term in FILTERS[name])
+    read = "".join(term for name in names for term in NETWORK_FILTERS[name])
     spreads = {}
     if "m" in read:
         mean = ("mean", dtype)

@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 from stemlib.data.graph import Graph
 from stemlib.data.tasks import Kind, read_out
 from stemlib.devices import device_of
-from stemlib.model.filter_networks import FILTERS, FilterLayer, personalised, spreads_of
+from stemlib.model.filter_networks import NETWORK_FILTERS, FilterLayer, personalised, spreads_of
 from stemlib.model.layers import Dropout
 from stemlib.model.losses import task_loss
 from stemlib.model.messages import edge_mean
@@ -21,7 +21,6 @@ from stemlib.presets import MixtureConfig, TrainConfig
 
 GATE_STEPS = 20  # of exponentiated gradient, at most
 ENOUGH, SHORTEST = 1e-7, 1e-9  # gain of a step after which none follows; length of a step that is not halved
-HALVINGS, WIDEST = 8, 3.0  # of the range of a scale's logarithm, and where that range ends
 
 
 class Mixture(Network):
@@ -33,8 +32,7 @@ class Mixture(Network):
 
     A validated gate is made of validation's answers after every epoch, see `validated_gate`. Validation then chooses
     `K - 1` numbers beside the epoch, and its score is a little too good by that; pseudo-counts hold the gate back where
-    validation is small. For a scaled one each network's logits are first scaled until it is as sure as it should be,
-    see `validated_scale`; the gate is the weights times the scales, its sum 1.
+    validation is small.
 
     Args:
         config: which filters, how large, which gate.
@@ -49,8 +47,8 @@ class Mixture(Network):
     ) -> None:
         super().__init__(config, in_width, classes, kind, edge_width)
         self.names = config.filters.split()
-        if not self.names or not set(self.names) <= FILTERS.keys():
-            known = ", ".join(FILTERS)
+        if not self.names or not set(self.names) <= NETWORK_FILTERS.keys():
+            known = ", ".join(NETWORK_FILTERS)
             raise ValueError(f"filters must be some of {known}, with a space between; got {config.filters!r}")
         first = [in_width + (edge_width or 0) * (name != "self") for name in self.names]
         widths = [first] + [[config.hidden] * len(self.names)] * (config.layers - 1)
@@ -87,13 +85,8 @@ class Mixture(Network):
 
     def settled(self, answers: Tensor, labels: Tensor, regression: bool = False) -> Tensor:
         """Weigh the networks by validation's answers, the first of `answers` `[M, K, classes]`; then mix all."""
-        if self.config.gate != "uniform":
-            seen, counts = answers[: len(labels)].double(), self.config.gate_counts
-            scale = seen.new_ones(len(self.names))
-            if self.config.gate == "scaled" and not regression:  # numbers have a unit already
-                scale = validated_scale(seen, labels, counts)
-            gate = scale * validated_gate(seen * scale.unsqueeze(1), labels, regression, counts)
-            self.gate.copy_(gate / gate.sum())
+        if self.config.gate == "validated":
+            self.gate.copy_(validated_gate(answers[: len(labels)], labels, regression, self.config.gate_counts))
         return self.mixed(answers)
 
     def loss(self, output: Output, labels: Tensor, regression: bool = False) -> Tensor:
@@ -104,33 +97,6 @@ class Mixture(Network):
     def penalty(self, output: Output, train: TrainConfig) -> Tensor:
         """As every network's, the mean over its networks: their loss is a mean as well."""
         return super().penalty(output, train) / len(self.names)
-
-
-def validated_scale(parts: Tensor, labels: Tensor, counts: float = 5.0) -> Tensor:
-    """Of every network the factor `s` `[K]` of its logits with the least `n loss(s z) + counts / 2 (log s)^2`.
-
-    A network that early stopping or a penalty has left unsure of right answers gets no weight beside one that dares
-    more. Trained without consistency, networks are up to ten times less sure than they should be; with it they are all
-    sure, and the one that is so first is a good teacher. A network with loss `l` of its own has
-    `(log s)^2 <= 2 n l / counts`.
-
-    Args:
-        parts: validation's logits `[n, K, classes]`.
-        labels: of these, classes or binary ones.
-        counts: instances that speak for a factor of 1.
-    """
-    size, networks, _ = parts.shape
-    parts, labels = parts.double(), _exact(labels).repeat_interleave(networks, dim=0)
-    low, high = parts.new_full((networks,), -WIDEST), parts.new_full((networks,), WIDEST)
-    for _ in range(HALVINGS):
-        middle = ((low + high) / 2).requires_grad_()
-        with torch.enable_grad():
-            loss = task_loss((parts * middle.exp().unsqueeze(1)).flatten(0, 1), labels)  # a mean over networks too
-            value = size * networks * loss + counts / 2 * middle.square().sum()
-        (slope,) = torch.autograd.grad(value, middle)
-        rises, middle = slope > 0, middle.detach()
-        low, high = middle.where(~rises, low), middle.where(rises, high)
-    return ((low + high) / 2).exp()
 
 
 def validated_gate(parts: Tensor, labels: Tensor, regression: bool = False, counts: float = 5.0) -> Tensor:
@@ -152,7 +118,7 @@ def validated_gate(parts: Tensor, labels: Tensor, regression: bool = False, coun
     """
     size, networks, classes = parts.shape
     columns = parts.double().transpose(1, 2).reshape(-1, networks)  # once, not at every step
-    labels = _exact(labels)
+    labels = labels.double() if labels.is_floating_point() else labels
 
     def badness(log_gate: Tensor) -> Tensor:
         fit = task_loss((columns @ log_gate.exp()).view(size, classes), labels, regression)
@@ -176,7 +142,3 @@ def validated_gate(parts: Tensor, labels: Tensor, regression: bool = False, coun
         if gain < ENOUGH:
             break
     return log_gate.exp()
-
-
-def _exact(labels: Tensor) -> Tensor:
-    return labels.double() if labels.is_floating_point() else labels

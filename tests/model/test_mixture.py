@@ -1,9 +1,7 @@
-"""The mixture of filters: each of its networks alone, and its weights by hand and by brute force."""
+"""The mixture of filters: each of its networks alone, all together, and in training."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,8 +17,8 @@ from torch_geometric.nn.models import MLP
 from stemlib.baselines.networks import Baseline
 from stemlib.data.graph import Graph, plain
 from stemlib.data.tasks import Split, Task
-from stemlib.model.filter_networks import FILTERS
-from stemlib.model.mixture import HALVINGS, WIDEST, Mixture, validated_gate, validated_scale
+from stemlib.model.filter_networks import NETWORK_FILTERS
+from stemlib.model.mixture import Mixture
 from stemlib.presets import MixtureConfig, TrainConfig
 from stemlib.training.finetune import fit
 from study.families import build, load_model, save_model
@@ -144,121 +142,6 @@ def test_of_classes_the_mixture_is_a_product_of_probabilities() -> None:
     torch.testing.assert_close(output.logits.log_softmax(1), expected, **EXACT)
 
 
-def test_the_gate_by_hand_on_three_nodes() -> None:
-    """Two networks: the first is right of two nodes by 3, the second of the third by 2."""
-    labels = torch.tensor([0, 0, 0])
-    first, second = torch.tensor([3.0, 3.0, -1.0]), torch.tensor([-2.0, -1.0, 2.0])
-    parts = torch.stack([torch.stack([one, torch.zeros(3)], 1) for one in (first, second)], 1).double()
-
-    def badness(share: float) -> float:
-        mixed = share * first.double() + (1 - share) * second.double()
-        return F.softplus(-mixed).sum().item() - 0.5 * (math.log(share) + math.log(1 - share))
-
-    best = min((k / 100000 for k in range(1, 100000)), key=badness)
-    assert 0.6 < best < 0.7  # far from uniform, and from either end
-    gate = validated_gate(parts, labels, counts=0.5)
-    assert gate.tolist() == pytest.approx([best, 1 - best], abs=1e-4)
-    assert gate.sum().item() == pytest.approx(1, abs=1e-12)
-
-
-LABELS: dict[str, Callable[[int], Tensor]] = {
-    "classes": lambda size: torch.randint(3, (size,)),
-    "binary": lambda size: torch.where(torch.rand(size, 3) < 0.2, float("nan"), (torch.rand(size, 3) < 0.5).float()),
-    "numbers": lambda size: torch.randn(size, 3),
-}
-
-
-@few
-@given(kind=st.sampled_from(list(LABELS)), size=st.integers(1, 60), seed=st.integers(0, 2**31))
-def test_no_weights_nearby_are_better(kind: str, size: int, seed: int) -> None:
-    torch.manual_seed(seed)
-    labels, parts = LABELS[kind](size), 2 * torch.randn(size, 4, 3)
-    gate = validated_gate(parts, labels, kind == "numbers")
-
-    def badness(weights: Tensor) -> float:
-        mixed = torch.einsum("k,mkc->mc", weights, parts.double())
-        if kind == "classes":
-            loss = F.cross_entropy(mixed, labels)
-        elif kind == "numbers":
-            loss = F.mse_loss(mixed, labels.double())
-        else:
-            known = labels.isfinite()
-            loss = F.binary_cross_entropy_with_logits(mixed[known], labels[known].double()) if known.any() else 0.0
-        return float(size * loss - 5 * weights.log().sum())
-
-    others = (gate.log() + 0.1 * torch.randn(50, 4)).softmax(1)
-    assert all(badness(gate) <= badness(other) + 1e-5 for other in others)
-
-
-@few
-@given(size=st.integers(1, 20), seed=st.integers(0, 2**31), sure=st.floats(0.1, 5))
-def test_twenty_nodes_move_the_gate_no_farther_than_stated(size: int, seed: int, sure: float) -> None:
-    torch.manual_seed(seed)
-    labels, parts = torch.randint(3, (size,)), sure * torch.randn(size, 5, 3).double()
-    gate = validated_gate(parts, labels)
-    before, after = (F.cross_entropy(torch.einsum("k,mkc->mc", each, parts), labels) for each in (gate * 0 + 0.2, gate))
-    apart = (gate - 0.2).abs().sum().item()
-    away = (0.2 * (0.2 / gate).log()).sum().item()
-    assert 5 * 5 * away <= size * (before - after).item() + 1e-9
-    assert apart <= math.sqrt(2 * size * before.item() / 25) + 1e-9
-
-
-def test_many_nodes_move_it_to_the_one_that_is_right_and_few_do_not() -> None:
-    def gate(size: int) -> list[float]:
-        labels = torch.arange(size) % 2
-        right = F.one_hot(labels, 2).float()
-        return validated_gate(torch.stack([right, 0 * right, 0 * right], 1), labels).tolist()
-
-    assert gate(2000)[0] > 0.95
-    assert 1 / 3 < gate(5)[0] < 0.45
-
-
-@pytest.mark.parametrize("kind", ["classes", "binary"])
-def test_a_scale_makes_each_network_as_sure_as_it_should_be(kind: str) -> None:
-    """Labels drawn from a network's own probabilities ask for a factor of 1; of logits that are too small, for more."""
-    torch.manual_seed(0)
-    logits = torch.randn(20000, 3).double()
-    if kind == "classes":
-        labels = torch.multinomial(logits.softmax(1), 1).squeeze(1)
-    else:
-        labels = (torch.rand(20000, 3) < logits.sigmoid()).float()
-    scale = validated_scale(torch.stack([logits, logits / 4, 2 * logits], 1), labels)
-    assert scale.tolist() == pytest.approx([1, 4, 0.5], rel=0.05)
-
-
-@few
-@given(size=st.integers(1, 20), seed=st.integers(0, 2**31), sure=st.floats(0.1, 5))
-def test_few_nodes_move_a_scale_no_farther_than_stated(size: int, seed: int, sure: float) -> None:
-    torch.manual_seed(seed)
-    labels, parts = torch.randint(3, (size,)), sure * torch.randn(size, 4, 3)
-    for k, scale in enumerate(validated_scale(parts, labels).tolist()):
-        loss = F.cross_entropy(parts[:, k], labels).item()
-        found_to = WIDEST / 2**HALVINGS
-        assert abs(math.log(scale)) <= math.sqrt(2 * size * loss / 5) + found_to
-
-        def badness(factor: float, k: int = k) -> float:
-            fit = F.cross_entropy(factor * parts[:, k].double(), labels).item()
-            return size * fit + 2.5 * math.log(factor) ** 2
-
-        if scale > math.exp(-2.9):  # not at the range's end
-            assert all(badness(scale) <= badness(scale * other) + 0.02 for other in (0.8, 0.9, 1.1, 1.25))
-
-
-def test_the_gate_is_the_weights_times_the_scales() -> None:
-    """Two networks that say the same, one of them nine times as surely: scaled, each has the same part."""
-    torch.manual_seed(0)
-    logits = torch.randn(5000, 3)
-    labels = torch.multinomial(logits.softmax(1), 1).squeeze(1)
-    model, plain = (Mixture(small("low low", gate=gate), 6, 3) for gate in ("scaled", "validated"))
-    answers = torch.stack([logits / 3, 3 * logits], 1)
-    mixed = model.settled(answers, labels)
-    plain.settled(answers, labels)
-    torch.testing.assert_close(plain.gate.double(), validated_gate(answers, labels), rtol=0, atol=1e-7)
-    assert model.gate.sum().item() == pytest.approx(1)
-    assert (model.gate[0] / model.gate[1]).item() == pytest.approx(9, rel=0.1)
-    torch.testing.assert_close(mixed, model.gate[0] * answers[:, 0] + model.gate[1] * answers[:, 1])
-
-
 def built_case(what: str, nodes: int = 300) -> Task:
     """Labels that only a node's own features tell, or only its one neighbour's."""
     torch.manual_seed(0)
@@ -322,5 +205,5 @@ def test_every_network_starts_at_the_prior() -> None:
 
 @pytest.mark.parametrize("filters", ["", "low high", "low,mean"])
 def test_an_unknown_filter_is_refused_with_the_known_ones(filters: str) -> None:
-    with pytest.raises(ValueError, match=f"filters must be some of {', '.join(FILTERS)}"):
+    with pytest.raises(ValueError, match=f"filters must be some of {', '.join(NETWORK_FILTERS)}"):
         Mixture(small(filters), 6, 3)

@@ -17,11 +17,12 @@ from study.protocols import ON_BUILT_IN
 def test_every_size_meets_every_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("study.trained.RUNS", tmp_path)
     monkeypatch.setattr(learning_rates, "SIZES", ((1, 8), (2, 8), (2, 4)))
-    monkeypatch.setattr(learning_rates, "RATES", (1e-3, 1e-2))
+    monkeypatch.setattr(learning_rates, "RATES", (5e-4, 1e-2))
     tiny = change(PRESETS["smoke"], epochs=2, nodes=300)
     found = rates("built-in", tiny, replace(ON_BUILT_IN, candidates=ON_BUILT_IN.candidates[:1]), [0, 1])
     assert len(found) == 2 * 3 * 2
     assert not found.duplicated(["seed", "experts", "width", "lr"]).any()
+    assert set(found.lr) == {5e-4, 1e-2}
     assert found.val.between(0, 100).all()
     assert found.groupby(["experts", "width", "lr"]).val.mean().nunique() > 1
 
