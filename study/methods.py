@@ -145,6 +145,11 @@ def routed(preset: Preset) -> Method:
     return stem(preset, "routed", codebook="none")
 
 
+def filters(preset: Preset) -> Method:
+    """Experts that are different graph filters in place of as many means, routed alike, without tokens."""
+    return stem(preset, "filters", codebook="none", expert="filters")
+
+
 def tokens(preset: Preset) -> Method:
     """Tokens without experts: dense GraphSAGE layers and their codebooks, the form of GFT."""
     return stem(preset, "tokens", routed="none")
@@ -216,6 +221,7 @@ METHODS: dict[str, Callable[[Preset], Method]] = {
     "routed": routed,
     "dense": dense,
     "tokens": tokens,
+    "filters": filters,
     "reference": reference,
     **{kind: partial(baseline, kind=kind) for kind in ("mlp", "gcn", "sage", "gat", "gin", "appnp", "acm")},
     "dropedge": dropedge,
