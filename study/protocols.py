@@ -21,16 +21,13 @@ from study.trained import run
 class Candidate(NamedTuple):
     """Training settings to choose among; the input's dropout is that of the layers.
 
-    With `penalised` the last map's weights are held down with the method's own strength, else not at all. DropEdge and
-    consistency are a method's own where it has them.
+    With `penalised` the last map's weights are held down with the method's own strength, else not at all.
     """
 
     lr: float
     weight_decay: float
     dropout: float
     penalised: bool
-    edge_dropout: float = 0.0
-    consistency: float = 0.0
 
 
 CANDIDATES = (
@@ -45,7 +42,7 @@ STEPS = 150  # that few labels are learnt in at least, as many as whole graphs o
 THREE = CANDIDATES[::2]  # from the most regularised to the slowest
 FAST = (Candidate(1e-2, 5e-4, 0.2, False), CANDIDATES[2])  # where an epoch is a few steps
 SLOW = CANDIDATES[2::2]  # where it is many
-TRAININGS = ((0.0, 0.0), (0.0, 1.0), (0.3, 1.0))  # DropEdge and consistency that any method may have
+TRAININGS = ((0.0, 1.0), (0.3, 1.0))  # DropEdge and consistency that any method may have beside plain training
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,7 @@ class Protocol:
         patience: the same.
         penalty: whether candidates may penalise the last map, of any method.
         passes: over the training instances in an epoch.
+        trained_alike: whether any method may have the `TRAININGS`, see `with_trainings`.
     """
 
     name: str
@@ -73,6 +71,7 @@ class Protocol:
     patience: int = 200
     penalty: bool = True
     passes: int = 1
+    trained_alike: bool = False
 
     def task(self, preset: Preset) -> Task:
         """The data set; the built-in graph in the preset's size."""
@@ -122,25 +121,10 @@ class Protocol:
                 "lr": settings.lr,
                 "weight_decay": settings.weight_decay,
                 "lipschitz": base.train.lipschitz if settings.penalised and self.penalty else 0.0,
-                "edge_dropout": base.train.edge_dropout or settings.edge_dropout,
-                "consistency": base.train.consistency or settings.consistency,
             }
             model = change(base.model, **dict.fromkeys(base.dropouts, settings.dropout))
             methods.append(replace(base, train=change(base.train, **chosen, **budget), model=model))
         return methods
-
-    def balanced(self, task: Task) -> Protocol:
-        """The protocol in which every method may have the same `TRAININGS`: six candidates, four of a regression.
-
-        Two of the protocol's own settings with each; a regression has no consistency.
-        """
-        trainings = dict.fromkeys((edges, consistency * (not task.regression)) for edges, consistency in TRAININGS)
-        pairs = [
-            settings._replace(edge_dropout=edges, consistency=consistency)
-            for settings in self.candidates[:2]
-            for edges, consistency in trainings
-        ]
-        return replace(self, candidates=tuple(pairs))
 
     @property
     def penalised(self) -> Protocol:
@@ -227,6 +211,19 @@ def split_overlap(task: str, labels: int = 0, demand: str = "clean") -> float:
     entry = DATA_SETS.get(task.removesuffix(FILTERED))
     anew = entry is None or entry.kind == "node"
     return 0.5 * (anew and not labels and "shift" not in demand)
+
+
+def with_trainings(method: Method, task: Task) -> list[Method]:
+    """A method as it is, and with the `TRAININGS` that any method may have; a regression has no consistency.
+
+    A method's own DropEdge stays.
+    """
+    trainings = dict.fromkeys((edges, consistency * (not task.regression)) for edges, consistency in TRAININGS)
+    found = [method]
+    for edges, consistency in trainings:
+        more = {"edge_dropout": method.train.edge_dropout or edges, "consistency": consistency}
+        found.append(replace(method, train=change(method.train, **more)))
+    return list(dict.fromkeys(found))
 
 
 def best(experiment: str, task: Task, split: str, candidates: Iterable[Method], seed: int) -> Method:

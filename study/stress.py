@@ -29,7 +29,7 @@ from study.costs import size
 from study.forecast import forecast
 from study.meetings import kept_apart, meetings, with_filtered
 from study.methods import Method, main_method
-from study.protocols import Protocol, best, split_overlap
+from study.protocols import Protocol, best, split_overlap, with_trainings
 from study.statistics import against_strongest
 from study.trained import run, trained_model
 
@@ -72,15 +72,21 @@ class StressTest:
         """With those settings for each method that do best inside the `ID` bucket, clean, on the first seed.
 
         Args:
-            protocol: has the candidates, batches and epochs; of few labels see `Protocol.for_few`.
+            protocol: has the candidates, batches and epochs; of few labels see `Protocol.for_few`. With `trained_alike`
+                the best settings are chosen first, then the training with them, see `with_trainings`.
             preset: the budget.
         """
         seed = self.seeds[0]
         inside, split, _ = self.drawn(seed)
         if self.per_class is not None:
             protocol = protocol.for_few(split.train.numel(), preset)
-        candidates = [protocol.methods(method, preset) for method in self.methods]
-        return replace(self, methods=[best(self.experiment, inside, split.name, some, seed) for some in candidates])
+        chosen = []
+        for method in self.methods:
+            found = best(self.experiment, inside, split.name, protocol.methods(method, preset), seed)
+            if protocol.trained_alike:
+                found = best(self.experiment, inside, split.name, with_trainings(found, inside), seed)
+            chosen.append(found)
+        return replace(self, methods=chosen)
 
     def foretell(self, candidates: int = 1) -> None:
         """Say how long the trainings may take, see `forecast`, after every seed's split and every method is tried.

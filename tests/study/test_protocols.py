@@ -17,7 +17,17 @@ from stemlib.stress.conditions import shift_protocol
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from study import protocols
 from study.methods import Method, named
-from study.protocols import CANDIDATES, PROTOCOLS, STEPS, TRAININGS, Protocol, best, protocol_of, split_overlap
+from study.protocols import (
+    CANDIDATES,
+    PROTOCOLS,
+    STEPS,
+    TRAININGS,
+    Protocol,
+    best,
+    protocol_of,
+    split_overlap,
+    with_trainings,
+)
 from study.records import read_results
 
 
@@ -37,19 +47,16 @@ def test_every_labelled_data_set_has_a_protocol_on_splits_that_it_has() -> None:
 
 
 def test_every_method_may_have_the_same_trainings() -> None:
-    task = node_task()
-    methods = named(TINY, "gcn", "mixture", "stem", "dropedge")
-    for protocol in PROTOCOLS.values():
-        balanced = protocol.balanced(task)
-        assert len(set(balanced.candidates)) == 2 * len(TRAININGS)
-        numbers = replace(task, labels=torch.randn(80, 1), regression=True)
-        assert {settings.consistency for settings in protocol.balanced(numbers).candidates} == {0}
-        for method in methods:
-            found = balanced.methods(method, TINY)
-            own = method.train.edge_dropout  # of `dropedge`, whose meaning it is
-            assert {(one.train.edge_dropout, one.train.consistency) for one in found} == {
-                (own or edges, consistency) for edges, consistency in TRAININGS
-            }
+    task, methods = node_task(), named(TINY, "gcn", "mixture", "stem", "dropedge")
+    numbers = replace(task, labels=torch.randn(80, 1), regression=True)
+    for method in methods:
+        own = method.train.edge_dropout  # of `dropedge`, whose meaning it is
+        found = with_trainings(method, task)
+        assert found[0] == method
+        assert len(set(found)) == len(found)
+        expected = {(0.0, 0.0), *TRAININGS} if not own else {(own, 0.0), (own, 1.0)}
+        assert {(one.train.edge_dropout, one.train.consistency) for one in found} == expected
+        assert {one.train.consistency for one in with_trainings(method, numbers)} == {0.0}
     assert "consistency" not in methods[0].tuned
     assert methods[0].changed("gcn", {"consistency": 1.0}).tuned["consistency"] == 1
 
