@@ -11,7 +11,7 @@ from stemlib.presets import preset as named_preset
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from study.methods import Method, named
 from study.paper_tables import demand_scores
-from study.protocols import protocol_of
+from study.protocols import TRAININGS, protocol_of
 from study.records import kept_results
 from study.stress import StressTest
 
@@ -27,6 +27,8 @@ def stress_test(
 ) -> StressTest:
     """The stress test that a chapter's parameters ask for, tuned; in the smoke preset there is nothing to choose.
 
+    Every method may have the same trainings, see `study.protocols.with_trainings`, unless parts are taken away.
+
     Args:
         preset, dataset: by name.
         methods: names of `study.methods.METHODS` with spaces between, or methods.
@@ -38,13 +40,16 @@ def stress_test(
     budget, protocol = named_preset(preset), protocol_of(dataset)
     if preset == "smoke":
         protocol = replace(protocol, candidates=protocol.candidates[:1])
-    protocol = replace(protocol.penalised if penalised else protocol, epochs=epochs or protocol.epochs)
+    alike = preset != "smoke" and not penalised
+    protocol = replace(
+        protocol.penalised if penalised else protocol, epochs=epochs or protocol.epochs, trained_alike=alike
+    )
     task = protocol.task(budget)
     compared = named(budget, *methods.split()) if isinstance(methods, str) else methods
     buckets = tail_buckets(instance_covariate(task, covariate))
     test = StressTest(task, buckets, compared, range(seeds or max(3, budget.seeds)), covariate=covariate)
     first = [protocol.methods(method, budget)[0] for method in compared]
-    replace(test, methods=first).foretell(len(protocol.candidates))
+    replace(test, methods=first).foretell(len(protocol.candidates) + len(TRAININGS) * alike)
     return test.tuned(protocol, budget)
 
 
