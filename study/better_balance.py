@@ -9,13 +9,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 
 from stemlib.presets import Preset
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from study.interrupt import interruptible
-from study.methods import Method, named
+from study.methods import Method, baseline, named
 from study.protocols import protocol_of
 from study.records import save_results
 from study.router_comparison import budget, command_line
@@ -42,7 +43,8 @@ RATE = 0.4  # of damage, as in the claims
 DRAWS = 3  # of it
 UNCERTAIN = ("mlp", "gcn", "sage", "ensemble", "averaged", "mixture", "routed", "stem")
 # What is changed of a tuned network, by its name; nothing else is tuned anew.
-INGREDIENTS = {
+INGREDIENTS: dict[str, dict[str, dict[str, Any]]] = {
+    **{name: {"trained plainly": {"consistency": 0.0, "edge_dropout": 0.0}} for name in ("gcn", "sage", "acm")},
     "mixture": {
         "trained plainly": {"consistency": 0.0, "edge_dropout": 0.0},
         "consistency alone": {"consistency": 1.0, "edge_dropout": 0.0},
@@ -70,7 +72,7 @@ INGREDIENTS = {
 
 
 def balance_test(
-    name: str, preset: Preset, methods: Sequence[Method], seeds: Sequence[int], labels: int = 0
+    name: str, preset: Preset, methods: Sequence[Method], seeds: Sequence[int], labels: int = 0, alike: bool = True
 ) -> StressTest:
     """A data set's stress test by the covariate of `shifted_by`, with every method tuned.
 
@@ -80,8 +82,10 @@ def balance_test(
         methods: what learns.
         seeds: one run each.
         labels: of each class; 0 for all.
+        alike: whether every method may have the same trainings, see `study.protocols.with_trainings`; else all are
+            plain.
     """
-    protocol = replace(protocol_of(name), trained_alike=True)
+    protocol = replace(protocol_of(name), trained_alike=alike)
     task = protocol.task(preset)
     by = shifted_by(name)
     buckets = tail_buckets(instance_covariate(task, by))
@@ -112,6 +116,17 @@ def ingredients(name: str, preset: Preset, seeds: Sequence[int]) -> pd.DataFrame
     return found.assign(method=bases, variant=changes)
 
 
+def few_labels(name: str, preset: Preset, seeds: Sequence[int], labels: int) -> pd.DataFrame:
+    """Scores of ours and its rivals after a few labels of each class, and of a plainly trained GCN, `plain gcn`.
+
+    Returns:
+        Rows of `StressTest.scores`, with `labels`.
+    """
+    test = balance_test(name, preset, named(preset, OURS, *RIVALS), seeds, labels)
+    plain = balance_test(name, preset, [baseline(preset, "gcn", "plain gcn")], seeds, labels, alike=False)
+    return averaged_draws(pd.concat([one.scores((RATE,), DRAWS) for one in (test, plain)])).assign(labels=labels)
+
+
 def averaged_draws(scores: pd.DataFrame) -> pd.DataFrame:
     """Rows of `StressTest.scores`, the draws of a corruption as one mean."""
     by = [name for name in scores.columns if name not in ("score", "draw")]
@@ -127,14 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     preset, seeds = budget(options), range(options.seeds)
     for name in options.names:
         if options.what == "few":
-            methods = named(preset, OURS, *RIVALS)
-            parts = [
-                averaged_draws(balance_test(name, preset, methods, seeds, labels).scores((RATE,), DRAWS)).assign(
-                    labels=labels
-                )
-                for labels in options.labels
-            ]
-            found = pd.concat(parts, ignore_index=True)
+            found = pd.concat(few_labels(name, preset, seeds, labels) for labels in options.labels)
         elif options.what == "ingredients":
             found = ingredients(name, preset, seeds)
         else:
