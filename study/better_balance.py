@@ -41,7 +41,7 @@ RIVALS = (
 )
 RATE = 0.4  # of damage, as in the claims
 DRAWS = 3  # of it
-UNCERTAIN = ("mlp", "gcn", "sage", "ensemble", "averaged", "mixture", "routed", "stem")
+UNCERTAIN = ("mlp", "gcn", "sage", "ensemble", "averaged", "mixture", "routed", "filters", "stem")
 # What is changed of a tuned network, by its name; nothing else is tuned anew.
 INGREDIENTS: dict[str, dict[str, dict[str, Any]]] = {
     **{name: {"trained plainly": {"consistency": 0.0, "edge_dropout": 0.0}} for name in ("gcn", "sage", "acm")},
@@ -146,7 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif options.what == "ingredients":
             found = ingredients(name, preset, seeds)
         else:
-            found = uncertainties(balance_test(name, preset, named(preset, *UNCERTAIN), seeds), RATE)
+            test = balance_test(name, preset, named(preset, *UNCERTAIN), seeds)
+            found = uncertainties(test, RATE)
+            save_results(test.coverage(), f"17_coverage-{name}")
         print(f"{name}: {save_results(found, f'17_{options.what}-{name}')}", flush=True)
 
 

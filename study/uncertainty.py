@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from stemlib.data.tasks import Task
-from stemlib.model.losses import task_loss
+from stemlib.model.losses import instance_loss, task_loss
 from stemlib.stress.conditions import Condition
 from stemlib.theory.routing import labelled
 from stemlib.training.evaluation import answer, evaluation_batches
@@ -63,6 +63,23 @@ def information(parts: Tensor) -> Tensor:
     return Categorical(probs=each.probs.mean(1)).entropy() - each.entropy().mean(1)
 
 
+def coverage_of(parts: Tensor, gate: Tensor, labels: Tensor) -> dict[str, float]:
+    """Risk, coverage, selection and mixing of networks whose logits one gate mixes (docs/theory.md, Statement 2.2).
+
+    The paths are the networks, in cross-entropy: `C` is the mean loss of each instance's best network, `C + S` the mean
+    under the gate, `R = C + S + X` the loss of the mixed logits, where `X <= 0`, for the loss is convex in them.
+
+    Args:
+        parts: logits of the networks, `[M, K, C]`.
+        gate: their weights, `[K]`.
+        labels: `[M]`.
+    """
+    losses = torch.stack([instance_loss(part, labels, "ce") for part in parts.unbind(1)], dim=1)  # [M, K]
+    mixed = instance_loss(parts.transpose(1, 2) @ gate.to(parts), labels, "ce").mean().item()
+    best, under_gate = losses.amin(1).mean().item(), (losses @ gate.to(losses)).mean().item()
+    return {"R": mixed, "C": best, "S": under_gate - best, "X": mixed - under_gate}
+
+
 def found_by(signal: np.ndarray, wrong: np.ndarray) -> float:
     """AUROC with which a signal finds the wrong answers; NaN where all or none are wrong."""
     return float(roc_auc_score(wrong, signal)) if 0 < wrong.sum() < len(wrong) else float("nan")
@@ -101,6 +118,8 @@ def uncertainties(test: StressTest, rate: float = 0.4) -> pd.DataFrame:
                     wrong = (answers != labels).numpy()
                     found[key] = 100 * calibration_error(confidence.double().numpy(), ~wrong)
                 found["by_confidence"] = found_by(-confidence.numpy(), wrong)
+                if parts.size(1) > 1:
+                    found |= coverage_of(parts, model.gate, labels)
                 signals = {"by_votes": other_votes(parts, answers), "by_information": information(parts)}
                 for key, signal in signals.items():
                     found[key] = found_by(signal.numpy(), wrong) if parts.size(1) > 1 else float("nan")

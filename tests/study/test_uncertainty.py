@@ -16,6 +16,7 @@ from study.stress import StressTest
 from study.uncertainty import (
     calibration_error,
     class_logits,
+    coverage_of,
     found_by,
     information,
     other_votes,
@@ -49,6 +50,22 @@ def test_warnings_by_hand() -> None:
     assert found_by(np.array([0.1, 0.2, 0.9]), np.array([False, False, True])) == 1
     assert np.isnan(found_by(np.ones(2), np.array([True, True])))
     assert torch.equal(class_logits(torch.tensor([[2.0]])).softmax(-1)[0, 0, 1], torch.tensor(2.0).sigmoid())
+
+
+def test_the_parts_of_the_risk_of_mixed_networks_add_up() -> None:
+    generator = torch.Generator().manual_seed(1)
+    parts, labels = torch.randn(50, 3, 4, generator=generator), torch.arange(50) % 4
+    gate = torch.tensor([0.5, 0.3, 0.2])
+    found = coverage_of(parts, gate, labels)
+    log_p = parts.log_softmax(-1)
+    of_label = -log_p[torch.arange(50), :, labels]
+    assert found["C"] == pytest.approx(of_label.min(1).values.mean().item(), abs=1e-6)
+    assert found["C"] + found["S"] == pytest.approx((of_label @ gate).mean().item(), abs=1e-6)
+    product = (gate @ log_p).softmax(-1)  # a product of experts
+    assert found["R"] == pytest.approx(-product[torch.arange(50), labels].log().mean().item(), abs=1e-6)
+    assert found["X"] <= 0 <= found["S"]
+    alone = coverage_of(parts[:, :1], torch.ones(1), labels)
+    assert (alone["S"], alone["X"]) == (pytest.approx(0, abs=1e-7), pytest.approx(0, abs=1e-7))
 
 
 def test_every_network_says_how_sure_it_is_of_every_condition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
