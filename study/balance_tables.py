@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from study.better_balance import OURS, RATE, RIVALS, shifted_by
+from study.figures import COLOURS
 from study.meta_analysis import OverDataSets, counted, of_comparisons, of_runs, over_data_sets
 from study.paper_tables import comparisons, demand_scores, of_classes
 from study.power import equivalence
@@ -79,6 +81,32 @@ def lead_text(found: pd.DataFrame) -> pd.DataFrame:
         },
         index=found.index,
     )
+
+
+def draw_leads(axes: Sequence[Axes], compared: pd.DataFrame) -> None:
+    """The lead on every data set with its 95 % interval, one panel per demand, and the mean over all below them.
+
+    Points are filled where the corrected p-value is below 0.05; data sets stand in the order of their clean leads.
+
+    Args:
+        axes: one for each of `KINDS`, which share their vertical axis.
+        compared: from `leads`.
+    """
+    clean, means = compared[compared.demand == "clean"], over_sets(compared)
+    tasks = list(clean.sort_values("difference").task)
+    for axis, kind in zip(axes, KINDS, strict=True):
+        rows = compared[compared.demand == kind].set_index("task").reindex(tasks)
+        for place, row in enumerate(rows.itertuples()):
+            reach, sure = row.high - row.difference, row.p < SIGNIFICANT
+            fill = COLOURS[OURS] if sure else "white"
+            axis.errorbar(row.difference, place, xerr=reach, fmt="o", ms=5, color=COLOURS[OURS], mfc=fill, lw=1)
+        mean = means.loc[kind]
+        axis.errorbar(mean.difference, -1, xerr=mean.high - mean.difference, fmt="D", ms=6, color="black", capsize=3)
+        axis.axvline(0, color="black", lw=1)
+        axis.set(title=kind, yticks=range(-1, len(tasks)), yticklabels=["mean", *tasks], ylim=(-1.7, len(tasks) - 0.3))
+        axis.set_xscale("symlog", linthresh=2)
+    figure = axes[0].figure
+    figure.supxlabel("points ahead of the strongest equally trained rival (logarithmic beyond 2)", fontsize="medium")
 
 
 def by_size(

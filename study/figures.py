@@ -11,74 +11,14 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stemlib.report.style import COLOURS as COLOURS
+from stemlib.report.style import PALETTE as PALETTE
+from stemlib.report.style import use_style as use_style
 from study.paths import FIGURES, run_folder
 from study.statistics import interval
 
 WIDTH = 7.0  # inches: a notebook's column
 ROW_HEIGHT = 2.8
-
-# One colour for one thing, in every chapter (the colour-blind palette).
-PALETTE = dict(
-    zip(
-        ("blue", "orange", "green", "red", "purple", "brown", "pink", "grey", "yellow", "cyan"),
-        sns.color_palette("colorblind"),
-        strict=True,
-    )
-)
-DARK = dict(zip(PALETTE, sns.color_palette("dark"), strict=True))
-COLOURS = {
-    "stem": PALETTE["blue"],
-    "dense": PALETTE["orange"],
-    "tokens": PALETTE["brown"],
-    "routed": PALETTE["pink"],
-    "reference": DARK["blue"],
-    "mlp": PALETTE["grey"],
-    "gcn": PALETTE["green"],
-    "sage": PALETTE["red"],
-    "gat": PALETTE["purple"],
-    "gin": PALETTE["yellow"],
-    "dropedge": DARK["green"],
-    "softmedian": DARK["red"],
-    "mowst": PALETTE["cyan"],
-    "mixture": (0.85, 0.0, 0.35),
-    "ensemble": (0.55, 0.6, 0.75),
-    "averaged": (0.95, 0.6, 0.7),
-    "appnp": (0.0, 0.45, 0.45),
-    "gcnii": (0.6, 0.8, 0.2),
-    "acm": (0.7, 0.3, 0.9),
-    "ncn": DARK["yellow"],
-    "ncnc": DARK["grey"],
-    "nbfnet": (0.45, 0.5, 0.1),
-    "dgi": DARK["purple"],
-    "bgrl": DARK["pink"],
-    "graphmae": DARK["brown"],
-    "pretrained": DARK["orange"],
-    "pretrained, no tokens": DARK["cyan"],
-    "theory": (0.0, 0.0, 0.0),
-    "coverage": PALETTE["blue"],
-    "selection": PALETTE["orange"],
-    "mixing": PALETTE["green"],
-    "base": PALETTE["purple"],
-    "amplification": PALETTE["red"],
-}
-
-
-def use_style() -> None:
-    """Set the study's style for all figures that follow; called once in every notebook."""
-    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font_scale=0.85)
-    plt.rcParams.update(
-        {
-            "figure.dpi": 100,
-            "savefig.dpi": 160,
-            "figure.constrained_layout.use": True,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlesize": "medium",
-            "grid.alpha": 0.4,
-            "legend.frameon": False,
-            "lines.linewidth": 1.8,
-        }
-    )
 
 
 def panels(columns: int = 1, rows: int = 1, *, height: float = ROW_HEIGHT, **kwargs: object) -> tuple[Figure, Axes]:

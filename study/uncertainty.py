@@ -64,7 +64,7 @@ def information(parts: Tensor) -> Tensor:
 
 
 def coverage_of(parts: Tensor, gate: Tensor, labels: Tensor) -> dict[str, float]:
-    """Risk, coverage, selection and mixing of networks whose logits one gate mixes (docs/theory.md, Statement 2.2).
+    """Risk, coverage, selection and mixing of networks whose logits one gate mixes (docs/theory.md, 2.1).
 
     The paths are the networks, in cross-entropy: `C` is the mean loss of each instance's best network, `C + S` the mean
     under the gate, `R = C + S + X` the loss of the mixed logits, where `X <= 0`, for the loss is convex in them.
