@@ -136,26 +136,75 @@ def pair_over_sets(demands: pd.DataFrame, first: str, second: str, labels: int =
     return pd.DataFrame.from_dict(rows, orient="index", columns=OverDataSets._fields).rename_axis("demand")
 
 
-def ingredient_table(rows: pd.DataFrame, task_names: Sequence[str] = ()) -> pd.DataFrame:
-    """What each change of `study.better_balance.INGREDIENTS` does to the tuned network, in points.
+def ingredient_changes(rows: pd.DataFrame) -> pd.DataFrame:
+    """What each change of `study.better_balance.INGREDIENTS` does to the tuned network, in points over data sets.
 
     Args:
         rows: kept ones of `ingredients`, of several tasks.
-        task_names: those that count; none for all.
 
     Returns:
-        Text, one row per method and variant, one column per demand: the flat mean over data sets of
-        `variant - tuned`, with the interval of `over_data_sets` where there are enough.
+        A row of `OverDataSets` per `method`, `variant` and `demand`: the variant minus the tuned network. A variant
+        that every data set was tuned to has none.
     """
-    rows = rows[rows.task.isin(task_names)] if task_names else rows
-    text: dict[tuple[str, str], dict[str, str]] = {}
+    parts = {}
     for method, part in rows.groupby("method", sort=False):
-        named = part.assign(method=part.variant.fillna("").replace("", "tuned"))
-        demands = demands_of(named)
-        for variant in [name for name in named.method.unique() if name != "tuned"]:
-            found = pair_over_sets(demands, variant, "tuned")
-            text[method, variant] = {
-                kind: in_points(row.flat, row.flat_low, row.flat_high) for kind, row in found.iterrows()
-            }
-            text[method, variant]["data sets"] = str(found.sets.max())
-    return pd.DataFrame.from_dict(text, orient="index")
+        demands = demands_of(part.assign(method=part.variant.fillna("").replace("", "tuned")))
+        for variant in [name for name in demands.method.unique() if name != "tuned"]:
+            parts[method, variant] = pair_over_sets(demands, variant, "tuned")
+    return pd.concat(parts, names=["method", "variant", "demand"])
+
+
+def claims(
+    demands: pd.DataFrame, instances: pd.Series, few: pd.DataFrame, changed: pd.DataFrame, uncertain: pd.DataFrame
+) -> pd.DataFrame:
+    """What the records say of each claim of docs/claims.md.
+
+    Args:
+        demands: from `demands_of`.
+        instances: of each task.
+        few, changed, uncertain: kept rows of `study.better_balance`.
+
+    Returns:
+        One row per claim: `found`, in words, and `holds` (yes, no; open where the interval allows both).
+    """
+    compared = leads(demands)
+    large = by_size(compared, instances, at_least=LARGE)
+    over, small = over_sets(large), over_sets(by_size(compared, instances, below=SMALL))
+    rows: dict[str, tuple[str, str]] = {}
+
+    def above(claim: str, mean: pd.Series, threshold: float = 0.0) -> None:
+        value, low, high = mean.difference, mean.low, mean.high
+        holds = "yes" if low > threshold else "no" if high < threshold else "open"
+        rows[claim] = in_points(value, low, high), holds
+
+    names = {"clean": "1", "shift": "2", "masked": "3, masked", "deleted": "3, deleted"}
+    for kind, number in names.items():
+        above(f"{number}: ahead of the strongest, {kind}", over.loc[kind])
+    shares = {kind: over.above[kind] for kind in KINDS}
+    told = ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items())
+    rows["4: ahead on two thirds"] = told, "yes" if min(shares.values()) >= 2 / 3 else "no"
+    verdicts = [f"{kind} {in_points(*small.loc[kind, ['difference', 'low', 'high']])}" for kind in small.index]
+    rows["5: level below 1,000 instances"] = ", ".join(verdicts), "yes" if (small.verdict == "level").all() else "open"
+    five = demands_of(few[few.labels == 5])
+    above("6: five labels, five points over a GCN", pair_over_sets(five, OURS, "plain gcn", 5).loc["clean"], 5.0)
+    for claim, pair in {
+        "7: validated over uniform weights": (OURS, "averaged"),
+        "8: filters over as many GCNs": ("averaged", "ensemble"),
+        "10: filters in the layer over means": ("filters", "routed"),
+    }.items():
+        above(claim, pair_over_sets(demands, *pair).loc["clean"])
+    effects = ingredient_changes(changed).flat.xs("clean", level="demand")
+    gain = -effects.get(("sage", "trained plainly"), 0.0), -effects.get((OURS, "trained plainly"), 0.0)
+    told = f"training gives {gain[0]:+.1f} to GraphSAGE, {gain[1]:+.1f} to the mixture"
+    rows["9: half of the lead is the training's"] = told, "yes" if gain[0] >= over.flat["clean"] else "no"
+    every, held = (
+        gain[1] + effects.get((OURS, name), 0.0) for name in ("consistency alone", "consistency without who is met")
+    )
+    rows["11: consistency gains as much without who is met"] = (
+        f"{held:+.1f}, with them {every:+.1f}",
+        "yes" if held >= every else "no",
+    )
+    errors = uncertain[uncertain.kind == "clean"].groupby(["task", "method"]).ece.mean().unstack()
+    gap = (errors[OURS] - errors[[name for name in errors if name in RIVALS]].min(axis=1)).mean()
+    rows["12: the best calibrated"] = f"{gap:+.1f} points of error beside the best", "yes" if gap < 0 else "no"
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["found", "holds"])
