@@ -26,15 +26,16 @@ def panels(columns: int = 1, rows: int = 1, *, height: float = ROW_HEIGHT, **kwa
     return plt.subplots(rows, columns, figsize=(WIDTH, height * rows), **kwargs)
 
 
-def save(figure: Figure, name: str) -> Path:
-    """Write `figures/<name>.png`, or of a run with other parameters in its own folder, and return its path.
+def save(figure: Figure, name: str, kinds: Sequence[str] = ("png",)) -> Path:
+    """Write `figures/<name>.<kind>`, or of a run with other parameters in its own folder; the last one's path.
 
-    The file holds no date and no software version, so that the same figure is the same file.
+    The files hold no date, no software version and no random names, so that the same figure is the same file.
     """
     folder = run_folder() or FIGURES
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.png"
-    figure.savefig(path, metadata={"Software": None})
+    for kind in kinds:
+        path = folder / f"{name}.{kind}"
+        figure.savefig(path, metadata={"Date": None} if kind == "svg" else {"Software": None})
     return path
 
 

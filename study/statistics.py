@@ -11,31 +11,15 @@ One procedure for each situation, chosen by simulated coverage (tests/study/test
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
-from scipy.stats import ttest_1samp
 
+from stemlib.report.statistics import PairedTest, paired_test
+from stemlib.report.statistics import interval as interval
 from study.power import detectable
 
 SIGNIFICANT = 0.05  # corrected p-values below are called significant
-
-
-def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Interval of the mean of independent values by Student's t; the point itself where all values agree.
-
-    Raises:
-        ValueError: fewer than two values have no spread to estimate.
-    """
-    values = list(values)
-    if len(values) < 2:
-        raise ValueError(f"an interval needs at least 2 values, got {len(values)}: run more seeds")
-    if min(values) == max(values):
-        return values[0], values[0]
-    found = ttest_1samp(values, 0).confidence_interval(level)
-    return float(found.low), float(found.high)
 
 
 def in_points(difference: float, low: float, high: float) -> str:
@@ -49,48 +33,6 @@ def summary(frame: pd.DataFrame, by: str | list[str], value: str) -> pd.DataFram
     result = pd.DataFrame({"mean": groups.mean(), "std": groups.std(ddof=1), "seeds": groups.size()})
     result["text"] = [f"{mean:.1f} ± {std:.1f}" for mean, std in zip(result["mean"], result["std"], strict=True)]
     return result
-
-
-class PairedTest(NamedTuple):
-    """Mean `difference`, its 95 % interval `low` to `high` (Student's t), and `p` of the same test.
-
-    `error` is the mean's standard error, `df` the degrees of freedom of its estimate.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p: float
-    error: float
-    df: float
-
-
-def paired_test(differences: pd.Series, overlap: float = 0.0) -> PairedTest:
-    """What pairs say of their mean difference.
-
-    Runs that draw the split anew share most of their training instances, so that their differences agree better than
-    independent ones would: the variance of the mean is taken as `s^2 (1/n + overlap)` (Nadeau and Bengio, 2003).
-
-    Args:
-        differences: of pairs, `[n]`.
-        overlap: test instances per training instance, where runs share training instances; 0 where they share nothing
-            or the split is fixed; see `study.protocols.split_overlap`.
-
-    Returns:
-        The test; of differences that are all the same the mean alone, and a p of NaN (they are 0) or 0. What rounding
-        does to a run is in `s^2`, for it is drawn anew in each: see `study.rounding`.
-
-    Raises:
-        ValueError: fewer than two pairs.
-    """
-    mean, pairs = float(differences.mean()), len(differences)
-    if pairs < 2:
-        raise ValueError(f"a difference needs at least 2 pairs to be tested, got {pairs}: run more seeds")
-    error, df = (differences.var(ddof=1) * (1 / pairs + overlap)) ** 0.5, pairs - 1
-    if error == 0:
-        return PairedTest(mean, mean, mean, float("nan") if mean == 0 else 0.0, 0.0, df)
-    reach = student.ppf(0.975, df) * error
-    return PairedTest(mean, mean - reach, mean + reach, 2 * student.sf(abs(mean) / error, df), error, df)
 
 
 def paired_difference(
