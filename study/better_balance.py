@@ -43,13 +43,17 @@ RATE = 0.4  # of damage, as in the claims
 DRAWS = 3  # of it
 UNCERTAIN = ("mlp", "gcn", "sage", "ensemble", "averaged", "mixture", "routed", "filters", "stem")
 # What is changed of a tuned network, by its name; nothing else is tuned anew.
-INGREDIENTS: dict[str, dict[str, dict[str, Any]]] = {
-    **{name: {"trained plainly": {"consistency": 0.0, "edge_dropout": 0.0}} for name in ("gcn", "sage", "acm")},
-    "mixture": {
-        "trained plainly": {"consistency": 0.0, "edge_dropout": 0.0},
-        "consistency alone": {"consistency": 1.0, "edge_dropout": 0.0},
-        "consistency and DropEdge": {"consistency": 1.0, "edge_dropout": 0.3},
-        "consistency without who is met": {"consistency": 1.0, "consistency_on": "held_out"},
+Changes = dict[str, dict[str, Any]]
+TRAINED: Changes = {
+    "trained plainly": {"consistency": 0.0, "edge_dropout": 0.0},
+    "consistency alone": {"consistency": 1.0, "edge_dropout": 0.0},
+    "consistency without who is met": {"consistency": 1.0, "edge_dropout": 0.0, "consistency_on": "held_out"},
+    "consistency and DropEdge": {"consistency": 1.0, "edge_dropout": 0.3},
+}
+INGREDIENTS: dict[str, Changes] = {
+    **dict.fromkeys(("gcn", "sage", "acm", "ensemble"), TRAINED),
+    "mixture": TRAINED
+    | {
         "uniform weights": {"gate": "uniform"},
         "without self": {"filters": "low mean ppr rich"},
         "without low": {"filters": "self mean ppr rich"},
@@ -57,11 +61,11 @@ INGREDIENTS: dict[str, dict[str, dict[str, Any]]] = {
         "without ppr": {"filters": "self low mean rich"},
         "without rich": {"filters": "self low mean ppr"},
         "five means": {"filters": "mean mean mean mean mean"},
+        "every filter twice": {"filters": "self low mean ppr rich self low mean ppr rich"},
     },
-    "filters": {
+    "filters": TRAINED
+    | {
         "three means": {"expert": "mean"},
-        "trained plainly": {"consistency": 0.0, "edge_dropout": 0.0},
-        "consistency alone": {"consistency": 1.0, "edge_dropout": 0.0},
         "uniform routes": {"router": "uniform"},
         "random routes": {"router": "frozen"},
         "rounded tokens": {"codebook": "rounded"},
