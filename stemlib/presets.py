@@ -83,6 +83,17 @@ class MixtureConfig(Settings):
 
 
 @dataclass(frozen=True)
+class StackedConfig(Settings):
+    """Networks that are trained apart, whose logits are mixed; see `stemlib.baselines.stacked`."""
+
+    networks: str = "mlp gcn sage gat appnp acm"  # kinds of `BaselineConfig`
+    hidden: int = bounded(128, 1)  # of each network
+    layers: int = bounded(2, 1)
+    pool: Literal["mean", "sum", "max"] = "mean"
+    gate_counts: float = bounded(5.0, 1e-3)  # as a `MixtureConfig`'s
+
+
+@dataclass(frozen=True)
 class TrainConfig(Settings):
     """Fine-tuning: AdamW, early stopping on validation, the best validation state restored."""
 

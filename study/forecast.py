@@ -31,7 +31,8 @@ def forecast(experiment: str, runs: Iterable[tuple[Task, Split, int]], methods: 
     """
     state, total, left = torch.get_rng_state(), 0.0, 0
     runs = [(standardised(task, split), split, seed) for task, split, seed in runs]
-    for method in methods:
+    alone = dict.fromkeys(one for method in methods for one in method.members or (method,))
+    for method in alone:
         missing = [one for one in runs if read_record(run_folder(experiment, *one[:2], method, one[2])) is None]
         if missing:
             total += len(missing) * _seconds(*missing[0][:2], method)

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from stemlib.data.tasks import Task
-from stemlib.presets import BaselineConfig, MixtureConfig, ModelConfig, Preset, TrainConfig, change
+from stemlib.presets import BaselineConfig, MixtureConfig, ModelConfig, Preset, StackedConfig, TrainConfig, change
 from stemlib.settings import Settings
 from stemlib.training.pretrained import from_pretrained, pretrained_settings
 from study.computing import chosen
@@ -44,6 +44,7 @@ class Method:
     checkpoint: Path | None = None
     others: tuple[Path, ...] = ()
     pretext: PretextConfig | None = None
+    members: tuple[Method, ...] = ()
 
     def at(self, seed: int) -> Method:
         """The method with that one of its checkpoints from which a seed starts."""
@@ -63,7 +64,8 @@ class Method:
 
         A checkpoint counts by its weights' sha256, not by where it lies.
         """
-        return {name: dataclasses.asdict(part) for name, part in self._parts.items()} | self._start
+        members = {"members": [each.settings for each in self.members]} if self.members else {}
+        return {name: dataclasses.asdict(part) for name, part in self._parts.items()} | self._start | members
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -72,7 +74,8 @@ class Method:
         So a run is found again when the settings have gained a field; see `study.trained.require_same`.
         """
         told = {name: {"config": type(part).__name__} | part.beside_defaults for name, part in self._parts.items()}
-        return told | self._start
+        members = {"members": [each.identity for each in self.members]} if self.members else {}
+        return told | self._start | members
 
     @property
     def _parts(self) -> dict[str, Settings]:
@@ -94,6 +97,8 @@ class Method:
 
         DropEdge and consistency are named where they are on.
         """
+        if self.members:
+            return {}
         train = {name: getattr(self.train, name) for name in ("lr", "weight_decay", "lipschitz")}
         more = {name: value for name in ("edge_dropout", "consistency") if (value := getattr(self.train, name))}
         return train | {"dropout": self.model.dropout} | more
@@ -190,6 +195,13 @@ def ensemble(preset: Preset) -> Method:
     return mixture(preset, "ensemble", filters="low low low low low", gate="uniform")
 
 
+def stacked(preset: Preset) -> Method:
+    """Different networks, each tuned and trained as a rival is, mixed by weights that validation finds."""
+    model = StackedConfig(hidden=preset.hidden)
+    members = tuple(baseline(preset, kind) for kind in model.networks.split())
+    return Method("stacked", model, training(preset), members=members)
+
+
 def mowst(preset: Preset) -> Method:
     """A weak and a strong expert with a gate between them."""
     return Method("mowst", MowstConfig(hidden=preset.hidden), training(preset))
@@ -227,6 +239,7 @@ METHODS: dict[str, Callable[[Preset], Method]] = {
     "dropedge": dropedge,
     "mixture": mixture,
     "ensemble": ensemble,
+    "stacked": stacked,
     "averaged": partial(mixture, name="averaged", gate="uniform"),
     "softmedian": partial(baseline, kind="softmedian", temperature=0.2),
     "gcnii": partial(baseline, kind="gcnii", layers=8),

@@ -16,6 +16,7 @@ from stemlib.data.tasks import Split, Task, standardised
 from stemlib.files import held, run_key
 from stemlib.training.evaluation import evaluate
 from stemlib.training.finetune import fit
+from stemlib.training.stacking import stacked
 from study.computing import chosen
 from study.families import load_model, save_model
 from study.methods import Method
@@ -38,14 +39,14 @@ def run(experiment: str, task: Task, split_name: str, method: Method, seed: int)
     weights, never from half a record. A run that another process is at is waited for.
     """
     split, method = task.split(split_name), method.at(seed)
-    task = standardised(task, split)
+    given, task = task, standardised(task, split)
     folder = run_folder(experiment, task, split, method, seed)
     if (record := read_record(folder)) is not None:
         require_same(record, method, folder)
         return record
     with held(folder):
         try:
-            return read_record(folder) or _trained(experiment, task, split, method, seed, folder)
+            return read_record(folder) or _trained(experiment, given, split, method, seed, folder)
         except KeyboardInterrupt:
             print(
                 f"stopped; the training's state is kept in {folder}, and the same call goes on from there", flush=True
@@ -70,16 +71,28 @@ def require_same(record: Record, method: Method, folder: Path) -> None:
         raise ValueError(f"{folder} was trained with other defaults ({'; '.join(others)}); delete it to train it anew")
 
 
-def _trained(experiment: str, task: Task, split: Split, method: Method, seed: int, folder: Path) -> Record:
+def _trained(experiment: str, given: Task, split: Split, method: Method, seed: int, folder: Path) -> Record:
     """Train and write model and record into the run's folder, from its last training state if there is one."""
     torch.manual_seed(seed)
-    model = method.build(task)
-    before = 0.0
-    if method.pretext is not None:
-        before = start_from_encoder(model, task, method.pretext, seed, RUNS / "encoders")
-    state_file = folder / "training.checked"
-    progress = fit(model, task, split, method.train, seed, state_file, f"{task.name} {method.name} seed {seed}")
-    metrics = evaluate(model, task, split, precision=method.train.precision) | {"test_best": progress.test_best}
+    task = standardised(given, split)
+    if method.members:
+        runs = [(experiment, given, split.name, each, seed) for each in method.members]
+        records = [run(*one) for one in runs]
+        model = stacked([trained_model(*one) for one in runs], task, split, method.model.gate_counts)
+        seconds = sum(record.seconds for record in records)
+        best_epoch, epochs = (max(getattr(record, name) for record in records) for name in ("best_epoch", "epochs"))
+        history = pd.DataFrame({"network": method.model.networks.split(), "weight": model.gate.tolist()})
+        best_on_test = evaluate(model, task, split, ["test"])["test"]
+    else:
+        model = method.build(task)
+        before = 0.0
+        if method.pretext is not None:
+            before = start_from_encoder(model, task, method.pretext, seed, RUNS / "encoders")
+        state_file, name = folder / "training.checked", f"{task.name} {method.name} seed {seed}"
+        progress = fit(model, task, split, method.train, seed, state_file, name)
+        seconds, best_epoch, epochs = before + progress.seconds, progress.best_epoch, progress.epoch
+        history, best_on_test = pd.DataFrame(progress.history), progress.test_best
+    metrics = evaluate(model, task, split, precision=method.train.precision) | {"test_best": best_on_test}
     left = filtered(task, split.train, split.test)
     if 0 < left.numel() < split.test.numel():
         found = evaluate(model, task, replace(split, test=left), ["test"], method.train.precision)
@@ -93,9 +106,9 @@ def _trained(experiment: str, task: Task, split: Split, method: Method, seed: in
         seed=seed,
         settings=method.settings,
         metrics=metrics,
-        best_epoch=progress.best_epoch,
-        epochs=progress.epoch,
-        seconds=before + progress.seconds,
+        best_epoch=best_epoch,
+        epochs=epochs,
+        seconds=seconds,
         peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         parameters=sum(value.numel() for value in model.parameters() if value.requires_grad),
         data_checksum=task.checksum,
@@ -104,8 +117,8 @@ def _trained(experiment: str, task: Task, split: Split, method: Method, seed: in
         device=chosen().type,
     )
     save_model(model, folder)
-    write_record(folder, record, pd.DataFrame(progress.history))
-    state_file.unlink(missing_ok=True)
+    write_record(folder, record, history)
+    (folder / "training.checked").unlink(missing_ok=True)
     return record
 
 
