@@ -15,4 +15,14 @@ Three types carry everything: a *task* (what is to be learnt, on what, scored ho
 *record* (what came out, from what; `study.records`).
 """
 
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.3.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`stemlib.load` and `stemlib.save`, of `stemlib.training.saved`: looked up late, for it needs all the rest."""
+    if name in ("load", "save"):
+        return getattr(import_module("stemlib.training.saved"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

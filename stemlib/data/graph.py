@@ -20,7 +20,7 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
 
-from stemlib.data.feature_source import FeatureSource
+from stemlib.data.feature_source import FeatureSource, Step
 from stemlib.files import digest
 
 T = TypeVar("T")
@@ -48,6 +48,7 @@ class Graph:
         hops: of a part of a graph, see `stemlib.data.sampling.neighbourhood`.
         source: what `x` was made of, where it is not the data's own features; no network reads it, and it is no part of
             the `content`.
+        edge_steps: what `edge_attr` was made by, of the data's own edge features or of texts; as `source`.
         about: what is carried along as it was given, and no network reads.
     """
 
@@ -64,6 +65,7 @@ class Graph:
     nodes: Tensor | None = None
     hops: tuple[Hop, ...] = ()
     source: FeatureSource | None = field(default=None, repr=False)
+    edge_steps: tuple[Step, ...] = field(default=(), repr=False)
     about: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _derived: dict[Hashable, tuple[list[tuple[Tensor, int]], Any]] = field(default_factory=dict, init=False, repr=False)
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
@@ -13,8 +15,11 @@ from torch_geometric.utils import to_edge_index
 
 from stemlib.data.checks import checked, problems
 from stemlib.data.containers import one_data
+from stemlib.data.feature_source import FeatureSource
+from stemlib.data.feature_space import FeatureSpace
 from stemlib.data.graph import Graph
 from stemlib.data.nodes import mask_splits
+from stemlib.data.raw_features import listed
 from stemlib.data.readings import Reader
 from stemlib.data.splits import stratified_split
 from stemlib.data.tasks import PARTS, UNLABELLED, Kind, Split, Task
@@ -34,6 +39,7 @@ def from_data(
     description: str = "",
     regression: bool = False,
     edge_pair: Tensor | None = None,
+    space: FeatureSpace | None = None,
 ) -> Task:
     """Make a task of a graph; `docs/own_data.md` says of each field what is read, converted or refused.
 
@@ -52,6 +58,8 @@ def from_data(
         regression: whether labels, `[M]` or `[M, T]` with NaN where missing, are numbers to predict.
         edge_pair: of a link task, which pair each edge stands for, `[E]`, -1 for none; a training step hides its own
             pairs' edges.
+        space: of the graph that a model was trained on: `x` is raw features, in any form that it encodes; class labels
+            get the numbers that it has for their names; labels may be missing (then there is no split).
 
     Returns:
         The task; its `notes` say what was converted, carried along unread, or is worth knowing.
@@ -74,12 +82,19 @@ def from_data(
         raise ValueError("give `splits` or `split`, not both: the one has splits, the other draws one")
     reader = Reader()
     data = one_data(data, kind, reader.notes)
-    graph = _graph(data, kind, reader)
-    labels, class_names = reader.labels(LABELS[kind], data.get(LABELS[kind]), regression)
+    graph = _graph(data, kind, reader, space)
     pairs = None
     if kind == "link":
         graph.edge_pair = reader.whole("edge_pair", edge_pair)
         pairs = reader.pairs("edge_label_index", data.get("edge_label_index"))
+    if space is None:
+        labels, class_names = reader.labels(LABELS[kind], data.get(LABELS[kind]), regression)
+    else:
+        sizes = {"node": graph.num_nodes, "link": 0 if pairs is None else pairs.size(1), "graph": _graphs(graph)}
+        labels = _labels(LABELS[kind], data.get(LABELS[kind]), space, sizes[kind], regression, reader)
+        class_names = () if space.class_names == tuple(range(space.outputs)) else space.class_names
+        if labels is not None and not ((labels >= 0).any() if labels.dim() == 1 else labels.isfinite().any()):
+            splits = {}
     if splits is not None and not all(isinstance(one, Split) for one in splits.values()):
         reader.problems["splits"] = "`splits` must map names to `stemlib.data.tasks.Split(name, train, val, test)`"
         splits = {}
@@ -106,8 +121,53 @@ def from_data(
     return replace(task, checksum=task.content)
 
 
-def _graph(data: Data, kind: Kind, reader: Reader) -> Graph:
+def _graphs(graph: Graph) -> int:
+    return 0 if graph.ptr is None else graph.ptr.numel() - 1
+
+
+def _labels(name: str, value: Any, space: FeatureSpace, count: int, regression: bool, reader: Reader) -> Tensor | None:
+    """Labels in the numbers that a space has for the names of its classes; unknown ones where there are none."""
+    if value is None:
+        unknown = torch.full((count, max(space.outputs, 1)), torch.nan, dtype=torch.double if regression else None)
+        return torch.full((count,), UNLABELLED) if space.class_names else unknown
+    if not space.class_names:
+        return reader.labels(name, value, regression)[0]
+    given = np.asarray(value)
+    if given.size != len(given):
+        reader.problems[name] = f"class labels `{name}` must be one column [M], got {given.shape}"
+        return None
+    given = pd.Series(given.reshape(-1))
+    number = torch.from_numpy(pd.Index(space.class_names).get_indexer(given)).long()
+    strange = given[(number < 0).numpy() & given.notna().to_numpy() & (given != UNLABELLED).to_numpy()]
+    if len(strange):
+        reader.problems[name] = (
+            f"`{name}` has classes that the source does not: {listed([str(one) for one in strange.unique()])}, "
+            f"{len(strange)} instances, first {strange.index[0]}; mark them {UNLABELLED} (no label) to leave them out"
+        )
+        return None
+    return number
+
+
+def _encoded(data: Data, space: FeatureSpace, reader: Reader) -> FeatureSource | None:
+    """The source of node features; these, and edges', take the place of the raw ones in `data`."""
+    source = None
+    for name in ("x", "edge_attr"):
+        if data.get(name) is None:
+            continue
+        try:
+            if name == "edge_attr":
+                data[name] = space.encode_edges(data[name])
+            else:
+                source = space.source(data[name])
+                data[name] = source.encode(source.raw)
+        except (ValueError, ImportError) as error:
+            reader.problems[name], data[name] = f"`{name}`: {error}", None
+    return None if space.is_plain else source
+
+
+def _graph(data: Data, kind: Kind, reader: Reader, space: FeatureSpace | None) -> Graph:
     """The prepared graph; what could not be read is missing in it."""
+    source = None if space is None else _encoded(data, space, reader)
     edges = data.get("edge_index")
     if edges is None and isinstance(adjacency := data.get("adj_t"), Tensor):
         edges = to_edge_index(adjacency.to_sparse() if adjacency.layout == torch.strided else adjacency)[0].flip(0)
@@ -124,7 +184,7 @@ def _graph(data: Data, kind: Kind, reader: Reader) -> Graph:
         read["ptr"] = torch.cat([torch.zeros(1, dtype=torch.long), batch.bincount().cumsum(0)])
     for name, value in read.items():
         data[name] = value
-    return Graph.of(data)
+    return replace(Graph.of(data), source=source)
 
 
 def _masked(data: Data, labels: Tensor | None, graph: Graph, reader: Reader) -> dict[str, Split]:

@@ -165,6 +165,13 @@ class Reader:
             return None, ()
         return self._classes(name, found.long().reshape(-1))
 
+    def names(self, value: Any) -> tuple[int | str, ...]:
+        """Names of the classes among labels, in order: 0, 1, ... where they have no other; of other labels none."""
+        found, names = (None, ()) if value is None else self.labels("y", value, regression=False)
+        if found is None or found.dim() == 2:
+            return ()
+        return names or tuple(range(int(found.max()) + 1))
+
     def _classes(self, name: str, labels: Tensor) -> tuple[Tensor | None, tuple[int | str, ...]]:
         if int(labels.min()) < UNLABELLED:
             self.problems[name] = (

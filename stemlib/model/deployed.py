@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -21,10 +22,12 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from torch_geometric.data import Data
 
-from stemlib.data.graph import Graph
+from stemlib.data.checks import require_finite
+from stemlib.data.graph import Graph, node_features, sorted_by_target
 from stemlib.devices import device_of
 from stemlib.model.experts import RoutedSAGE
 from stemlib.model.folded import folded_classifier
+from stemlib.model.network import Network
 from stemlib.model.stem import StemGNN
 
 Routing = Literal["soft", "top1"]
@@ -54,13 +57,14 @@ def _hard(logits: Tensor, noisy: bool = False) -> Tensor:
     return one_hot(logits.argmax(-1), logits.size(-1)).to(logits.dtype)
 
 
-def deploy(model: StemGNN, routing: Routing = "soft") -> Deployed:
+def deploy(model: Network, routing: Routing = "soft") -> Deployed:
     """The function from a graph and its instances to logits `[M, classes]`, or numbers in the data's own unit.
 
-    It is computed where the model lies, and answers on the CPU.
+    It is computed where the model lies, and answers on the CPU. Without instances (None) it answers for all nodes, or
+    all graphs. It refuses NaN and infinity (`ValueError`), which codes and experts chosen by the largest score hide.
 
     Args:
-        model: trained; what is deployed is a copy, which later training does not change.
+        model: trained, of any family; what is deployed is a copy, which later training does not change.
         routing: `soft` for the model's own, equal to rounding; `top1` for hard routing, see the module's docstring.
 
     Raises:
@@ -75,11 +79,11 @@ def deploy(model: StemGNN, routing: Routing = "soft") -> Deployed:
     """
     if routing not in get_args(Routing):
         raise ValueError(f"routing must be one of {', '.join(get_args(Routing))}, got {routing!r}")
-    if routing == "top1" and not model.encoder.routed_layers:
-        raise ValueError("top1 needs routed layers; this model has routed='none', so deploy it with routing='soft'")
+    if routing == "top1" and not (isinstance(model, StemGNN) and model.encoder.routed_layers):
+        raise ValueError("top1 needs routed layers; this model has none (routed='none'): deploy it with routing='soft'")
     with torch.no_grad():
         model = deepcopy(model).eval()
-        classify = folded_classifier(model)
+        classify = folded_classifier(model) if isinstance(model, StemGNN) else None
     if routing == "top1":
         for index, layer in enumerate(model.encoder.layers):
             if isinstance(layer, RoutedSAGE):
@@ -90,7 +94,16 @@ def deploy(model: StemGNN, routing: Routing = "soft") -> Deployed:
 
     @torch.no_grad()
     def logits(graph: Graph | Data, instances: Tensor | None) -> Tensor:
-        instances = None if instances is None else instances.to(where)
-        return model.in_own_unit(classify(model.embed(Graph.of(graph).on(where), instances))).cpu()
+        graph = Graph.of(graph)
+        require_finite(graph)
+        if graph.node_type is not None:  # a table of types, which no network reads outside `batches`
+            graph = sorted_by_target(replace(graph, x=node_features(graph), node_type=None))
+        if instances is None and model.kind != "graph":
+            if model.kind == "link":
+                raise ValueError("a model of links answers for pairs of nodes [M, 2]; none are given")
+            instances = torch.arange(graph.num_nodes)
+        instances, graph = None if instances is None else instances.to(where), graph.on(where)
+        found = classify(model.embed(graph, instances)) if classify else model(graph, instances).logits
+        return model.in_own_unit(found).cpu()
 
     return logits

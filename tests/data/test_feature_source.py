@@ -75,7 +75,7 @@ def test_texts_are_encoded_from_their_terms(width: int) -> None:
 def test_features_of_their_own_have_no_source_and_sentences_neither(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(8, 5)
     assert all(reduced(x, width, "test").source is None for width in (None, 5, 7))
-    monkeypatch.setattr("stemlib.data.features._sentence_vectors", lambda texts, encoder: torch.randn(len(texts), 6))
+    monkeypatch.setattr("stemlib.data.features.sentence_vectors", lambda texts, encoder: torch.randn(len(texts), 6))
     assert encode_texts(["a", "b", "c"], 2, "minilm").source is None
 
 

@@ -131,7 +131,7 @@ def test_checks_name_every_problem_at_once() -> None:
     with pytest.raises(ValueError, match="the data of 'bare' cannot be used:") as refusal:
         checked(broken)
     assert str(refusal.value).splitlines()[1:] == [
-        "  - x has 1 NaN or infinite values, first in row 3; impute or drop them",
+        "  - x has 1 NaN or infinite values, first in row 3, column 1; impute or drop them",
         "  - `edge_index` names nodes 0..9, but there are 6",
         "  - class labels must be long, from 0 on, or -1 where there is none",
     ]
