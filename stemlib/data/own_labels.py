@@ -1,0 +1,80 @@
+"""Columns of a table as labels: classes, binary labels, numbers; what is blank, NaN or -1 is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from stemlib.data.own_splits import rows_of, shown
+from stemlib.data.readings import Reader
+from stemlib.data.tasks import UNLABELLED
+
+
+class Labels(NamedTuple):
+    """Labels `[M]` or `[M, T]` as a `Task` has them, the classes' own names, and whether they are a regression's."""
+
+    values: Tensor
+    names: tuple[int | str, ...] = ()
+    regression: bool = False
+
+
+def column_labels(
+    frame: pd.DataFrame, columns: Sequence[str], regression: bool | None, binary: bool, reader: Reader
+) -> Labels | None:
+    """The labels of a table's rows; None where they cannot be read, which is a problem.
+
+    Args:
+        frame: a row for every instance.
+        columns: one, or several binary labels or numbers.
+        regression: whether they are numbers to predict; None for those with a fraction among them.
+        binary: whether a single column of 0 and 1 is a binary label (scored by ROC-AUC), not two classes.
+        reader: takes notes and problems.
+    """
+    table = frame[list(columns)].replace(r"^\s*$", np.nan, regex=True)
+    numbers = table.apply(pd.to_numeric, errors="coerce").astype(float)
+    words = table.notna() & numbers.isna()
+    if len(columns) == 1 and words.any(axis=None):
+        return _classes(table[columns[0]].astype("string").str.strip().replace(str(UNLABELLED), pd.NA), reader)
+    bad = words | numbers.abs().eq(np.inf)
+    for column in table.columns[bad.any()]:
+        reader.problems[f"label {column}"] = f"label {column!r} is no finite number in {rows_of(frame, bad[column])}"
+    if bad.any(axis=None):
+        return None
+    known = numbers.to_numpy()[numbers.notna().to_numpy()]
+    if regression is None and (known != np.round(known)).any():
+        regression = True
+        reader.notes.append(f"label {shown(columns)}: numbers with fractions, to be predicted as such")
+    if regression:
+        return Labels(torch.tensor(numbers.to_numpy()), regression=True)
+    numbers = numbers.replace(UNLABELLED, np.nan)
+    if (binary or len(columns) > 1) and (numbers.isna() | numbers.isin([0, 1])).all(axis=None):
+        return Labels(torch.tensor(numbers.to_numpy(), dtype=torch.float32))
+    if len(columns) > 1 or (known != np.round(known)).any():
+        reader.problems["label"] = (
+            f"labels {shown(columns)} are neither classes nor 0 and 1; numbers to predict: regression=True"
+        )
+        return None
+    return _classes(numbers[columns[0]].astype("Int64"), reader)
+
+
+def _classes(column: pd.Series, reader: Reader) -> Labels | None:
+    """Classes numbered from 0 in the order of their names; those that are 0, 1, ... already keep no names."""
+    code, names = pd.factorize(column, sort=True)
+    if not len(names):
+        reader.problems["label"] = (
+            f"label {column.name!r} is blank, NaN or {UNLABELLED} in every row: nothing is labelled"
+        )
+        return None
+    names = tuple(names.tolist())
+    if names == tuple(range(len(names))):
+        return Labels(torch.tensor(code).long())
+    kind = "names" if isinstance(names[0], str) else "numbers"
+    reader.notes.append(
+        f"label {column.name!r}: {len(names)} classes ({kind} {shown(names)}), numbered from 0 in this order"
+    )
+    return Labels(torch.tensor(code).long(), names)

@@ -1,0 +1,176 @@
+"""A user's own triples (head, relation, tail) as a task: which relation does a pair of entities have?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from stemlib.data.checks import checked
+from stemlib.data.features import TFIDF, encode_texts
+from stemlib.data.graph import undirected_pairs
+from stemlib.data.own_splits import column_split, drawn_split, rows_of, shown
+from stemlib.data.readings import Reader
+from stemlib.data.tasks import PARTS, Split, Task
+from stemlib.data.triples import Triples, message_graph
+
+
+def from_triples(
+    frame: pd.DataFrame,
+    *,
+    head: str = "head",
+    relation: str = "relation",
+    tail: str = "tail",
+    name: str = "own-triples",
+    split: str | None = None,
+    time: str = "time",
+    texts: Mapping[str, str] | None = None,
+    encoder: str = TFIDF,
+    width: int = 128,
+    seed: int = 0,
+) -> Task:
+    """Make a task of triples; messages run along those of training alone, and along their inverses.
+
+    Args:
+        frame: a row for every triple.
+        head: the column of the first entity.
+        relation: the column of what is asked.
+        tail: the column of the second entity.
+        name: as in file names.
+        split: `random`; `time`, by that column; or a column that says train, val or test. By default the column
+            `split`, where there is one, else `random`: 80/10/10, both directions of a pair of entities in one part.
+        time: the column of numbers or dates.
+        texts: what entities and relations are, in words, by name; those without are known by their name. By default
+            each name has a random vector that is the same in every graph.
+        encoder: of the texts.
+        width: of the features.
+        seed: of the draw.
+
+    Returns:
+        The task; `graph.about` keeps the names of entities (`entity`) and the rows of the pairs (`row`), `class_names`
+        those of relations.
+
+    Raises:
+        ValueError: all problems of the table, one a line, each with its rows.
+    """
+    reader, columns = Reader(), [head, relation, tail]
+    if missing := [column for column in columns if column not in frame]:
+        raise ValueError(f"no column {shown(missing)} in the triples; there are {shown(frame.columns)}")
+    words = frame[columns].astype("string").apply(lambda column: column.str.strip().replace("", pd.NA))
+    for column in columns:
+        if (blank := words[column].isna()).any():
+            reader.problems[column] = f"column {column!r} is blank in {rows_of(frame, blank)}"
+    how = split or ("split" if "split" in frame else "random")
+    own = how not in ("random", "time")
+    # What stands in two parts is no slip of the table, but of the split: the leaks tell.
+    parts = frame[[how]].astype("string") if own and how in frame else words[[]]
+    repeated = pd.concat([words, parts.add_prefix("part ")], axis=1).duplicated()
+    if repeated.any():
+        reader.notes.append(
+            f"{int(repeated.sum())} triples stand there twice; the first is kept, not {rows_of(frame, repeated)}"
+        )
+    kept, words = frame[~repeated], words[~repeated].fillna("")
+    code, entities = pd.factorize(pd.concat([words[head], words[tail]]))
+    labels, relations = pd.factorize(words[relation], sort=True)
+    pairs = torch.tensor(code).long().view(2, -1)
+    everyone = torch.arange(len(kept))
+    if how == "random":
+        drawn = _drawn(pairs, len(entities), seed, reader)
+    else:
+        drawn = column_split(kept, how, time, everyone, reader)
+    if reader.problems:
+        raise ValueError("\n  - ".join([f"the triples of {name!r} cannot be used:", *reader.problems.values()]))
+    order = torch.cat([getattr(drawn, part) for part in PARTS])
+    sizes = tuple(len(getattr(drawn, part)) for part in PARTS)
+    triples = Triples(
+        pairs[:, order].T.contiguous(), torch.tensor(labels).long()[order], sizes, list(entities), list(relations)
+    )
+    x, edge_attr, source = _features(triples, texts, encoder, width, name, reader)
+    about = {"entity": triples.entities, "row": kept.index[order.numpy()].tolist()}
+    task = Task(
+        name=name,
+        kind="link",
+        graph=replace(message_graph(triples, "train"), x=x, edge_attr=edge_attr, source=source, about=about),
+        labels=triples.relation,
+        splits={drawn.name: replace(triples.split, name=drawn.name)},
+        pairs=triples.pairs,
+        description=f"the user's own triples {name!r}. Messages run along training triples and their inverses.",
+        class_names=tuple(triples.relations),
+        notes=(*reader.notes, *_remarks(triples)),
+    )
+    task = checked(task)
+    return replace(task, checksum=task.content)
+
+
+def _drawn(pairs: Tensor, entities: int, seed: int, reader: Reader) -> Split | None:
+    """No two triples of the same two entities in different parts: one would give the other away."""
+    _, group = undirected_pairs(pairs, entities)
+    try:
+        drawn = drawn_split(group, torch.arange(pairs.size(1)), seed)
+    except ValueError as error:
+        reader.problems["split"] = f"no split can be drawn: {error}"
+        return None
+    reader.notes.append(f"split {drawn.name!r} is drawn: 80/10/10, all triples of two entities in the same part")
+    return drawn
+
+
+def _features(
+    triples: Triples, texts: Mapping[str, str] | None, encoder: str, width: int, name: str, reader: Reader
+) -> tuple[Tensor, Tensor, object]:
+    """Features of entities `[N, d]`, of relations and their inverses `[2 R, d]`, and their source."""
+    entities, relations = triples.entities, triples.relations
+    if texts is None:
+        reader.notes.append(
+            "entities and relations have no texts: each name has a random vector, the same in every graph"
+        )
+        return (
+            fixed_vectors(entities, width),
+            fixed_vectors([*relations, *(f"inverse of {r}" for r in relations)], width),
+            None,
+        )
+    if without := [one for one in (*entities, *relations) if not texts.get(one, "").strip()]:
+        reader.notes.append(f"{len(without)} names have no text and are read as their own: {shown(without)}")
+    words, forward = ([texts.get(one, "").strip() or one for one in some] for some in (entities, relations))
+    # One call, for entities and relations to share a space.
+    vectors, source = encode_texts(
+        [*words, *forward, *(f"inverse of {text}" for text in forward)], width, encoder, name
+    )
+    return vectors[: len(words)], vectors[len(words) :], source
+
+
+def fixed_vectors(names: Sequence[str], width: int) -> Tensor:
+    """A random vector of length about 1 for every name, `[n, width]`: the same name has the same one anywhere."""
+    rows = [np.random.default_rng(list(name.encode())).standard_normal(width, dtype=np.float32) for name in names]
+    return torch.from_numpy(np.stack(rows)) / width**0.5
+
+
+def _remarks(triples: Triples) -> list[str]:
+    """What is worth knowing: reciprocals, pairs with several relations, names that training never sees."""
+    notes, entities = [], len(triples.entities)
+    directed = triples.pairs[:, 0] * entities + triples.pairs[:, 1]
+    turned = triples.pairs[:, 1] * entities + triples.pairs[:, 0]
+    if both := int((torch.isin(turned, directed) & (directed != turned)).sum()):
+        notes.append(f"{both} triples have a reciprocal: one from their tail to their head")
+    _, place, count = directed.unique(return_inverse=True, return_counts=True)
+    if several := int((count[place][triples.split.test] > 1).sum()):
+        notes.append(
+            f"{several} test triples have further relations of the same pair; only the asked one counts as right"
+        )
+    seen = triples.pairs[triples.split.train]
+    for part in PARTS[1:]:
+        index = getattr(triples.split, part)
+        unseen = ~torch.isin(triples.pairs[index], seen)
+        if unseen.any():
+            who = [triples.entities[one] for one in triples.pairs[index][unseen].unique().tolist()]
+            notes.append(
+                f"{int(unseen.any(1).sum())} of {len(index)} {part} triples have an entity that training never sees: "
+                f"{shown(who)}"
+            )
+    unknown = set(triples.relation.tolist()) - set(triples.relation[triples.split.train].tolist())
+    if unknown:
+        notes.append(f"relations that training never sees: {shown(triples.relations[one] for one in sorted(unknown))}")
+    return notes
