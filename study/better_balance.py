@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from stemlib.presets import Preset
+from stemlib.presets import Preset, change
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from study.interrupt import interruptible
 from study.methods import Method, baseline, named
@@ -23,7 +23,8 @@ from study.router_comparison import budget, command_line
 from study.stress import StressTest
 from study.uncertainty import uncertainties
 
-OURS = "mixture"
+OURS = "stacked"
+SMALLER = "mixture"  # ours as well, at the cost of one network and a half
 RIVALS = (
     "mlp",
     "gcn",
@@ -41,7 +42,21 @@ RIVALS = (
 )
 RATE = 0.4  # of damage, as in the claims
 DRAWS = 3  # of it
-UNCERTAIN = ("mlp", "gcn", "sage", "ensemble", "averaged", "mixture", "routed", "filters", "stem")
+UNCERTAIN = (
+    "mlp",
+    "gcn",
+    "sage",
+    "gat",
+    "appnp",
+    "acm",
+    "ensemble",
+    "averaged",
+    "mixture",
+    "stacked",
+    "routed",
+    "filters",
+    "stem",
+)
 # What is changed of a tuned network, by its name; nothing else is tuned anew.
 Changes = dict[str, dict[str, Any]]
 TRAINED: Changes = {
@@ -63,6 +78,7 @@ INGREDIENTS: dict[str, Changes] = {
         "five means": {"filters": "mean mean mean mean mean"},
         "every filter twice": {"filters": "self low mean ppr rich self low mean ppr rich"},
     },
+    "stacked": {"uniform weights": {"gate_counts": 1e9}},
     "filters": TRAINED
     | {
         "three means": {"expert": "mean"},
@@ -102,7 +118,7 @@ def shifted_by(name: str) -> str:
 
 
 def ingredients(name: str, preset: Preset, seeds: Sequence[int]) -> pd.DataFrame:
-    """Scores of the tuned mixture, of the tuned filters inside the layer, and of both with one thing changed.
+    """Scores of tuned networks, and of the same with one thing changed.
 
     Returns:
         Rows of `StressTest.scores`, with `variant`, empty for the tuned network itself.
@@ -113,11 +129,19 @@ def ingredients(name: str, preset: Preset, seeds: Sequence[int]) -> pd.DataFrame
         for variant, changes in INGREDIENTS[method.name].items():
             changed = method.changed(f"{method.name}, {variant}", changes)
             variants += [(variant, changed)] if changed.settings != method.settings else []
+        variants += [(f"without {each.name}", without(method, each)) for each in method.members]
     test = replace(tuned, methods=[method for _, method in variants])
     of = {method.name: (method.name.split(",")[0], variant) for variant, method in variants}
     found = averaged_draws(test.scores((RATE,), DRAWS))
     bases, changes = zip(*(of[name] for name in found.method), strict=True)
     return found.assign(method=bases, variant=changes)
+
+
+def without(method: Method, member: Method) -> Method:
+    """A method of members without one of them."""
+    left = tuple(each for each in method.members if each != member)
+    model = change(method.model, networks=" ".join(each.model.kind for each in left))
+    return replace(method, name=f"{method.name}, without {member.name}", model=model, members=left)
 
 
 def few_labels(name: str, preset: Preset, seeds: Sequence[int], labels: int) -> pd.DataFrame:
@@ -126,7 +150,7 @@ def few_labels(name: str, preset: Preset, seeds: Sequence[int], labels: int) -> 
     Returns:
         Rows of `StressTest.scores`, with `labels`.
     """
-    test = balance_test(name, preset, named(preset, OURS, *RIVALS), seeds, labels)
+    test = balance_test(name, preset, named(preset, OURS, SMALLER, *RIVALS), seeds, labels)
     plain = balance_test(name, preset, [baseline(preset, "gcn", "plain gcn")], seeds, labels, alike=False)
     return averaged_draws(pd.concat([one.scores((RATE,), DRAWS) for one in (test, plain)])).assign(labels=labels)
 
