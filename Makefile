@@ -4,6 +4,7 @@
 #   make grid GRID=study/grids/laptop.yaml      a grid of notebooks
 #   make grid GRID=... OPTIONS="--dry-run"      what is done and what is to be run; `python -m study.batch -h` lists more
 #   make test                                   the tests, and the notebooks' checked outputs
+#   make book                                   the book, docs/_build/html/index.html
 #   make study PYTHON=python3.12                with another interpreter (when .venv is built)
 
 PYTHON ?= python3
@@ -12,6 +13,7 @@ GRID ?= study/grids/smoke.yaml
 OPTIONS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+BOOK := docs/_build
 INSTALLED := $(VENV)/installed
 PIP := $(BIN)/python -m pip install --quiet --no-deps --no-compile
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
@@ -19,7 +21,7 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 # Python keeps what it has compiled, whatever the caller's environment says: else every kernel starts ten seconds later.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: study grid test lint lock clean
+.PHONY: study grid test book lint lock clean
 
 study: $(INSTALLED)
 	$(BIN)/python -m study.batch --preset $(PRESET) $(OPTIONS)
@@ -36,6 +38,22 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/lint-imports
+
+# A warning, such as of a link that leads nowhere, is an error. `make test` checks the pages in a browser.
+book: $(VENV)/book $(BOOK)/npm/installed
+	$(BIN)/python docs/book/assemble.py
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs/book $(BOOK)/source $(BOOK)/html
+	@echo "The book is in $(BOOK)/html/index.html"
+
+$(VENV)/book: $(INSTALLED)
+	grep -v '^--' requirements.lock >$(VENV)/constraints.txt
+	$(BIN)/python -m pip install --quiet --no-build-isolation -c $(VENV)/constraints.txt -e '.[book]'
+	@touch $@
+
+# MathJax, which every page loads from the book itself, and what checks the pages.
+$(BOOK)/npm/installed: Makefile
+	npm install --silent --no-save --prefix $(@D) mathjax@3.2.2 axe-core@4.14.1
+	@touch $@
 
 # The lock is complete, so nothing is resolved; `pip check` proves it. Where there is a uv and it succeeds, uv
 # installs: it is several times faster, and a second clone shares its files. Else pip does, in a version that needs 12
@@ -68,5 +86,5 @@ lock:
 	mv requirements.lock.new requirements.lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .benchmarks *.egg-info
+	rm -rf $(VENV) $(BOOK) .pytest_cache .ruff_cache .hypothesis .benchmarks *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,24 @@
+// A click on a figure, or Enter, shows it as large as the window allows; Escape or another click closes it.
+document.addEventListener("DOMContentLoaded", () => {
+  const shown = document.createElement("dialog");
+  shown.className = "zoomed";
+  shown.setAttribute("aria-label", "Enlarged figure");
+  shown.addEventListener("click", () => shown.close());
+  document.body.append(shown);
+  for (const image of document.querySelectorAll(".bd-article img")) {
+    if (image.closest("a")) continue;
+    const button = document.createElement("button");
+    button.className = "zoom";
+    button.type = "button";
+    button.title = "Enlarge";
+    button.setAttribute("aria-label", `Enlarge: ${image.alt}`);
+    image.replaceWith(button);
+    button.append(image);
+    button.addEventListener("click", () => {
+      const copy = image.cloneNode();
+      copy.removeAttribute("style");
+      shown.replaceChildren(copy);
+      shown.showModal();
+    });
+  }
+});
