@@ -18,8 +18,8 @@ WEIGHTS = {
 OTHER_WEIGHTS: dict[Kind, float] = {"node": 1.0, "link": 1.0, "graph": 0.1}  # of data sets that the reference lacks
 # Regressions stay out of the default pool, so that a checkpoint can be tried on files that it has never met. Their
 # molecules it may have: 61 % of ESOL's, 12 % of lipo's and 3 % of the activities' stand in other sets of the pool.
-# What is published as Cornell has the features of Texas.
-HELD_OUT = {"esol", "lipo", "chembl-activities", "cornell-as-published"}
+# What is published as Cornell has the features of Texas. The released checkpoints have not seen Washington.
+HELD_OUT = {"esol", "lipo", "chembl-activities", "cornell-as-published", "washington"}
 
 
 def at_hand(whole: bool = False) -> list[str]:

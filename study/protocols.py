@@ -162,7 +162,7 @@ PROTOCOLS: dict[str, Protocol] = {
     **_each("fb15k237", "given", 3, width=128, batch_size=16384, candidates=FAST, epochs=10, patience=10, **NO_PENALTY),
     **_each("hiv pcba", "scaffold", 3, **MOLECULES, **LARGE | {"epochs": 10}),
     **_each("cornell-as-published texas wisconsin", "fixed-{}", 5, **MEDIUM),
-    **_each("cornell", "draw-{}", 5, **MEDIUM),
+    **_each("cornell washington", "draw-{}", 5, **MEDIUM),
     **_each("citeseer cora-ml", "draw-{}", 3, **MEDIUM),
     **_each("amazon-computers amazon-photo dblp", "draw-{}", 3, **MEDIUM),
     # Thousands of words: on two cores an epoch with all of them takes minutes.

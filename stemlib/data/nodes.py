@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 from torch_geometric import datasets
 from torch_geometric.data import Data, InMemoryDataset
 
-from stemlib.data.features import FORMAT, reduced
+from stemlib.data.features import FORMAT, TFIDF, Features, reduced
 from stemlib.data.graph import Graph
-from stemlib.data.raw_files import RawFiles, open_dataset
+from stemlib.data.raw_files import RawFiles, open_dataset, require
 from stemlib.data.registry import DataSet
 from stemlib.data.splits import per_class_split
 from stemlib.data.tasks import PARTS, Kind, Split, Task
+from stemlib.data.texts import encode_some, read_texts
 
 DRAWS = 10
 
@@ -80,6 +82,9 @@ class NodeDataSet(DataSet):
             (The reference divides them by their sums.)
         binary: whether the two classes are scored as one binary label, by ROC-AUC, as published.
         split_by: what makes the splits from the graph, a key of `SPLITS`.
+        texts: file of the nodes' texts, relative to the data folder, where there is one: features for any encoder but
+            TF-IDF, for which the published words stand.
+        text_source: where the public has it from.
     """
 
     kind: Kind = "node"
@@ -88,6 +93,8 @@ class NodeDataSet(DataSet):
     words: bool = True
     binary: bool = False
     split_by: str = "masks"
+    texts: str = ""
+    text_source: str = ""
 
     def raw(self) -> tuple[Data, RawFiles]:
         """The graph as the class gives it, with its native features `x` `[N, F]`."""
@@ -100,16 +107,33 @@ class NodeDataSet(DataSet):
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
         """See `DataSet.load`."""
         graph, files = self.raw()
-        native = graph.x.size(1)
-        x, source = reduced(F.normalize(graph.x) if self.words else graph.x.float(), width, self.name)
-        how = "rows of length 1" if self.words else "as given"
-        if width is not None and width < native:
-            how += f", truncated SVD of all nodes' rows to {width}"
+        features = self._words if encoder == TFIDF or not self.texts else self._texts
+        (x, source), how, made_of, notes = features(graph, width, encoder)
         return self._task(
             replace(Graph.of(Data(x=x, edge_index=graph.edge_index, y=graph.y)), source=source),
             graph.y.float().unsqueeze(1) if self.binary else graph.y,
             self.splits(graph),
-            f"{self.description} Features: {native} columns, {how}.",
-            [files.checksum, width, FORMAT, how],
-            notes=files.notes,
+            f"{self.description} Features: {how}.",
+            [files.checksum, *made_of],
+            notes=files.notes + notes,
         )
+
+    def _words(self, graph: Data, width: int | None, encoder: str) -> tuple[Features, str, list[Any], tuple[str, ...]]:
+        """The published features: themselves, how they were made, all that determines them, and notes."""
+        native = graph.x.size(1)
+        how = "rows of length 1" if self.words else "as given"
+        if width is not None and width < native:
+            how += f", truncated SVD of all nodes' rows to {width}"
+        found = reduced(F.normalize(graph.x) if self.words else graph.x.float(), width, self.name)
+        return found, f"{native} columns, {how}", [width, FORMAT, how], ()
+
+    def _texts(self, graph: Data, width: int | None, encoder: str) -> tuple[Features, str, list[Any], tuple[str, ...]]:
+        """The same of the nodes' texts."""
+        files = require([self.texts], self.text_source)
+        texts = read_texts(files.paths[self.texts], graph.num_nodes)
+        found = Features(encode_some(texts, width, encoder, f"{self.name}-text"))
+        notes, blank = files.notes, texts.count("")
+        if blank:
+            notes += (f"{blank} of {len(texts)} nodes have no text: their features are zeros",)
+        how = f"the node's text ({self.text_source}), encoded by {encoder}"
+        return found, how, [files.checksum, width, encoder, FORMAT], notes
