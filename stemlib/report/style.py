@@ -60,6 +60,7 @@ def use_style() -> None:
         {
             "figure.dpi": 100,
             "savefig.dpi": 160,
+            "svg.hashsalt": "study",  # else an SVG's names are random
             "figure.constrained_layout.use": True,
             "axes.spines.top": False,
             "axes.spines.right": False,
