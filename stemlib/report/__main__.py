@@ -1,0 +1,89 @@
+"""The report card of a graph in a folder or file: `python -m stemlib.report my_graph/ --out report/`.
+
+Later: `python -m stemlib.report --watch report/ new_graph/` holds a new snapshot against it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from stemlib.data.own_files import COLUMNS, read_own
+from stemlib.report.card import FULL, QUICK, report
+from stemlib.report.watch import watched
+from stemlib.stress.domains import met_elsewhere
+
+STOPPED, REFUSED, WORRIED = 130, 2, 1  # exit statuses
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the command's options."""
+    made = argparse.ArgumentParser("python -m stemlib.report", description=__doc__.splitlines()[0])
+    made.add_argument("graph", help="folder or file: tables, GraphML, PyG, .mat, triples or molecules")
+    made.add_argument("--out", default="report", help="folder that is written (default: report)")
+    made.add_argument("--quick", action="store_true", help="a first look, in minutes")
+    made.add_argument(
+        "--meet", nargs="+", default=[], metavar="GRAPH", help="other graphs that the models are tested on"
+    )
+    made.add_argument("--watch", metavar="OUT", help="hold the graph against the report in this folder; trains nothing")
+    made.add_argument("--split", help="random, time, scaffold, or a column that says train, val or test")
+    made.add_argument("--regression", action="store_true", default=None, help="labels are numbers to predict")
+    for name in COLUMNS:
+        nargs = "+" if name == "label" else None
+        made.add_argument(f"--{name}", nargs=nargs, metavar="COLUMN", help=f"what the column {name!r} is called")
+    return made
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read, then report or watch; the exit status."""
+    names = {name: value for name in COLUMNS if (value := getattr(arguments, name)) is not None}
+    names = {name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in names.items()}
+    given = names | {"split": arguments.split, "regression": arguments.regression}
+    if arguments.watch:
+        space = None
+        if (Path(arguments.watch) / "frozen" / "features.json").is_file():
+            from stemlib.data.feature_space import FeatureSpace
+
+            space = FeatureSpace.load(Path(arguments.watch) / "frozen")
+        table = watched(arguments.watch, read_own(arguments.graph, space=space, **given).task)
+        return _say_watched(arguments.graph, table)
+    own = read_own(arguments.graph, **given)
+    print("\n".join(f"- {line}" for line in own.notes), flush=True)
+    others = {Path(path).stem: read_own(path, space=own.space, **given).task for path in arguments.meet}
+    for name, task in others.items():
+        met_elsewhere(own.task, name, task)  # refused before anything is trained
+    effort = QUICK if arguments.quick else FULL
+    card = report(own.task, arguments.out, effort, others=others, names=own.names, read=own.notes, space=own.space)
+    for answer in card.answers:
+        print(f"\n{answer.question}", *answer.sentences, sep="\n  ")
+    print(f"\nopen {card.folder / 'report.html'}")
+    return 0
+
+
+def _say_watched(graph: str, table) -> int:
+    for row in table.itertuples():
+        side = "below" if row.end == "low" else "above"
+        known = f"look closer from {row.alarm:.0%}" if row.alarm == row.alarm else "not known to move the error"
+        mark = "LOOK CLOSER" if row.worry else "ok"
+        print(f"{mark:<12}{row.covariate} {side} {row.border:.3g}: {row.share:.0%} then, {row.now:.0%} now ({known})")
+    worried = bool(table.worry.any())
+    print(f"{graph}: " + ("the error has probably risen" if worried else "nothing that is known to move the error"))
+    return WORRIED if worried else 0
+
+
+def main() -> int:
+    """The command; what is wrong with the input is said without a traceback."""
+    arguments = parser().parse_args()
+    try:
+        return run(arguments)
+    except (ValueError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print("\nStopped. What is finished is kept; the same command goes on from there.", file=sys.stderr)
+        return STOPPED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""The report card's later answers: what is stable, who is at risk, what to freeze, and what to watch."""
+
+from __future__ import annotations
+
+from stemlib.report import words
+from stemlib.report.found import Answer, Found
+from stemlib.report.measure import SHARE, Certified
+from stemlib.report.risk import LEAST
+from stemlib.report.words import listed, mean, method
+
+
+def stable(found: Found) -> Answer:
+    """Which share keeps its answer: as seen, and as proved."""
+    test = found.risk[found.risk.part == "test"]
+    steady = int((test.flips == 0).sum())
+    draws = f"no draw of damage ({100 * SHARE:.0f} % of features missing, or of edges) changes"
+    said = []
+    if not found.task.regression:
+        low, high = Certified("", steady, len(test)).interval
+        said.append(
+            f"Of {len(test)} test {words.KINDS[found.task.kind]}, {draws} the decision of {method(found.chosen)} "
+            f"for {100 * steady / len(test):.0f} % [{100 * low:.0f}, {100 * high:.0f}]. That is what was seen, and no "
+            f"promise."
+        )
+    else:
+        said.append(f"The numbers of {method(found.chosen)} change by {test.flips.mean():.3g} on average under damage.")
+    for one in found.certified:
+        if one.refused:
+            said.append(f"No certificate against one {one.budget}: {one.refused}.")
+            continue
+        low, high = one.interval
+        said.append(
+            f"It is proved that no single {one.budget} can change the answer of the routed experts for "
+            f"{100 * one.held / one.asked:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of {one.asked} test nodes. The "
+            f"bound is cautious: most of the others would not change either."
+        )
+    return Answer(
+        "Which share of predictions is certainly stable?", said, "stable",
+        "Share of test instances that kept their answer in every draw, and that are certified.",
+    )  # fmt: skip
+
+
+def risk(found: Found) -> Answer:
+    """Which signals find the instances that fail."""
+    said, table = [], found.signals
+    for failure, words_of in (("error", "errors"), ("flip", "changes under damage")):
+        rows = table[(table.failure == failure) & table.signal.isin(words.SIGNALS)]
+        val, test = (rows[rows.part == part].set_index("signal") for part in ("val", "test"))
+        if val.empty or test.empty:
+            said.append(f"There were fewer than {LEAST} {words_of} on validation or test: nothing can be said of them.")
+            continue
+        best = val.auroc.idxmax()
+        row = test.loc[best]
+        useless = [words.SIGNALS[name] for name in test.index if test.low[name] <= 0.5]
+        line = (
+            f"On validation the {words.SIGNALS[best]} found {words_of} best. On test it ranks "
+            f"{100 * row.auroc:.0f} % [{100 * row.low:.0f}, {100 * row.high:.0f}] of pairs of one that fails and one "
+            f"that does not in the right order (AUROC; 50 is chance)."
+        )
+        said.append(line + (f" No better than chance: {listed(useless)}." if useless else ""))
+    rows = found.risk[found.risk.part == "test"]
+    wrong = rows.wrong.astype(float)
+    if len(rows) >= 20 and wrong.notna().any() and wrong.sum() > 0:
+        first = wrong.iloc[: max(1, len(rows) // 5)].sum() / wrong.sum()
+        errors = "all error" if found.task.regression else "the errors"
+        said.append(
+            f"The fifth of the test {words.KINDS[found.task.kind]} that comes first in risk.csv (sorted by "
+            f"the {words.SIGNALS.get(found.signal, found.signal)}) has {100 * first:.0f} % of {errors}; by chance it "
+            f"would have 20."
+        )
+    return Answer(
+        f"Which {words.KINDS[found.task.kind]} are at risk?", said, "risk",
+        "How well each column of the risk table finds errors and changes on test, with intervals.",
+    )  # fmt: skip
+
+
+def choice(found: Found) -> Answer:
+    """Which model to freeze, and why."""
+    if len(found.methods) == 1:
+        return Answer("Which model should be frozen?", ["You brought the model: there was no choice."], "choice", "")
+    val = {name: found.of(name, "clean", value="val") for name in found.methods}
+    others = [name for name in found.level if name != found.chosen]
+    said = [
+        f"Freeze {method(found.chosen)}; it is saved in frozen/. Its validation score is {mean(val[found.chosen])}."
+    ]
+    if others:
+        said.append(
+            f"Validation does not tell it from {listed([method(name) for name in others])}; among these it has the "
+            f"best mean score over all shifts and damage of this report, so that mean favours it a little."
+        )
+    behind = [name for name in found.methods if name not in found.level]
+    if behind:
+        said.append(f"Reliably behind on validation: {listed([method(name) for name in behind])}.")
+    return Answer(
+        "Which model should be frozen?", said, "choice",
+        "Every model's validation score against its mean score under shift and damage.",
+    )  # fmt: skip
+
+
+def watch(found: Found) -> Answer:
+    """Which covariates move the error, and from when on to worry."""
+    rows, said = found.watch[found.watch.alarm.notna()], []
+    for row in rows.sort_values("rise", ascending=False).itertuples():
+        side = "below" if row.end == "low" else "above"
+        unit = "standard deviations of the error" if found.task.regression else "points"
+        scale = 1 if found.task.regression else 100
+        said.append(
+            f"{words.covariate(found.task, row.covariate)}: {side} {row.border:.3g} the error is "
+            f"{scale * row.rise:.1f} {unit} higher [{scale * row.low:.1f}, {scale * row.high:.1f}]. "
+            f"{100 * row.share:.0f} % of the {words.KINDS[found.task.kind]} lie there; look closer when "
+            f"it is more than {100 * row.alarm:.0f} %."
+        )
+    said = [line[0].upper() + line[1:] for line in said]
+    if not said:
+        said.append("No covariate is known to move the error: at no end of any is it reliably higher than elsewhere.")
+    moved = set(rows.covariate)
+    calm = [words.covariate(found.task, name) for name in found.watch.covariate.unique() if name not in moved]
+    if calm and moved:
+        said.append(f"No reliable effect: {listed(calm)}.")
+    said.append("To hold a later graph against this one: python -m stemlib.report NEW_GRAPH --watch OUT")
+    return Answer(
+        "What should be watched?", said, "watch", "How much larger the error is at each end of every covariate."
+    )

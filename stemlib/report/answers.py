@@ -1,0 +1,168 @@
+"""The report card's answers: every sentence is made of the numbers that it speaks of."""
+
+from __future__ import annotations
+
+from stemlib.report import words
+from stemlib.report.advice import choice, risk, stable, watch
+from stemlib.report.found import Answer, Found
+from stemlib.report.measure import MAJORITY, SHARE
+from stemlib.report.words import Difference, listed, mean, method, who
+
+FEW_CLASSES = 60.0  # per cent of one answer from which on scores say little
+LEAD = 1.0  # points from which on another model is worth a word
+PARTS = {"dC": "coverage", "dS": "selection", "dX": "mixing"}
+MEANS = {
+    "dC": "no expert fits these instances: more experts, or more different ones, would help",
+    "dS": "an expert that fits is there, but the router picks another one: a better router would help",
+    "dX": "the experts that are mixed spoil each other's answer: fewer experts at a time would help",
+}
+
+
+def answers(found: Found) -> list[Answer]:
+    """All of them, in the order of the page."""
+    return [_fit(found), _losses(found), _parts(found), stable(found), risk(found), choice(found), watch(found)]
+
+
+def _fit(found: Found) -> Answer:
+    task, scores = found.task, {name: found.of(name, "clean") for name in (*found.methods, MAJORITY)}
+    best = found.chosen
+    many = f"mean of {len(scores[best])} trainings, 95 % interval" if len(scores[best]) > 1 else "one model"
+    said = [
+        f"On test {words.KINDS[task.kind]} {method(best)}, the model that validation chose, scores "
+        f"{mean(scores[best])} ({words.METRICS[task.metric]}; {many}). Always giving the "
+        f"{method(MAJORITY)} scores {mean(scores[MAJORITY])}."
+    ]
+    if not Difference(scores[best] - scores[MAJORITY], found.overlap).sign > 0 and len(scores[best]) > 1:
+        said.append("It is not reliably better than that: do not use it.")
+    if task.metric == "accuracy" and scores[MAJORITY].mean() >= FEW_CLASSES:
+        balanced = mean(found.of(best, "clean", value="balanced"))
+        said.append(
+            f"{scores[MAJORITY].mean():.0f} % of the test labels are one class. A model that falls back to that class "
+            f"under damage loses little, so flat curves below are no proof that it is robust. Averaged over classes, "
+            f"{method(best)} recalls {balanced} % ({100 / task.outputs:.0f} is chance)."
+        )
+    graph = [name for name in found.methods if name != "mlp"]
+    if "mlp" in scores and graph:
+        rival = max(graph, key=lambda name: found.of(name, "clean", value="val").mean())
+        lead = Difference(scores[rival] - scores["mlp"], found.overlap)
+        verdict = {
+            1: "The graph is needed",
+            0: "It is open whether the graph is needed",
+            -1: "The graph does harm here",
+        }[lead.sign]
+        said.append(f"{verdict}: {method(rival)} is {lead.text} points from an MLP that sees the features alone.")
+    top = max(found.methods, key=lambda name: scores[name].mean())
+    if top != best:
+        lead = Difference(scores[top] - scores[best], found.overlap)
+        sure = "reliably" if lead.sign > 0 else "though not reliably"
+        said.append(f"Best on test is {method(top)}, {sure}: {lead.text} points; the choice was not made by the test.")
+    level = [name for name in found.methods if name != best]
+    level = [name for name in level if Difference(scores[best] - scores[name], found.overlap).sign == 0]
+    if level and len(scores[best]) > 1:
+        said.append(f"The trainings do not tell it from {listed([method(name) for name in level])} on test.")
+    return Answer(
+        "How well does it fit, and is the graph needed?", said, "fit",
+        "Test score of every model with its interval; a line marks the most frequent answer.",
+    )  # fmt: skip
+
+
+def _losses(found: Found) -> Answer:
+    losses = {}
+    for kind, condition, base in found.met():
+        change = found.of(found.chosen, kind, condition) - found.of(found.chosen, base)
+        losses[kind, condition, base] = Difference(change, found.overlap if kind in words.DAMAGE else 0.0)
+    said = []
+    shifts = {key: lost for key, lost in losses.items() if key[0] == "shift"}
+    if shifts:
+        trained = "Without having been trained on them, the model" if len(found.methods) > 1 else "The model"
+        told = [
+            f"{'gains' if lost.mean > 0 else 'loses'} {lost.size} on {who(found.task, key[1])}"
+            for key, lost in sorted(shifts.items(), key=lambda item: item[1].mean)
+        ]
+        name = method(found.chosen)
+        said.append(
+            f"{trained} ({name}) {listed(told)} (points, compared with ordinary {words.KINDS[found.task.kind]})."
+        )
+    for damage, missing in words.DAMAGE.items():
+        key = next((key for key in losses if key[0] == damage and key[1] == f"{damage} {SHARE:g}"), None)
+        if key:
+            worst = found.scores[(found.scores.kind == damage)].rate.max()
+            end = found.of(found.chosen, damage, f"{damage} {worst:g}")
+            lost = losses[key]
+            said.append(
+                f"With {100 * SHARE:.0f} % of {missing} missing around the tested {words.KINDS[found.task.kind]} "
+                f"it {'gains' if lost.mean > 0 else 'loses'} {lost.size} points; with {100 * worst:.0f} % it scores "
+                f"{mean(end)}, the {method(MAJORITY)} {mean(found.of(MAJORITY, 'clean'))}."
+            )
+    for key, lost in losses.items():
+        if key[0] == "other graph":
+            value = mean(found.of(found.chosen, key[0], key[1]))
+            constant = mean(found.of(MAJORITY, key[0], key[1]))
+            said.append(
+                f"On the graph {key[1]} it scores {value} ({lost.text} points from its own test; {constant} by "
+                f"the {method(MAJORITY)})."
+            )
+    said += _ahead(found)
+    return Answer(
+        "What does it lose under shift and damage?", said, "losses",
+        "Score against the share of missing features and of missing edges, and in the tails that training did not see.",
+    )  # fmt: skip
+
+
+def _ahead(found: Found) -> list[str]:
+    """Where another model is reliably better than the chosen one."""
+    better = []
+    for kind, condition, _ in found.met():
+        ours = found.of(found.chosen, kind, condition)
+        for name in found.methods:
+            lead = Difference(found.of(name, kind, condition) - ours, found.overlap if kind in words.DAMAGE else 0.0)
+            if name != found.chosen and lead.sign > 0 and lead.mean > LEAD:
+                better.append(f"{method(name)} under {who(found.task, condition)} ({lead.text})")
+    if len(found.methods) < 2 or len(found.scores.seed.unique()) < 2:
+        return []
+    if not better:
+        return [
+            f"No other model is reliably more than {LEAD:.0f} point better than {method(found.chosen)} in any of this."
+        ]
+    return [f"Reliably better than it: {'; '.join(better)}."]
+
+
+def _parts(found: Found) -> Answer:
+    table, said, largest_in = found.decomposition, [], {}
+    if table.empty:
+        why = "a regression has no such decomposition" if found.task.regression else "this model routes nothing"
+        said.append(f"This was not asked: {why}.")
+    for condition, rows in table.groupby("condition", sort=False):
+        changes = {part: Difference(rows[part], digits=2) for part in ("dR", *PARTS)}
+        if condition == "clean" or changes["dR"].sign <= 0:
+            continue
+        largest = max(PARTS, key=lambda part: changes[part].mean)
+        told = listed([f"{changes[part].text} is {name}" for part, name in PARTS.items()])
+        said.append(f"{who(found.task, condition)}: of {changes['dR'].text} nats more loss, {told}.")
+        if changes[largest].sign > 0:
+            largest_in.setdefault(largest, []).append(who(found.task, condition))
+    for part, where in largest_in.items():
+        said.append(f"Where {PARTS[part]} is the largest part ({'; '.join(where)}), {MEANS[part]}.")
+    if not said:
+        said.append(
+            "In no condition does the loss of the routed experts rise for sure: there is nothing to take apart."
+        )
+    for damage, missing in words.DAMAGE.items():
+        rows = table[table.condition == f"{damage} {SHARE:g}"] if not table.empty else table
+        if len(rows):
+            base, routed = rows["base, %"], rows["amplification, %"]
+            advice = (
+                "smoother features (stronger weight decay, a smaller slope) would help more than another router"
+                if base.mean() >= routed.mean()
+                else "fewer routes, or gates that do not see the damage, would help more than smoother features"
+            )
+            said.append(
+                f"When {100 * SHARE:.0f} % of {missing} are missing, {mean(base, 0)} % of the (squared) change "
+                f"inside the routed experts is base sensitivity, which is there with the routes held fixed, and "
+                f"{mean(routed, 0)} % is amplification by routes that change; the two have the rest in common. So "
+                f"{advice}."
+            )
+    return Answer(
+        "Where does the loss come from?", [line[0].upper() + line[1:] for line in said], "parts",
+        "Change of the loss in every condition, stacked by coverage, selection and mixing.",
+    )  # fmt: skip

@@ -1,0 +1,77 @@
+"""All that was measured for a report card, as its answers and figures read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from stemlib.data.tasks import Task
+from stemlib.report.measure import MAJORITY, Certified
+from stemlib.report.words import method, who
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that was measured; the tables are those of `stemlib.report.measure`, `risk` and `watch`.
+
+    Attributes:
+        chosen: the method to freeze.
+        level: those that validation does not tell from the best.
+        signal: by which the risk table is sorted.
+        overlap: of the seeds' splits.
+    """
+
+    task: Task
+    scores: pd.DataFrame
+    decomposition: pd.DataFrame
+    certified: list[Certified]
+    risk: pd.DataFrame
+    signals: pd.DataFrame
+    watch: pd.DataFrame
+    chosen: str
+    level: list[str]
+    signal: str
+    overlap: float
+    notes: list[str] = field(default_factory=list)
+
+    def of(self, name: str, kind: str, condition: str | None = None, value: str = "score") -> pd.Series:
+        """A method's scores by seed in one condition, mean over draws."""
+        rows = self.scores[(self.scores.method == name) & (self.scores.kind == kind)]
+        rows = rows if condition is None else rows[rows.condition == condition]
+        return rows.groupby("seed")[value].mean()
+
+    @property
+    def methods(self) -> list[str]:
+        """The networks, without the most frequent answer."""
+        return [name for name in self.scores.method.unique() if name != MAJORITY]
+
+    def met(self) -> list[tuple[str, str, str]]:
+        """Kind, condition and the kind it is a loss from, of everything that is met but clean instances."""
+        rows = self.scores[~self.scores.kind.isin(["clean", "inside"])].drop_duplicates(["kind", "condition"])
+        base = "inside" if (self.scores.kind == "inside").any() else "clean"
+        return [
+            (kind, name, base if kind == "shift" else "clean")
+            for kind, name in zip(rows.kind, rows.condition, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question, what the numbers say, the name of its figure, and that figure in words."""
+
+    question: str
+    sentences: list[str]
+    figure: str
+    alt: str
+
+
+def effects(found: Found) -> pd.DataFrame:
+    """Mean scores, one row per condition and one column per method: the page's table."""
+    order = found.scores.drop_duplicates(["kind", "condition"])
+    table = found.scores.groupby(["kind", "condition", "method"], sort=False).score.mean().unstack()
+    table = table.loc[list(zip(order.kind, order.condition, strict=True)), [*found.methods, MAJORITY]]
+    names = {"clean": "as trained", "inside": "ordinary, tails kept out of training"}
+    table.index = [names.get(kind, who(found.task, condition)) for kind, condition in table.index]
+    return table.rename(columns=method).round(1).replace(np.nan, "")

@@ -1,0 +1,50 @@
+"""A model that the user already has, as the library asks a network: any module with `forward(x, edge_index)`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from stemlib.data.graph import Graph, node_features, plain
+from stemlib.data.tasks import Task, read_out
+from stemlib.devices import device_of
+from stemlib.model.network import Output
+
+
+class OwnModel(nn.Module):
+    """Answers of nodes are the module's; of links and graphs the mean of their nodes'.
+
+    Args:
+        net: takes `x` `[N, d]` and `edge_index` `[2, E]`, gives `[N, outputs]`: logits, or numbers in the labels' unit.
+        task: what it is asked about.
+
+    Raises:
+        ValueError: it does not answer that way; the message has what it gave.
+    """
+
+    def __init__(self, net: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.net, self.kind = net, task.kind
+        self.register_buffer("unit", torch.tensor([[0.0], [1.0]], dtype=torch.double).repeat(1, task.outputs))
+        self.to(device_of(net))
+        try:
+            with torch.no_grad():
+                found = self.eval()(task.graph, None if task.kind == "graph" else task.select(torch.arange(1))).logits
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise ValueError(f"the model does not take forward(x, edge_index) of this graph: {error}") from error
+        if found.dim() != 2 or found.size(1) != task.outputs:
+            raise ValueError(
+                f"the model must give [N, {task.outputs}], one row per node; got rows {tuple(found.shape)}"
+            )
+
+    def in_own_unit(self, answers: Tensor) -> Tensor:
+        """Its numbers are in the data's unit already."""
+        return answers
+
+    def forward(self, graph: Graph | Data, instances: Tensor | None) -> Output:
+        """Logits of nodes `[M]`, pairs of nodes `[M, 2]`, or all graphs (None)."""
+        graph = Graph.of(graph).on(device_of(self))
+        z = self.net(node_features(graph), plain(graph.edge_index))
+        logits = read_out(z, graph, instances, self.kind)
+        return Output(logits, logits)

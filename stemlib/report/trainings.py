@@ -1,0 +1,219 @@
+"""What a report card trains: five networks, tuned alike on validation, each kept as soon as it is done."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from stemlib.data.tasks import Split, Task
+from stemlib.devices import device
+from stemlib.files import run_key
+from stemlib.presets import BaselineConfig, MixtureConfig, ModelConfig, TrainConfig, change
+from stemlib.report.drawn import Drawn, is_drawn, shifted_by, whole
+from stemlib.stress.conditions import MOST_OVERLAP, shift_protocol
+from stemlib.stress.shifts import Buckets, tail_buckets
+from stemlib.training.families import FORMAT, build, load_model, save_model
+from stemlib.training.finetune import fit
+from stemlib.weights import read_settings
+
+FEWEST = 10  # tested instances in a tail
+TAIL = 0.1  # of each covariate at either end: all tails together are kept out of one training
+Config = BaselineConfig | MixtureConfig | ModelConfig
+SETTINGS = (  # of training, for every method alike, in the order in which they are tried
+    {"lr": 1e-2, "weight_decay": 5e-4, "dropout": 0.5},
+    {"lr": 1e-2, "weight_decay": 5e-4, "dropout": 0.2},
+    {"lr": 5e-3, "weight_decay": 1e-3, "dropout": 0.2},
+)
+LARGEST_BATCH = {"node": 0, "link": 8192, "graph": 128}
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is done.
+
+    Attributes:
+        hidden: width of the networks.
+        epochs, patience, steps: of a training, at most; the steps bind where it goes by batches.
+        seeds: trainings of each method and protocol.
+        candidates: settings that validation chooses from.
+        draws: of every damage.
+    """
+
+    hidden: int = 128
+    epochs: int = 300
+    patience: int = 50
+    steps: int = 6000
+    seeds: int = 5
+    candidates: int = 3
+    draws: int = 3
+
+
+QUICK = Effort(hidden=32, epochs=60, patience=15, steps=600, seeds=3, candidates=2, draws=1)
+FULL = Effort()
+
+
+class Method(NamedTuple):
+    """A network and how it is trained."""
+
+    name: str
+    config: Config
+    train: TrainConfig
+
+
+class Trained(NamedTuple):
+    """The networks of one protocol and seed by name, with their validation scores."""
+
+    drawn: Drawn
+    models: dict[str, nn.Module]
+    val: dict[str, float]
+
+
+def methods(effort: Effort) -> list[Method]:
+    """Features alone, two graph networks, different filters weighed on validation, and experts chosen by a router."""
+    train = TrainConfig(epochs=effort.epochs, patience=effort.patience, lipschitz=0.0, prior=True)
+    plain = [Method(kind, BaselineConfig(kind, hidden=effort.hidden), train) for kind in ("mlp", "gcn", "sage")]
+    routed = ModelConfig(hidden=effort.hidden, codebook="none")
+    return [
+        *plain,
+        Method("mixture", MixtureConfig(hidden=max(1, effort.hidden // 2)), train),
+        Method("routed", routed, train),
+    ]
+
+
+class Trainings:
+    """Every training of a report card.
+
+    `whole` is the task's own split, or one drawn by each seed where it came without; `inside` trains on the middle of
+    every covariate, so that the tails of each are new at test. What is finished is read back.
+
+    Args:
+        task: of any kind.
+        folder: where trainings are kept.
+        effort: how much is done.
+
+    Attributes:
+        drawn: of every protocol what the seeds draw.
+        covariates: of all instances, see `shifted_by`.
+        notes: what cannot be shifted, and why.
+        overlap: of the seeds' splits, see `stemlib.report.statistics.paired_test`.
+    """
+
+    def __init__(self, task: Task, folder: Path, effort: Effort) -> None:
+        self.folder, self.effort, self.notes = folder, effort, []
+        self.drawn: dict[str, list[Drawn]] = {"whole": [whole(task, seed) for seed in range(effort.seeds)]}
+        self.overlap = 0.5 if len({one.split.hash for one in self.drawn["whole"]}) > 1 else 0.0
+        self.covariates = shifted_by(task)
+        kept = [None] if is_drawn(task) else list(task.splits)
+        try:
+            buckets = self._tails(task)
+            self.drawn["inside"] = [
+                Drawn(*shift_protocol(task, buckets, seed, own_split=kept[seed % len(kept)]))
+                for seed in range(effort.seeds)
+            ]
+        except ValueError as error:
+            self.notes.append(f"shifts were not tried: {error}")
+        self.chosen: dict[str, Method] = {}
+
+    def _tails(self, task: Task) -> Buckets:
+        """The tails of every covariate as buckets, and what lies in none of them as `ID`."""
+        members, first = {}, None
+        met = torch.ones(task.instances, dtype=torch.bool)
+        if task.kind != "graph" and not is_drawn(task):  # of these only the user's own test is met
+            met = torch.zeros_like(met).index_fill_(0, next(iter(task.splits.values())).test, True)
+        for name, values in self.covariates.items():
+            tails = tail_buckets(values, TAIL)
+            first = tails if first is None else first
+            for side, words in (("low", "lowest"), ("high", "highest")):
+                index = tails.members[f"OOD-{side}"]
+                if tails.overlap[f"OOD-{side}"] > MOST_OVERLAP:
+                    self.notes.append(f"no shift to the {words} {name}: most {task.kind}s have the same value")
+                elif task.labelled(index[met[index]]).numel() < FEWEST:
+                    self.notes.append(f"no shift to the {words} {name}: fewer than {FEWEST} {task.kind}s to test")
+                else:
+                    members[f"{name} {side}"] = index
+        outer = torch.zeros(task.instances, dtype=torch.bool)
+        for index in members.values():
+            outer[index] = True
+        if not members or outer.all():
+            raise ValueError("no covariate tells some instances from the others")
+        return Buckets(first.covariate, first.borders, {"ID": (~outer).nonzero().flatten(), **members})
+
+    def candidates(self, method: Method, task: Task, split: Split) -> list[Method]:
+        """A method with each of the settings that are tried, in batches that the task can be learnt in."""
+        size, trained = LARGEST_BATCH[task.kind], split.train.numel()
+        if task.graph.edge_pair is not None:  # a step that shows all pairs would hide all edges
+            size = min(size, math.ceil(trained / 4))
+        size = 0 if size >= trained else size
+        per_epoch = math.ceil(trained / size) if size else 1
+        epochs = min(self.effort.epochs, max(3, self.effort.steps // per_epoch))
+        train = change(method.train, batch_size=size, epochs=epochs, patience=min(self.effort.patience, epochs))
+        found = []
+        for settings in SETTINGS[: self.effort.candidates]:
+            dropout, rest = settings["dropout"], {key: settings[key] for key in ("lr", "weight_decay")}
+            config = change(method.config, dropout=dropout, input_dropout=dropout)
+            found.append(Method(method.name, config, change(train, **rest)))
+        return found
+
+    def estimate(self) -> float:
+        """Seconds that all trainings take at most, from an epoch or two of each method; what is finished too."""
+        drawn, total = self.drawn["whole"][0], 0.0
+        runs = sum(map(len, self.drawn.values())) + self.effort.candidates - 1
+        for base in methods(self.effort):
+            method = self.candidates(base, drawn.task, drawn.split)[0]
+            taken = []
+            for epochs in (1, 3):
+                began = time.perf_counter()
+                fit(
+                    build(method.config, drawn.task).to(device()),
+                    drawn.task,
+                    drawn.split,
+                    change(method.train, epochs=epochs),
+                    0,
+                )
+                taken.append(time.perf_counter() - began)
+                if taken[0] > 10:
+                    break
+            step = taken[0] if len(taken) == 1 else max(taken[1] - taken[0], 0) / 2
+            total += runs * (taken[0] + step * (method.train.epochs - 1))
+        return total
+
+    def run(self) -> dict[str, list[Trained]]:
+        """Train what is not trained yet, and say of each when it is done."""
+        first = self.drawn["whole"][0]
+        for base in methods(self.effort):
+            tried = self.candidates(base, first.task, first.split)
+            self.chosen[base.name] = max(tried, key=lambda method: self._trained(method, first, 0)[1])
+        return {protocol: list(self._of(protocol)) for protocol in self.drawn}
+
+    def _of(self, protocol: str) -> Iterator[Trained]:
+        for seed, drawn in enumerate(self.drawn[protocol]):
+            found = {name: self._trained(method, drawn, seed) for name, method in self.chosen.items()}
+            models, val = ({name: pair[place] for name, pair in found.items()} for place in (0, 1))
+            yield Trained(drawn, models, val)
+
+    def _trained(self, method: Method, drawn: Drawn, seed: int) -> tuple[nn.Module, float]:
+        """A network and its validation score, in per cent: read back, or trained, from its last epoch if it began."""
+        task, split = drawn.task, drawn.split
+        settings: dict[str, Any] = {"config": asdict(method.config), "train": asdict(method.train)}
+        key = run_key(settings, split.hash, task.content, device().type)
+        folder = self.folder / f"{method.name}-{split.name}-{key}-seed-{seed}"
+        if (folder / "model.json").is_file():
+            return load_model(folder).to(device()), read_settings(folder, FORMAT)["about"]["val"]
+        began = time.perf_counter()
+        torch.manual_seed(seed)
+        model = build(method.config, task).to(device())
+        state = folder / "training.checked"
+        found = fit(model, task, split, method.train, seed, state, f"{method.name} seed {seed}")
+        save_model(model, folder, {"val": 100 * found.best[0]})
+        state.unlink(missing_ok=True)
+        print(
+            f"trained {method.name}, split {split.name}, seed {seed}: {time.perf_counter() - began:.1f} s", flush=True
+        )
+        return model, 100 * found.best[0]

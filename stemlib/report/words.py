@@ -1,0 +1,102 @@
+"""How the report card names things, and writes numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from stemlib.data.tasks import Task
+from stemlib.report.statistics import interval, paired_test
+
+METHODS = {
+    "mlp": "MLP (features alone)",
+    "gcn": "GCN",
+    "sage": "GraphSAGE",
+    "mixture": "mixture of filters",
+    "routed": "routed experts",
+    "majority": "most frequent answer",
+    "model": "your model",
+}
+KINDS = {"node": "nodes", "link": "pairs", "graph": "graphs"}
+METRICS = {
+    "accuracy": "share of right answers, in per cent",
+    "roc_auc": "ROC-AUC, in per cent (50 is chance)",
+    "r2": "R², in per cent (0 is the mean)",
+}
+DAMAGE = {"masked": "the features", "deleted": "the edges"}
+ENDS = {
+    "degree": ("with the fewest neighbours", "with the most neighbours"),
+    "homophily": ("least like their neighbours", "most like their neighbours"),
+    "concentration": ("whose neighbours are least connected", "whose neighbours are most connected"),
+    "size": ("with the fewest nodes", "with the most nodes"),
+    "scaffold": ("with the rarest scaffolds", "with the commonest scaffolds"),
+    "locality": ("farthest from the best-connected node", "closest to the best-connected node"),
+}
+SIGNALS = {
+    "radius": "radius of the head of the routed experts",
+    "margin": "margin between the two best answers",
+    "confidence": "confidence",
+    "disagreement": "disagreement inside the mixture",
+}
+
+
+def method(name: str) -> str:
+    """A method in words."""
+    return METHODS.get(name, name)
+
+
+def who(task: Task, condition: str) -> str:
+    """A condition in words: a tail by whom it holds, damage by its share, another graph by its name."""
+    kind, (name, _, rest) = KINDS[task.kind], condition.partition(" ")
+    if rest in ("low", "high"):
+        low, high = ENDS.get(name, (f"of lowest {name}", f"of highest {name}"))
+        return f"{kind} {low if rest == 'low' else high}"
+    if name in DAMAGE:
+        return f"{100 * float(rest):.0f} % of {DAMAGE[name]} missing"
+    return condition
+
+
+def covariate(task: Task, name: str) -> str:
+    """A covariate in words."""
+    words = {"degree": "number of neighbours", "homophily": "likeness to the neighbours", "size": "number of nodes"}
+    return words.get(name, name)
+
+
+def listed(items: Sequence[str]) -> str:
+    """`a, b and c`."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def mean(values: Sequence[float], digits: int = 1) -> str:
+    """`81.3 [80.1, 82.5]`: a mean with its 95 % interval over trainings; of equal ones the number."""
+    values = [float(value) for value in values]
+    middle = f"{sum(values) / len(values):.{digits}f}"
+    if len(values) < 2:
+        return middle
+    low, high = interval(values)
+    if low == high:
+        return middle
+    return f"{middle} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+class Difference:
+    """A mean difference over seeds, and whether it is sure: `text`, `sign` (0 where its interval includes 0)."""
+
+    def __init__(self, differences: pd.Series, overlap: float = 0.0, digits: int = 1) -> None:
+        self.mean = float(differences.mean())
+        self.text, self.sign = f"{self.mean:+.{digits}f}", 0
+        self.low = self.high = float("nan")
+        if len(differences) > 1:
+            found = paired_test(differences, overlap)
+            self.low, self.high = found.low, found.high
+            self.text += f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+            self.sign = int(found.low > 0) - int(found.high < 0)
+
+    @property
+    def size(self) -> str:
+        """The difference without its sign, to stand behind `loses` or `gains`."""
+        if self.low != self.low:
+            return f"{abs(self.mean):.1f}"
+        low, high = (self.low, self.high) if self.mean >= 0 else (-self.high, -self.low)
+        return f"{abs(self.mean):.1f} [{low:.1f}, {high:.1f}]"
