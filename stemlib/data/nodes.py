@@ -105,9 +105,15 @@ class NodeDataSet(DataSet):
         return SPLITS[self.split_by](graph)
 
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
-        """See `DataSet.load`."""
+        """See `DataSet.load`.
+
+        Raises:
+            ValueError: a sentence encoder, of nodes that have no texts.
+        """
+        if encoder != TFIDF and not self.texts:
+            raise ValueError(f"{self.name} has no texts that encoder={encoder!r} could read; leave it out")
         graph, files = self.raw()
-        features = self._words if encoder == TFIDF or not self.texts else self._texts
+        features = self._words if encoder == TFIDF else self._texts
         (x, source), how, made_of, notes = features(graph, width, encoder)
         return self._task(
             replace(Graph.of(Data(x=x, edge_index=graph.edge_index, y=graph.y)), source=source),

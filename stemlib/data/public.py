@@ -66,7 +66,8 @@ def load(
     Args:
         name: one of `DATA_SETS`.
         width: columns of node and edge features; None for the native ones.
-        encoder: of text, for data sets that have text: see `stemlib.data.features.encode_texts`.
+        encoder: of text, for data sets that have text: see `stemlib.data.features.encode_texts`. Cora, CiteSeer, Texas
+            and Wisconsin have texts for another one than the default, for which their published words stand.
         message_edges: for link tasks: the triples that messages run along.
 
     Raises:

@@ -100,6 +100,11 @@ def test_texts_are_of_the_nodes_whose_classes_their_table_names(name: str) -> No
     assert len(pairs) == named.nunique() == len(set(labels))
 
 
+def test_nodes_without_texts_have_nothing_to_encode() -> None:
+    with pytest.raises(ValueError, match="pubmed has no texts that encoder='minilm' could read"):
+        load("pubmed", encoder="minilm")
+
+
 def test_the_pages_of_washington_are_a_data_set() -> None:
     staged("washington")
     task = load("washington", width=16)
