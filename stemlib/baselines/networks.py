@@ -17,7 +17,7 @@ from stemlib.data.graph import Graph, node_features, plain, sorted_by_target
 from stemlib.data.tasks import Kind, read_out
 from stemlib.devices import device_of
 from stemlib.model.layers import Dropout
-from stemlib.model.messages import Spread, edge_mean, mean_over, normalised
+from stemlib.model.messages import Gathered, Spread, edge_mean, means, normalised
 from stemlib.model.network import Network, Output
 from stemlib.model.sparse_features import compacted, is_sparse
 from stemlib.presets import BaselineConfig
@@ -105,8 +105,10 @@ def adjacency(kind: str, graph: Graph, dtype: torch.dtype) -> Spread | Tensor:
     if kind == "gat":
         return plain(graph.edge_index)
     if kind == "sage":
-        return graph.derived("sorted", lambda: mean_over(sorted_by_target(graph).edge_index, dtype), graph.edge_index)
+        return means(graph, dtype)
     if kind == "gin":
+        if torch.compiler.is_exporting():
+            return Gathered(graph.edge_index, torch.ones_like(graph.edge_index[1], dtype=dtype), graph.num_nodes)
         return graph.derived(("adjacency", dtype), lambda: Spread(_matrix(graph, dtype)), graph.edge_index)
     return normalised(graph, dtype)
 

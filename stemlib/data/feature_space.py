@@ -1,7 +1,7 @@
 """What was fitted on one graph's features, kept, so that another graph's get the same coordinates.
 
-An SVD or TF-IDF that is fitted anew on other data has other coordinates, of the same width: a model that reads them
-answers something else, and nothing objects. A space is fitted once, saved beside the model, and only applied after.
+An SVD or TF-IDF that is fitted anew has other coordinates, of the same width: a model that reads them answers something
+else, and nothing objects. A space is fitted once, saved beside the model, and only applied after.
 
 Example:
     >>> north, south = torch.rand(9, 6), torch.rand(5, 6)
@@ -14,7 +14,6 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,18 +30,17 @@ from stemlib.data.feature_source import FeatureSource, Step, Terms, same_steps
 from stemlib.data.features import TFIDF, components_of, sentence_vectors
 from stemlib.data.raw_features import Raw, of_length_one, read_raw, require_columns, require_length_one
 from stemlib.data.readings import Reader
-from stemlib.data.tasks import Task
+from stemlib.data.tasks import UNLABELLED, Task
 from stemlib.weights import read_settings, write_tensors
 
 FORMAT = "stem-gnn-study feature space, version 1"
 FILE = "features"
+PLAIN = ("numbers", "columns", "texts", "encoder", "unit_rows", "class_names", "outputs")
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureSpace:
     """What a source's features were made with; `encode` makes another graph's with the same.
-
-    Columns are numbers first, as they come, then the terms or coordinates of the texts.
 
     Attributes:
         steps: what makes features `[n, d]` of raw ones: a map, zero columns, rows of length one.
@@ -103,21 +101,18 @@ class FeatureSpace:
             source = source.x
         raw = read_raw(source)
         numbers = 0 if raw.numbers is None else raw.numbers.shape[1]
-        space = cls((), numbers, raw.columns, raw.names, encoder if raw.texts else "")
+        terms = Terms.of(raw.texts)[0] if raw.texts and encoder == TFIDF else None
+        space = cls((), numbers, raw.columns, raw.names, encoder if raw.texts else "", terms)
         if standardise and numbers:
             known = StandardScaler().fit(raw.numbers.toarray().astype(np.float64))
             space = replace(space, scaling=torch.from_numpy(np.stack([known.mean_, known.scale_])))
-        if space.encoder == TFIDF:
-            space = replace(space, terms=Terms.of(raw.texts)[0])
-        rows, only_texts = space._rows(raw), raw.numbers is None
-        if not raw.texts and not standardise:
-            space = replace(space, unit_rows=of_length_one(rows))
-        by_terms = only_texts and space.encoder == TFIDF  # always projected, as `encode_texts` has it
+        rows = space._rows(raw)
+        by_terms = terms is not None and not numbers  # always projected, as `encode_texts` has it
         width = width or (768 if by_terms else rows.shape[1])
         components = components_of(rows, width) if by_terms or rows.shape[1] > width else None
         step = Step(width, components, by_terms if unit is None else unit)
-        names = Reader().names(labels)
-        return replace(space, steps=(step,), class_names=names, outputs=len(names))
+        names, unit_rows = Reader().names(labels), not raw.texts and not standardise and of_length_one(rows)
+        return replace(space, steps=(step,), unit_rows=unit_rows, class_names=names, outputs=len(names))
 
     @classmethod
     def of(cls, task: Task) -> FeatureSpace:
@@ -125,10 +120,15 @@ class FeatureSpace:
 
         Of texts by a sentence encoder a task keeps the vectors alone: other graphs' texts are to be encoded before.
         """
-        source = task.graph.source
-        raw = scipy.sparse.csr_matrix(task.graph.x.numpy()) if source is None else source.raw
+        graph = task.graph
+        source, space = graph.source, graph.space
+        if space is not None:  # and what was done to its features since
+            steps = () if source is None else source.steps
+            steps = (*space.steps, *steps) if space.is_plain else steps
+            return replace(space, steps=steps, edge_steps=graph.edge_steps).for_labels(task)
+        raw = scipy.sparse.csr_matrix(graph.x.numpy()) if source is None else source.raw
         steps = (Step(raw.shape[1]),) if source is None else source.steps
-        space = cls(steps, raw.shape[1], unit_rows=of_length_one(raw), edge_steps=task.graph.edge_steps)
+        space = cls(steps, raw.shape[1], unit_rows=of_length_one(raw), edge_steps=graph.edge_steps)
         if source is not None and source.terms is not None:
             space = replace(space, numbers=0, unit_rows=False, texts=("",), encoder=TFIDF, terms=source.terms)
         return space.for_labels(task)
@@ -158,6 +158,17 @@ class FeatureSpace:
         mapped = any(step.components is not None or step.unit for step in self.steps)
         return self.encoder not in ("", TFIDF) or (not mapped and self.scaling is None and not self.encoder)
 
+    @property
+    def own_names(self) -> tuple[int | str, ...]:
+        """As a `Task` has its `class_names`: empty where they are 0, 1, ..."""
+        return () if self.class_names == tuple(range(self.outputs)) else self.class_names
+
+    def unknown(self, count: int, regression: bool = False) -> Tensor:
+        """The labels of `count` instances of which none is known: `[count]` of classes, else `[count, T]`."""
+        if self.class_names:
+            return torch.full((count,), UNLABELLED)
+        return torch.full((count, max(self.outputs, 1)), torch.nan, dtype=torch.double if regression else torch.float)
+
     def encode(self, raw: Any) -> Tensor:
         """Features `[n, width]` of raw ones in any form that `fit` takes, each row by itself.
 
@@ -183,8 +194,10 @@ class FeatureSpace:
         Raises:
             ValueError: it was made otherwise; says how to make it.
         """
-        made = () if task.graph.source is None else task.graph.source.steps
-        if not same_steps(() if self.is_plain else self.steps, made) or task.graph.x.size(1) != self.width:
+        other = FeatureSpace.of(task)
+        reads = [(one.numbers, one.columns, one.texts, one.encoder) for one in (self, other)]
+        scales = [None if one.scaling is None else one.scaling.tolist() for one in (self, other)]
+        if reads[0] != reads[1] or scales[0] != scales[1] or not same_steps(self.steps, other.steps):
             raise ValueError(
                 f"the features of {task.name!r} were not made with the space of the source; give raw features, by "
                 "from_data(data, space=space) or in a Data"
@@ -194,41 +207,32 @@ class FeatureSpace:
         """Features of edges `[n, d_e]` of raw ones, or of texts, which nodes' encoder makes the same of."""
         read = read_raw(raw, "edge")
         rows = read.numbers if read.texts is None else self._rows(read)
-        as_they_are = (Step(rows.shape[1]),) if read.texts is None else self.steps
-        steps = self.edge_steps or as_they_are
-        first = steps[0].components
-        if first is not None and first.size(1) != rows.shape[1]:
+        steps = self.edge_steps or ((Step(rows.shape[1]),) if read.texts is None else self.steps)
+        if (first := steps[0].components) is not None and first.size(1) != rows.shape[1]:
             raise ValueError(f"edges have {rows.shape[1]} columns of features, and the source's {first.size(1)}")
         return FeatureSource(rows, steps).encode(rows)
 
     def _rows(self, raw: Raw) -> scipy.sparse.csr_matrix:
         """Numbers, scaled, and then what the encoder makes of texts, `[n, F]`."""
-        blocks = []
-        if raw.numbers is not None:
-            numbers = raw.numbers
-            if self.scaling is not None:
-                mean, deviation = self.scaling.numpy()
-                numbers = scipy.sparse.csr_matrix((numbers.toarray() - mean) / deviation, dtype=np.float32)
-            blocks.append(numbers)
+        blocks = [] if raw.numbers is None else [raw.numbers]
+        if blocks and self.scaling is not None:
+            mean, deviation = self.scaling.numpy()
+            blocks = [scipy.sparse.csr_matrix((raw.numbers.toarray() - mean) / deviation, dtype=np.float32)]
         if raw.texts is not None:
-            by_terms = self.encoder == TFIDF
-            texts = self.terms(raw.texts) if by_terms else sentence_vectors(raw.texts, self.encoder).numpy()
+            texts = self.terms(raw.texts) if self.terms else sentence_vectors(raw.texts, self.encoder).numpy()
             blocks.append(scipy.sparse.csr_matrix(texts))
         return blocks[0] if len(blocks) == 1 else scipy.sparse.hstack(blocks, format="csr")
 
     def save(self, folder: str | Path) -> None:
         """Write `features.safetensors` and `features.json`."""
-        tensors = dict(_maps("step", self.steps)) | dict(_maps("edge_step", self.edge_steps))
-        if self.scaling is not None:
-            tensors["scaling"] = self.scaling
-        if self.terms is not None:
-            tensors["terms"] = self.terms.weights
-        plain = ("numbers", "columns", "texts", "encoder", "unit_rows", "class_names", "outputs")
-        settings = {"format": FORMAT} | {name: getattr(self, name) for name in plain}
-        for name, steps in (("steps", self.steps), ("edge_steps", self.edge_steps)):
-            settings[name] = [{"width": step.width, "unit": step.unit} for step in steps]
-        words = None if self.terms is None else self.terms.words
-        write_tensors(tensors, settings | {"words": words}, folder, FILE)
+        settings = {"format": FORMAT} | {name: getattr(self, name) for name in PLAIN}
+        tensors = {"scaling": self.scaling, "terms": None if self.terms is None else self.terms.weights}
+        for key in ("steps", "edge_steps"):
+            settings[key] = [{"width": step.width, "unit": step.unit} for step in getattr(self, key)]
+            maps = [step.components for step in getattr(self, key)]  # safetensors writes no tensor twice: copied
+            tensors |= {f"{key}_{place}": one.clone() for place, one in enumerate(maps) if one is not None}
+        settings["words"] = [] if self.terms is None else self.terms.words
+        write_tensors({name: one for name, one in tensors.items() if one is not None}, settings, folder, FILE)
 
     @classmethod
     def load(cls, folder: str | Path) -> FeatureSpace:
@@ -237,22 +241,10 @@ class FeatureSpace:
         Raises:
             FileNotFoundError, ValueError: a file is missing, cut, or another program's.
         """
-        kept = read_settings(folder, FORMAT, FILE)
-        tensors = load_file(Path(folder) / f"{FILE}.safetensors")
-        words = kept.pop("words")
-        steps, edges = (
-            tuple(Step(components=tensors.get(f"{name}_{place}"), **step) for place, step in enumerate(kept.pop(key)))
-            for name, key in (("step", "steps"), ("edge_step", "edge_steps"))
-        )
-        plain = {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
-        return cls(
-            steps,
-            edge_steps=edges,
-            terms=None if words is None else Terms(tuple(words), tensors["terms"]),
-            scaling=tensors.get("scaling"),
-            **{name: value for name, value in plain.items() if name not in ("format", "sha256")},
-        )
-
-
-def _maps(name: str, steps: Iterable[Step]) -> Iterable[tuple[str, Tensor]]:
-    return ((f"{name}_{i}", step.components) for i, step in enumerate(steps) if step.components is not None)
+        kept, tensors = read_settings(folder, FORMAT, FILE), load_file(Path(folder) / f"{FILE}.safetensors")
+        read = {name: tuple(value) if isinstance(value := kept[name], list) else value for name in PLAIN}
+        for key in ("steps", "edge_steps"):
+            steps = enumerate(kept[key])
+            read[key] = tuple(Step(components=tensors.get(f"{key}_{place}"), **step) for place, step in steps)
+        read["terms"] = Terms(tuple(kept["words"]), tensors["terms"]) if kept["words"] else None
+        return cls(**read, scaling=tensors.get("scaling"))

@@ -49,6 +49,7 @@ class Graph:
         source: what `x` was made of, where it is not the data's own features; no network reads it, and it is no part of
             the `content`.
         edge_steps: what `edge_attr` was made by, of the data's own edge features or of texts; as `source`.
+        space: the `stemlib.data.feature_space.FeatureSpace` that the features were made with, where one was given.
         about: what is carried along as it was given, and no network reads.
     """
 
@@ -66,13 +67,14 @@ class Graph:
     hops: tuple[Hop, ...] = ()
     source: FeatureSource | None = field(default=None, repr=False)
     edge_steps: tuple[Step, ...] = field(default=(), repr=False)
+    space: Any = field(default=None, repr=False)
     about: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _derived: dict[Hashable, tuple[list[tuple[Tensor, int]], Any]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.num_nodes is None:
             rows = self.x if self.node_type is None else self.node_type
-            self.num_nodes = 0 if rows is None or rows.dim() == 0 else len(rows)
+            self.num_nodes = 0 if rows is None or rows.dim() == 0 else rows.size(0)  # `len` would fix it in an export
 
     @classmethod
     def of(cls, data: Data | Graph) -> Graph:

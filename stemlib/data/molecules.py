@@ -7,6 +7,7 @@ comparable in kind, not molecule by molecule.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -16,6 +17,8 @@ from torch import Tensor
 from torch_geometric import datasets
 from torch_geometric.data import Data
 
+from stemlib.data.checks import checked
+from stemlib.data.feature_space import FeatureSpace
 from stemlib.data.features import FORMAT, encode_texts
 from stemlib.data.graph import Graph
 from stemlib.data.raw_files import RawFiles, open_dataset, require
@@ -69,24 +72,47 @@ class MoleculeDataSet(DataSet):
         return {"scaffold": scaffold_split(parsed.scaffold)}
 
 
-def featured(parsed: Molecules, smiles: list[str], width: int | None, encoder: str, name: str) -> Graph:
+def featured(
+    parsed: Molecules, smiles: list[str], width: int | None, encoder: str, name: str, space: FeatureSpace | None = None
+) -> Graph:
     """The union of molecules with feature tables: `x` `[A, d]` by `node_type`, `edge_attr` `[B, d]` by `edge_type`.
 
-    About it: the molecules' strings as `smiles`, the types in words.
+    About it: the molecules' strings as `smiles`, the types in words. A `space` takes the place of width and encoder.
     """
     atoms = [atom_text(row) for row in parsed.atoms.tolist()]
     bonds = [bond_text(row) for row in parsed.bonds.tolist()]
-    vectors, source = encode_texts(atoms + bonds, width, encoder, name)
+    if space is None:
+        vectors, source = encode_texts(atoms + bonds, width, encoder, name)
+        x, edge_attr = vectors[: len(atoms)], vectors[len(atoms) :]
+    else:
+        source = space.source(atoms)
+        x, edge_attr = source.encode(source.raw), space.encode_edges(bonds or ["none"])[: len(bonds)]
     about = {"node_text": atoms, "edge_text": bonds}
     about["smiles"] = [smiles[row] for row in parsed.rows.tolist()]
     return replace(
         parsed.graph,
-        x=vectors[: len(atoms)],
-        edge_attr=vectors[len(atoms) :],
+        x=x,
+        edge_attr=edge_attr,
         scaffold=parsed.scaffold,
+        space=space,
+        edge_steps=() if space is None else space.edge_steps,
         source=None if source is None else source.of(parsed.graph.node_type),
         about=about,
     )
+
+
+def unlabelled_molecules(smiles: Sequence[str], space: FeatureSpace, regression: bool = False) -> Task:
+    """Molecules as a model meets them that was trained on others, with their features made with those's space.
+
+    Raises:
+        ValueError: strings that RDKit cannot parse, by row.
+    """
+    parsed = molecules(smiles)
+    if notes := unparsed(parsed, list(smiles)):
+        raise ValueError(f"{notes[0]}; give the others alone")
+    graph = featured(parsed, list(smiles), None, "", "molecules", space)
+    labels = space.unknown(len(parsed.rows), regression)
+    return checked(Task("molecules", "graph", graph, labels, {}, regression=regression, class_names=space.own_names))
 
 
 def unparsed(parsed: Molecules, smiles: list[str]) -> tuple[str, ...]:

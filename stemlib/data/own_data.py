@@ -92,7 +92,7 @@ def from_data(
     else:
         sizes = {"node": graph.num_nodes, "link": 0 if pairs is None else pairs.size(1), "graph": _graphs(graph)}
         labels = _labels(LABELS[kind], data.get(LABELS[kind]), space, sizes[kind], regression, reader)
-        class_names = () if space.class_names == tuple(range(space.outputs)) else space.class_names
+        class_names = space.own_names
         if labels is not None and not ((labels >= 0).any() if labels.dim() == 1 else labels.isfinite().any()):
             splits = {}
     if splits is not None and not all(isinstance(one, Split) for one in splits.values()):
@@ -128,8 +128,7 @@ def _graphs(graph: Graph) -> int:
 def _labels(name: str, value: Any, space: FeatureSpace, count: int, regression: bool, reader: Reader) -> Tensor | None:
     """Labels in the numbers that a space has for the names of its classes; unknown ones where there are none."""
     if value is None:
-        unknown = torch.full((count, max(space.outputs, 1)), torch.nan, dtype=torch.double if regression else None)
-        return torch.full((count,), UNLABELLED) if space.class_names else unknown
+        return space.unknown(count, regression)
     if not space.class_names:
         return reader.labels(name, value, regression)[0]
     given = np.asarray(value)
@@ -184,7 +183,8 @@ def _graph(data: Data, kind: Kind, reader: Reader, space: FeatureSpace | None) -
         read["ptr"] = torch.cat([torch.zeros(1, dtype=torch.long), batch.bincount().cumsum(0)])
     for name, value in read.items():
         data[name] = value
-    return replace(Graph.of(data), source=source)
+    graph = replace(Graph.of(data), source=source)
+    return graph if space is None else replace(graph, space=space, edge_steps=space.edge_steps)
 
 
 def _masked(data: Data, labels: Tensor | None, graph: Graph, reader: Reader) -> dict[str, Split]:

@@ -119,6 +119,8 @@ def side_by_side(weight: Tensor) -> Tensor:
 
 def _routed(gates: Tensor, weight: Tensor, products: Tensor | None, *inputs: Tensor) -> Tensor:
     """`sum_k g_ik (input_i W_k)`, `[N, d]`; inputs stand side by side, products `[N, K d]` may be known."""
+    if torch.compiler.is_exporting():  # of any number of nodes: no blocks
+        return mixture(gates, products_of(weight, *inputs))
     keep = torch.is_grad_enabled() and products is None and not any(one.requires_grad for one in inputs)
     return _Routed.apply(gates, weight, products, keep, *inputs)
 
@@ -191,6 +193,8 @@ def _joined(parts: Sequence[Tensor], rows: slice) -> Tensor:
 
 def mixture(gates: Tensor, outputs: Tensor) -> Tensor:
     """`sum_k g_ik u_ik`, `[N, d]`, of gates `[N, K]` (or any weights) and expert outputs `[N, K, d]`."""
+    if torch.compiler.is_exporting():
+        return torch.einsum("nk,nko->no", gates, outputs)
     return _Mixture.apply(gates, outputs)
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stemlib.data.graph import Graph, sorted_by_target
+from stemlib.data.graph import Graph
 from stemlib.model.kinds.filters import RESTART, STEPS
-from stemlib.model.messages import Spread, mean_over, normalised
+from stemlib.model.messages import Spread, means, normalised
 
 # An MLP; a GCN; a GraphSAGE; an MLP whose answers are spread by `personalised`; one that reads all of it at two hops.
 NETWORK_FILTERS = {"self": ("",), "low": ("p",), "mean": ("m", ""), "ppr": ("",), "rich": ("mm", "m", "p", "")}
@@ -80,10 +80,7 @@ def spreads_of(names: Sequence[str], graph: Graph, dtype: torch.dtype) -> dict[s
     read = "".join(term for name in names for term in NETWORK_FILTERS[name])
     spreads = {}
     if "m" in read:
-        mean = ("mean", dtype)
-        spreads["m"] = graph.derived(
-            mean, lambda: mean_over(sorted_by_target(graph).edge_index, dtype), graph.edge_index
-        )
+        spreads["m"] = means(graph, dtype)
     if "p" in read or "ppr" in names:
         spreads["p"] = normalised(graph, dtype)
     return spreads

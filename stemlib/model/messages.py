@@ -20,7 +20,7 @@ from torch_geometric import EdgeIndex
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import scatter
 
-from stemlib.data.graph import Graph, plain
+from stemlib.data.graph import Graph, plain, sorted_by_target
 
 # PyTorch announces once per process that its sparse products are in beta; the tests hold them to the plain form.
 warnings.filterwarnings("ignore", message="Sparse", category=UserWarning)
@@ -49,6 +49,24 @@ class Spread:
     def __matmul__(self, x: Tensor) -> Tensor:
         """States `[T, d]` of the targets from those of the sources `[S, d]`."""
         return _SparseProduct.apply(x, self)
+
+
+class Gathered:
+    """A `Spread` edge by edge, for an exported network, which has no sparse matrices.
+
+    Args:
+        edges: source and target `[2, E]`.
+        weights: of the edges `[E]`.
+        targets: how many there are.
+    """
+
+    def __init__(self, edges: Tensor, weights: Tensor, targets: int) -> None:
+        self.edges, self.weights, self.targets = edges, weights, targets
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        """States `[T, d]` of the targets from those of the sources `[S, d]`."""
+        source, target = self.edges
+        return scatter(x[source] * self.weights.unsqueeze(1), target, dim_size=self.targets, reduce="sum")
 
 
 class _SparseProduct(torch.autograd.Function):
@@ -95,8 +113,21 @@ def mean_over(edge_index: EdgeIndex, dtype: torch.dtype) -> Spread:
     return _MEANS[edge_index]
 
 
-def normalised(graph: Graph, dtype: torch.dtype) -> Spread:
+def means(graph: Graph, dtype: torch.dtype) -> Spread | Gathered:
+    """The means over the edges of a whole graph, `[N, N]`; made once."""
+    if torch.compiler.is_exporting():
+        one = torch.ones_like(graph.edge_index[1], dtype=dtype)
+        count = scatter(one, graph.edge_index[1], dim_size=graph.num_nodes, reduce="sum")
+        return Gathered(graph.edge_index, count[graph.edge_index[1]].reciprocal(), graph.num_nodes)
+    key = ("mean", dtype)
+    return graph.derived(key, lambda: mean_over(sorted_by_target(graph).edge_index, dtype), graph.edge_index)
+
+
+def normalised(graph: Graph, dtype: torch.dtype) -> Spread | Gathered:
     """`D^-1/2 (A + I) D^-1/2` of a whole graph, `[N, N]`, a GCN's; made once. Row `i` has the edges that end in `i`."""
+    if torch.compiler.is_exporting():
+        edges, weights = gcn_norm(graph.edge_index, num_nodes=graph.num_nodes, dtype=dtype)
+        return Gathered(edges, weights, graph.num_nodes)
 
     def matrix() -> Spread:
         edges, weights = gcn_norm(plain(graph.edge_index), num_nodes=graph.num_nodes, dtype=dtype)

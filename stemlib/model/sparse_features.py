@@ -17,7 +17,13 @@ FEWEST = 2**20  # values; smaller matrices are no work
 
 def compact(x: Tensor) -> Tensor:
     """Features `[N, d]` as a sparse CSR matrix where products with it are the faster ones, else as they are."""
-    if is_sparse(x) or x.device.type != "cpu" or x.numel() < FEWEST or x.count_nonzero() > FULLEST * x.numel():
+    if (
+        torch.compiler.is_exporting()
+        or is_sparse(x)
+        or x.device.type != "cpu"
+        or x.numel() < FEWEST
+        or x.count_nonzero() > FULLEST * x.numel()
+    ):
         return x
     return x.to_sparse_csr()
 

@@ -7,181 +7,23 @@ Example:
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from torch import Tensor
-from torch_geometric.data import Batch
 
-from stemlib.data import batches
-from stemlib.data.checks import require_finite
-from stemlib.data.containers import one_data
 from stemlib.data.feature_space import FeatureSpace
-from stemlib.data.own_data import LABELS, MASKS, from_data
-from stemlib.data.tasks import Split, Task, read_out
+from stemlib.data.tasks import Split, Task
 from stemlib.files import installed_versions
-from stemlib.model.network import Network, Output, require_fit
-from stemlib.model.stem import StemGNN
+from stemlib.model.network import Network, require_fit
 from stemlib.stress.shifts import covariates, instance_covariate
-from stemlib.theory.certificates import DecisionCertificate
-from stemlib.training.evaluation import evaluation_batches, finite, hops
-from stemlib.training.families import FORMAT, load_model, save_model
+from stemlib.training.families import FORMAT, load_model
+from stemlib.training.frozen import Frozen, features_sha256
 from stemlib.weights import read_settings
 
-AT_ONCE = 2**16  # instances of a model that reads a few hops around them
 WATCHED = ("degree", "homophily", "size")  # covariates whose values mean the same in another graph
 RANGE = (0.0, 0.05, 0.5, 0.95, 1.0)  # quantiles
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """A trained model with all that it takes to ask it about another graph.
-
-    Attributes:
-        model: in evaluation mode.
-        space: what its features were made with, and its classes' names.
-        about: `kind`, `regression`, `name`, `checksum` and `content` of its task, `ranges` of covariates in training
-            (quantiles 0, 5, 50, 95 and 100 %), `metrics`, `versions`.
-    """
-
-    model: Network
-    space: FeatureSpace
-    about: dict[str, Any]
-
-    def task(self, data: Any, instances: Tensor | None = None) -> Task:
-        """Another graph as the model reads it; labels are neither needed nor read.
-
-        Args:
-            data: what `from_data` takes, with raw features, and of links the pairs `edge_label_index`; or a `Task`
-                whose features were made with `space`.
-            instances: pairs of nodes `[M, 2]`, instead of `edge_label_index`; else not read.
-
-        Raises:
-            ValueError: features that do not fit, or are not finite, by name; another kind of task than the model's.
-        """
-        if isinstance(data, Task):
-            self.space.require(data)
-            require_finite(data.graph)
-            require_fit(self.model, data)
-            return data
-        kind, notes = self.model.kind, []
-        data = one_data(data, kind, notes)
-        for name in (*LABELS.values(), *MASKS):
-            data[name] = None
-        if kind == "link" and instances is not None and instances.dim() == 2:
-            data.edge_label_index = instances.T
-        if kind == "graph" and data.get("batch") is None:
-            data = Batch.from_data_list([data])
-        regression = self.about["regression"]
-        task = from_data(data, kind=kind, name="graph", space=self.space, splits={}, regression=regression)
-        require_fit(self.model, task)
-        return replace(task, notes=(*notes, *task.notes))
-
-    def predict(self, data: Any, instances: Tensor | None = None) -> pd.DataFrame:
-        """What the model says of some instances (default: all), one row each.
-
-        Args:
-            data: see `task`.
-            instances: numbers of nodes, graphs or pairs `[M]`; or pairs of nodes `[M, 2]` of a model of links.
-
-        Returns:
-            `instance` (and `source`, `target` of links); `class`, by its own name, and `confidence`, the probability
-            that the model gives it; or `value`, in its own unit; with several outputs a column for each, numbered.
-            `radius`: how far the head's input can move before the class changes, where there is a head. `notes`: in
-            which respect an instance lies outside of what training met.
-
-        Raises:
-            ValueError: see `task`; instances that are not there.
-            FloatingPointError: the model computes NaN or infinity.
-        """
-        return self._frame(data, instances, explained=False)
-
-    def explain(self, data: Any, instances: Tensor | None = None) -> pd.DataFrame:
-        """`predict`, and who computed it: the gates `gate_<layer>_<expert>`, or each mixed network's own answer."""
-        return self._frame(data, instances, explained=True)
-
-    def save(self, folder: str | Path) -> None:
-        """Write the folder that `load` reads."""
-        self.space.save(folder)
-        save_model(self.model, folder, self.about | {"features": _sha256(folder)})
-
-    def _frame(self, data: Any, instances: Tensor | None, explained: bool) -> pd.DataFrame:
-        task = self.task(data, instances)
-        pairs = instances is not None and instances.dim() == 2
-        if pairs and isinstance(data, Task):
-            raise ValueError("a task has its own pairs: name them by their numbers [M]")
-        index = torch.arange(task.instances) if instances is None or pairs else instances.long()
-        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < task.instances:
-            raise ValueError(
-                f"instances {int(index.min())}..{int(index.max())} are asked for; there are {task.instances}"
-            )
-        columns: dict[str, Any] = {"instance": index.numpy()}
-        if task.kind == "link":
-            columns |= dict(zip(("source", "target"), task.pairs[index].numpy().T, strict=True))
-        with torch.no_grad():
-            found = [self._columns(task, *shown, explained) for shown in self._outputs(task, index)]
-        columns |= {name: np.concatenate([one[name] for one in found]) for name in (found[0] if found else ())}
-        return pd.DataFrame(columns | {"notes": self._outside(task, index)})
-
-    def _outputs(self, task: Task, index: Tensor) -> Iterator[tuple[batches.Batch, Output]]:
-        size = AT_ONCE if hops(self.model, task) else max(1, index.numel())
-        for some in index.split(size) if index.numel() else ():
-            for batch in evaluation_batches(self.model, task, some)(None):
-                output = self.model(batch.graph, batch.instances)
-                finite(output.embedding, task.name)
-                finite(output.logits, task.name)
-                yield batch, output
-
-    def _columns(self, task: Task, batch: batches.Batch, output: Output, explained: bool) -> dict[str, np.ndarray]:
-        columns = self._said(output.logits, "")
-        stem = isinstance(self.model, StemGNN)
-        if stem and not self.about["regression"]:
-            inputs = output.embedding if output.tokens is None else output.tokens.codes
-            certificate = DecisionCertificate(self.model.head, binary=not self.space.class_names)
-            columns["radius"] = certificate.radii(inputs, output.logits).cpu().numpy()
-        if explained and stem:
-            for layer, gates in enumerate(output.encoding.gates, 1):
-                mean = read_out(gates, batch.graph, batch.instances, task.kind).cpu().numpy()
-                columns |= {f"gate_{layer}_{expert}": gate for expert, gate in enumerate(mean.T, 1)}
-        if explained and output.parts is not None:
-            names = getattr(self.model, "names", [""] * output.parts.size(1))
-            for number, (name, part) in enumerate(zip(names, output.parts.unbind(1), strict=True), 1):
-                columns |= self._said(part, f"_{number}_{name}")
-        return columns
-
-    def _said(self, logits: Tensor, suffix: str) -> dict[str, np.ndarray]:
-        """The answers of logits `[M, outputs]`."""
-        if names := self.space.class_names:
-            confidence, best = logits.softmax(-1).max(-1)
-            known = np.asarray([*names, *range(len(names), logits.size(1))], dtype=object)
-            return {f"class{suffix}": known[best.cpu().numpy()], f"confidence{suffix}": confidence.cpu().numpy()}
-        each = [""] if logits.size(1) == 1 else [f"_{place}" for place in range(logits.size(1))]
-        if self.about["regression"]:
-            values = self.model.in_own_unit(logits).cpu().numpy().T
-            return {f"value{suffix}{name}": value for name, value in zip(each, values, strict=True)}
-        columns = {}
-        for name, logit in zip(each, logits.T, strict=True):
-            columns[f"class{suffix}{name}"] = (logit > 0).cpu().numpy()
-            columns[f"confidence{suffix}{name}"] = logit.abs().sigmoid().cpu().numpy()
-        return columns
-
-    def _outside(self, task: Task, index: Tensor) -> np.ndarray:
-        """Per instance, which covariates lie outside of training's ranges."""
-        notes = np.full(index.numel(), "", dtype=object)
-        for name, (low, *_, high) in self.about["ranges"].items():
-            values = instance_covariate(task, name)[index].numpy()
-            for outside, side in ((values < low, "below"), (values > high, "above")):
-                told = [
-                    f"{name} {value:.3g} is {side} training's {low:.3g} to {high:.3g}; " for value in values[outside]
-                ]
-                notes[outside] += np.array(told, dtype=object)
-        return np.array([note.removesuffix("; ") for note in notes], dtype=object)
 
 
 def freeze(
@@ -249,10 +91,6 @@ def load(folder: str | Path) -> Frozen:
         raise ValueError(f"{folder} holds weights alone, without the features they read; save it by stemlib.save")
     about = settings["about"]
     space = FeatureSpace.load(folder)
-    if about.pop("features") != _sha256(folder):
+    if about.pop("features") != features_sha256(folder):
         raise ValueError(f"the features in {folder} are another model's; save the model again")
     return Frozen(model, space, about)
-
-
-def _sha256(folder: str | Path) -> str:
-    return hashlib.sha256((Path(folder) / "features.json").read_bytes()).hexdigest()

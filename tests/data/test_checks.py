@@ -72,7 +72,7 @@ def whole(*numbers: int) -> torch.Tensor:
 NO_EDGES = torch.empty(2, 0, dtype=torch.long)
 
 NODE: list[tuple[str, Change, str]] = [
-    ("nan feature", with_cell("x", 3, NAN), "x has 1 NaN or infinite values, first in row 3, column 1; impute or drop them"),
+    ("nan feature", with_cell("x", 3, NAN), "x has 1 NaN or infinite values, first in row 3, column 1; impute"),
     ("infinite feature", with_cell("x", 5, -INF), "x has 1 NaN or infinite values, first in row 5"),
     ("no features", with_graph(x=None), r"node features `x` must be a float tensor \[N, d\]"),
     ("whole features", with_graph(x=torch.ones(80, 3, dtype=torch.long)), "`x` must be a float tensor"),
