@@ -1,9 +1,8 @@
-"""Figures of stress tests: severity, buckets, and the balance of three demands, one colour per method."""
+"""Figures of stress tests: severity, buckets, runs, and the balance of three demands, one colour per method."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,50 +12,70 @@ from matplotlib.figure import Figure
 
 from stemlib.stress.shifts import Buckets
 from study import figures
-from study.balance import not_dominated
 from study.figures import COLOURS
-from study.meta_analysis import FEWEST, counted, over_data_sets
-from study.paper_tables import CLAIMS, claim_table
-from study.statistics import SIGNIFICANT, interval
 
 BY_METHOD = {"hue": "method", "palette": COLOURS, "ms": 5}
 POINTS = {"linestyle": "none", "ms": 5.5, "mew": 0, "err_kws": {"linewidth": 1.8}}  # means with their intervals
-TICKS = (-5, -2, -1, 0, 1, 2, 5, 10, 20, 50)
+FAR_OFF = "mlp"  # so far behind where edges matter that in its scale all others look alike
 BALANCE = {"fit": "fit", "shift": "worst shifted bucket", "corruption": "mean over corruption"}
 BUCKETS = {"OOD-low": "lowest 15 %", "clean": "ordinary", "OOD-high": "highest 15 %"}
 DAMAGE = {"masked": "features masked", "deleted": "edges deleted"}
 BUDGET = {"masked": "entries that are not 0", "deleted": "edges"}  # an adversary's
 
 
-def draw_severity(axis: Axes, stress: pd.DataFrame, kind: str) -> None:
+def draw_severity(axis: Axes, stress: pd.DataFrame, kind: str, less: str | None = None) -> None:
     """Score against the rate of one corruption, each method's mean over seeds with its 95 % interval.
 
     Args:
         axis: to draw on.
         stress: from `StressTest.scores`.
         kind: `masked` or `deleted`.
+        less: a method whose score is subtracted run by run; then neither it nor an MLP, which is far off, is drawn.
     """
     rows = stress[stress.kind.isin(["clean", kind])]
-    of_seed = rows.groupby(["method", "rate", "seed"], sort=False).score.mean().reset_index()
-    figures.draw_means(axis, of_seed, "score", **BY_METHOD)
+    of_seed = rows.groupby(["method", "rate", "seed"], sort=False).score.mean()
+    if less is not None:
+        rest = [name for name in stress.method.unique() if name not in (less, FAR_OFF)]
+        scores = of_seed.unstack("method")
+        of_seed = scores[rest].sub(scores[less], axis=0).stack().rename("score")
+        axis.axhline(0, color=COLOURS.get(less, "black"), linewidth=1.8)
+    figures.draw_means(axis, of_seed.reset_index(), "score", **BY_METHOD)
     axis.set_xlabel(f"share of {DAMAGE[kind]}, at test only")
 
 
+def draw_severities(parts: Sequence[tuple[str, pd.DataFrame, str]]) -> Figure:
+    """`draw_severity` side by side; below, where there are several, what each method is ahead of a GCN, or the first.
+
+    Args:
+        parts: title, rows and corruption of each column.
+    """
+    names = [name for name in parts[0][1].method.unique() if name != FAR_OFF]
+    less = "gcn" if "gcn" in names else next(iter(names), None)
+    figure, axes = figures.panels(
+        len(parts), 1 + (len(names) > 1), height=2.4, sharex="col", sharey="row", squeeze=False
+    )
+    for column, (title, rows, kind) in zip(axes.T, parts, strict=True):
+        for axis, subtracted in zip(column, (None, less), strict=False):
+            draw_severity(axis, rows, kind, subtracted)
+        for above in column[:-1]:
+            above.set_xlabel("")
+        column[0].set_title(title)
+    for axis, label in zip(axes[:, 0], ("test score, %", f"ahead of {less}, points"), strict=False):
+        axis.set_ylabel(label)
+    figures.legend_below(figure, axes[0, 0])
+    return figure
+
+
 def draw_damage(stress: pd.DataFrame, adversary: pd.DataFrame, kind: str) -> Figure:
-    """One corruption at random, and of the same budget what an adversary makes of it, see `draw_severity`.
+    """One corruption at random, and of the same budget what an adversary makes of it, see `draw_severities`.
 
     Args:
         stress: from `StressTest.scores`.
         adversary: rows of `StressTest.worst_case`.
         kind: `masked` or `deleted`.
     """
-    figure, axes = figures.panels(2, sharey=True, height=3.0)
-    for axis, rows, title in zip(axes, (stress, adversary), ("at random", "worst case found"), strict=True):
-        draw_severity(axis, rows, kind)
-        axis.set_title(title)
-    axes[0].set_ylabel("test score, %")
-    axes[1].set_xlabel(f"budget: share of the {BUDGET[kind]}")
-    figures.legend_below(figure, axes[0])
+    figure = draw_severities([("at random", stress, kind), ("worst case found", adversary, kind)])
+    figure.axes[-1].set_xlabel(f"budget: share of the {BUDGET[kind]}")
     return figure
 
 
@@ -121,36 +140,10 @@ def draw_runs(axis: Axes, found: pd.DataFrame) -> None:
     axis.set(xlabel="", ylabel="test score, %")
 
 
-def draw_effects(lead: pd.DataFrame) -> Figure:
-    """The whole model's lead over each variant, in points, one panel for each demand; filled where it is reliable.
-
-    Args:
-        lead: from `study.ablations.effects`.
-    """
-    names = list(lead.variant.unique())
-    figure, axes = figures.panels(3, sharex=True, sharey=True, height=1.0 + 0.24 * len(names))
-    for axis, (demand, title) in zip(axes, BALANCE.items(), strict=True):
-        rows = lead[lead.demand == demand]
-        places = [names.index(name) for name in rows.variant]
-        bars = [rows.difference - rows.low, rows.high - rows.difference]
-        axis.errorbar(rows.difference, places, xerr=bars, fmt="none", color=figures.PALETTE["grey"])
-        _leads(axis, rows, places)
-        axis.axvline(0, color="black", linewidth=1)
-        axis.set_title(title)
-    axes[1].set_xlabel("whole model ahead by, points")
-    axes[0].set_yticks(range(len(names)), names)
-    axes[0].invert_yaxis()
-    return figure
-
-
-def _leads(axis: Axes, rows: pd.DataFrame, places: Sequence[float], **look: Any) -> None:
-    """Circles at the differences, filled where they are reliable."""
-    fill = np.where(rows.p < SIGNIFICANT, "black", "white")
-    axis.scatter(rows.difference, places, c=fill, edgecolors="black", zorder=3, **look)
-
-
 def draw_balance(balance: pd.DataFrame) -> Figure:
     """Fit, worst shifted bucket and mean over corruptions: a bar at each method's mean, a point per seed.
+
+    An MLP that is far below the others is written at the lower edge.
 
     Args:
         balance: from `three_way_balance`, of one task.
@@ -163,76 +156,11 @@ def draw_balance(balance: pd.DataFrame) -> Figure:
         figures.bare(axis)
         axis.tick_params("x", rotation=45 if balance.method.nunique() > 4 else 0)
         axis.set_title(title)
+        others, far = (balance.loc[balance.method.eq(FAR_OFF) == is_far, part] for is_far in (False, True))
+        room = 0.2 * (others.max() - others.min()) + 0.2
+        if far.max() < others.min() - 3 * room:
+            axis.set_ylim(others.min() - 2 * room, others.max() + room)
+            place = list(balance.method.unique()).index(FAR_OFF)
+            axis.text(place, others.min() - 1.7 * room, f"{far.mean():.0f} ↓", ha="center", color=COLOURS[FAR_OFF])
+    axes[0].set_ylabel("test score, %")
     return figure
-
-
-def draw_pareto(axis: Axes, balance: pd.DataFrame) -> None:
-    """How many points each method is behind the best one, under shift and under corruption; fit stands in the legend.
-
-    Rings mark the Pareto front: methods that no other beats in all three demands. Bars are 95 % intervals of the
-    difference to the best one over data sets, or over the seeds of one, where there are five. The axes are linear
-    up to two points and logarithmic beyond, so that a weak method does not press the others together; up and right is
-    better.
-
-    Args:
-        axis: to draw on.
-        balance: from `three_way_balance`, of one task or, with `task`, of several.
-    """
-    by_run = balance.set_index(["method", "task" if "task" in balance else "seed"])[list(BALANCE)]
-    means = by_run.groupby("method", sort=False).mean()
-    behind, free = means.max() - means, not_dominated(means, list(means))
-    reach = {name: _intervals(by_run, means[name].idxmax(), name) for name in ("shift", "corruption")}
-    for method, row in behind.iterrows():
-        colour, place = COLOURS[str(method)], (row["shift"], row["corruption"])
-        for name, draw, across in (("shift", axis.hlines, place[1]), ("corruption", axis.vlines, place[0])):
-            if method in reach[name]:
-                draw(across, *reach[name][method], color=colour, linewidth=1, alpha=0.5)
-        axis.plot(*place, "o", ms=7, color=colour, label=f"{method}: fit {means.loc[method, 'fit']:.1f}")
-        if free[method]:
-            axis.plot(*place, "o", ms=13, mfc="none", color="black", mew=1)
-    for name, scale, limit, side in (
-        ("shift", axis.set_xscale, axis.set_xlim, axis.xaxis),
-        ("corruption", axis.set_yscale, axis.set_ylim, axis.yaxis),
-    ):
-        ends = np.array([(0.0, behind[name].max()), *reach[name].values()])
-        scale("symlog", linthresh=2.0)
-        limit(1.2 * ends[:, 1].max() + 0.3, ends[:, 0].min() - 0.6)
-        side.set_ticks([tick for tick in TICKS if ends.min() <= tick <= ends.max()], minor=False)
-        side.set_major_formatter("{x:g}")
-    axis.set(xlabel="worst shifted bucket, points behind the best", ylabel="mean corruption, points behind")
-    axis.legend(loc="upper left", bbox_to_anchor=(1.02, 1))
-
-
-def _intervals(by_run: pd.DataFrame, best: str, demand: str) -> dict[str, tuple[float, float]]:
-    """By method, where enough runs are known: the interval of how far it is behind the best one."""
-    points = by_run.loc[best, demand] - by_run[demand].unstack("method").drop(columns=best).T
-    known = {name: row.dropna() for name, row in points.iterrows() if row.count() >= FEWEST}
-    if by_run.index.names[1] == "seed":
-        return {name: interval(row.tolist()) for name, row in known.items()}
-    means = {name: over_data_sets(row, 0 * row) for name, row in known.items()}
-    return {name: (mean.flat_low, mean.flat_high) for name, mean in means.items()}
-
-
-def draw_claims(compared: pd.DataFrame, axis: Axes | None = None) -> Figure:
-    """A method's lead over the strongest other one, claim by claim: a circle per comparison, a diamond for their mean.
-
-    Circles are filled where the corrected p-value is below 0.05; the mean is that of random effects over data sets,
-    with its 95 % interval where there are enough of them.
-
-    Args:
-        compared: from `study.paper_tables.comparisons`.
-        axis: to draw on; None for a figure of its own.
-    """
-    axis = axis or figures.panels(1, height=2.0)[1]
-    compared = counted(compared)
-    claims = claim_table(compared)
-    for place, (claim, row) in enumerate(claims.iterrows()):
-        found = compared[compared.demand.isin(CLAIMS[claim])].sort_values("difference")
-        _leads(axis, found, place + np.linspace(-0.3, 0.3, len(found)), s=12, linewidths=0.6)
-        bar = [[row.difference - row.low], [row.high - row.difference]]
-        look = {"color": COLOURS["stem"], "ms": 6, "capsize": 3, "zorder": 4}
-        axis.errorbar(row.difference, place, xerr=bar, fmt="D", **look)
-    axis.axvline(0, color="black", linewidth=1)
-    axis.set(xlabel="points ahead", yticks=range(len(claims)), yticklabels=claims.index)
-    axis.set_ylim(len(claims) - 0.5, -0.5)
-    return axis.figure

@@ -9,28 +9,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from figure_samples import METHODS, WOBBLE, balance, lines_of
 from matplotlib.axes import Axes
 from matplotlib.colors import same_color
 
 from stemlib.stress.shifts import tail_buckets
-from study.figures import COLOURS
 from study.statistics import interval
 from study.stress_figures import (
     draw_along,
     draw_balance,
     draw_buckets,
-    draw_claims,
     draw_covariate,
     draw_damage,
-    draw_effects,
-    draw_pareto,
     draw_runs,
     draw_severity,
     draw_shift,
 )
-
-METHODS = ("gcn", "mlp")
-WOBBLE = np.array([0.0, 1.0, -3.0, 1.5, 2.0])  # of five seeds
 
 
 def stress(methods: tuple[str, ...] = METHODS) -> pd.DataFrame:
@@ -67,13 +61,6 @@ def labels(axis: Axes) -> list[str]:
     return axis.get_legend_handles_labels()[1]
 
 
-def lines_of(axis: Axes, method: str) -> list[np.ndarray]:
-    """The points of each line in a method's colour; legends' have none."""
-    found = [line.get_xydata() for line in axis.lines if same_color(line.get_color(), COLOURS[method])]
-    found = [points[np.isfinite(points[:, 1])] for points in found]
-    return [points for points in found if len(points)]
-
-
 def test_severity_is_a_line_of_means_from_clean_on_with_its_band(axis: Axes) -> None:
     draw_severity(axis, stress(), "masked")
     mean = WOBBLE.mean()
@@ -95,15 +82,20 @@ def test_draws_of_one_seed_are_no_more_runs(axis: Axes) -> None:
     assert ends.max() == pytest.approx(interval((80 + WOBBLE).tolist())[1])
 
 
-def test_damage_stands_beside_its_worst_case() -> None:
-    figure = draw_damage(stress(), stress().assign(score=lambda rows: rows.score - 30), "masked")
-    left, right = figure.axes
+def test_damage_stands_beside_its_worst_case_and_above_what_is_ahead_of_a_gcn() -> None:
+    met = pd.concat([stress(), stress(("stem",)).assign(score=lambda rows: rows.score + rows.rate * 10)])
+    figure = draw_damage(met, met.assign(score=lambda rows: rows.score - 30), "masked")
+    left, right, low, _ = figure.axes
     assert lines_of(left, "gcn")[0][:, 1] - lines_of(right, "gcn")[0][:, 1] == pytest.approx([30] * 3)
     assert (left.get_title(), right.get_title()) == ("at random", "worst case found")
-    assert right.get_xlabel() == "budget: share of the entries that are not 0"
+    assert figure.axes[-1].get_xlabel() == "budget: share of the entries that are not 0"
+    assert lines_of(low, "stem")[0][:, 1] == pytest.approx([0, 2, 4])
+    assert not lines_of(low, "mlp")
+    assert low.get_ylabel() == "ahead of gcn, points"
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == list(METHODS)
-    plt.close(figure)
+    assert [text.get_text() for text in legend.get_texts()] == [*METHODS, "stem"]
+    assert len(draw_damage(stress(), stress(), "masked").axes) == 2  # of one method besides an MLP nothing is ahead
+    plt.close("all")
 
 
 def test_buckets_are_points_with_intervals_side_by_side(axis: Axes) -> None:
@@ -160,31 +152,6 @@ def test_every_run_its_mean_and_what_the_test_would_have_chosen_are_drawn(axis: 
     assert [text.get_text() for text in axis.get_xticklabels()] == ["gcn", "mlp"]
 
 
-def test_effects_are_filled_where_they_are_sure() -> None:
-    rows = [("one", "fit", 2.0, 1.0, 3.0, 0.01), ("two", "fit", -1.0, -3.0, 1.0, 0.9), ("two", "shift", 4.0, 3, 5, 0.0)]
-    lead = pd.DataFrame(rows, columns=["variant", "demand", "difference", "low", "high", "p"])
-    figure = draw_effects(lead)
-    fit, shift, corruption = figure.axes
-    assert [text.get_text() for text in fit.get_yticklabels()] == ["one", "two"]
-    bars, circles = fit.collections
-    assert [path.vertices[:, 0].tolist() for path in bars.get_paths()] == [[1, 3], [-3, 1]]
-    assert circles.get_offsets().tolist() == [[2, 0], [-1, 1]]
-    assert [same_color(colour, "black") for colour in circles.get_facecolors()] == [True, False]
-    assert shift.collections[1].get_offsets().tolist() == [[4, 1]]  # in its variant's row, though the first is missing
-    assert not len(corruption.collections[1].get_offsets())
-    plt.close(figure)
-
-
-def balance() -> pd.DataFrame:
-    """`gcn` is the best in all, `mlp` behind by 1, 2 and 5 points."""
-    rows = [
-        {"method": name, "seed": seed, "fit": 80 - k + wobble, "shift": 70 - 2 * k, "corruption": 60 - 5 * k + wobble}
-        for k, name in enumerate(METHODS)
-        for seed, wobble in enumerate(WOBBLE)
-    ]
-    return pd.DataFrame(rows)
-
-
 def test_a_balance_has_a_bar_at_each_mean_and_a_point_per_seed() -> None:
     figure = draw_balance(balance())
     assert [axis.get_title() for axis in figure.axes] == ["fit", "worst shifted bucket", "mean over corruption"]
@@ -198,33 +165,11 @@ def test_a_balance_has_a_bar_at_each_mean_and_a_point_per_seed() -> None:
     plt.close(figure)
 
 
-def test_the_pareto_front_is_ringed_and_the_best_stands_at_the_origin(axis: Axes) -> None:
-    draw_pareto(axis, balance())
-    assert lines_of(axis, "gcn")[0].tolist() == [[0, 0]]
-    assert lines_of(axis, "mlp")[0].tolist() == [[2, 5]]
-    rings = [line for line in axis.lines if line.get_markersize() == 13]
-    assert [ring.get_xydata().tolist() for ring in rings] == [[[0, 0]]]
-    assert labels(axis) == [f"gcn: fit {80 + WOBBLE.mean():.1f}", f"mlp: fit {79 + WOBBLE.mean():.1f}"]
-    left, right = axis.get_xlim()
-    assert left > 2
-    assert right < 0  # better is to the right
-    assert axis.get_xscale() == "symlog"
-
-
-def test_claims_have_a_circle_for_each_comparison_and_a_diamond_at_the_mean(axis: Axes) -> None:
-    tasks = [f"t{k}" for k in range(5)]
-    compared = pd.DataFrame({"task": tasks, "demand": "clean", "difference": [1.0, 2, 3, 4, 10], "held_out": 0.0})
-    compared = compared.assign(low=0.0, high=0.0, p=[0.9, 0.01, 0.9, 0.9, 0.01], error=0.0, detectable=1.0)
-    compared = compared.assign(chosen_on="val")
-    figure = draw_claims(compared, axis)
-    assert figure is axis.figure
-    circles = axis.collections[0]
-    assert circles.get_offsets()[:, 0].tolist() == [1, 2, 3, 4, 10]
-    assert [same_color(colour, "black") for colour in circles.get_facecolors()] == [False, True, False, False, True]
-    (diamond, *_) = lines_of(axis, "stem")
-    assert diamond.tolist() == [[4, 0]]
-    ends = axis.collections[1].get_paths()[0].vertices[:, 0]
-    assert ends == pytest.approx(interval([1.0, 2, 3, 4, 10]))
-    assert [text.get_text() for text in axis.get_yticklabels()] == ["competitive when clean"]
-    assert [line.get_xdata() for line in axis.lines if same_color(line.get_color(), "black")] == [[0, 0]]
-    assert len(draw_claims(compared).axes) == 1
+def test_an_mlp_that_is_far_below_is_written_at_the_edge() -> None:
+    rows = balance().astype({"shift": float})
+    rows.loc[rows.method == "mlp", "shift"] = 30.0
+    rows.loc[rows.method == "gcn", "shift"] += WOBBLE
+    shift = draw_balance(rows).axes[1]
+    assert [text.get_text() for text in shift.texts] == ["30 ↓"]
+    assert shift.get_ylim()[0] > 60
+    plt.close("all")
