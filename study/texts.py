@@ -8,7 +8,7 @@ shifted ones, and those with 40 % of their columns masked or of their edges dele
 scratch, as this study tunes it (`stem`) and with the authors' own settings (`reference`), stand filters, mixtures and
 plain networks, all but `reference` with the same candidates and trainings; and the published form pretrained on these
 graphs together, with the authors' codebook: frozen, as theirs, free, and free under the orthogonality term, which alone
-moves its codes. Kept is `17_texts-<name>.csv` in `data/results/`; what is 768 wide, `17_texts-768-<name>.csv`. Finished
+moves its codes. Kept is `17_texts-<name>.csv` in `data/results/`; what is 768 wide, `17_texts_768-<name>.csv`. Finished
 runs are read back. The first call encodes the texts, for some minutes.
 """
 
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.pool:
         steps = options.steps or (STEPS if preset.limited else None)
         methods += fine_tuned(preset, checkpoint(preset, map(text_task, options.pool), steps))
-    kept = "17_texts" if preset.limited else f"17_texts-{preset.hidden}"
+    kept = "17_texts" if preset.limited else f"17_texts_{preset.hidden}"
     for name in options.names:
         rows = text_scores(text_task(name), preset, methods, range(options.seeds))
         print(f"{name}: {save_results(rows, f'{kept}-{name}')}", flush=True)
