@@ -46,7 +46,7 @@ PUBLISHED = ("stem", "reference")  # the published form from scratch
 RIVALS = ("mlp", "gcn", "sage", "gat", "acm", "ensemble", "averaged")
 FREE, ORTHOGONAL = "pretrained, free tokens", "pretrained, orthogonal"
 BUDGET_OF = "citeseer"  # whose candidates and epochs all have
-STEPS = 1000  # of pretraining, on two cores
+STEPS = 2000  # of pretraining, on two cores
 COLUMNS = ["task", "covariate", "method", "condition", "kind", "rate", "seed", "score", "val"]
 
 
