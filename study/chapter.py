@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from stemlib.data.built_in import BUILT_IN
@@ -119,6 +120,7 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
     "epochs": _at_least(0),
     "repeats": _at_least(1),
     "device": _device,
+    "path": lambda value: f"there is no {value}" if value and not Path(value).exists() else None,
     "worst": lambda value: None,
     "refresh": lambda value: None,
 }

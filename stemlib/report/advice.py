@@ -105,7 +105,7 @@ def watch(found: Found) -> Answer:
         unit = "standard deviations of the error" if found.task.regression else "points"
         scale = 1 if found.task.regression else 100
         said.append(
-            f"{words.covariate(found.task, row.covariate)}: {side} {row.border:.3g} the error is "
+            f"{words.covariate(row.covariate)}: {side} {row.border:.3g} the error is "
             f"{scale * row.rise:.1f} {unit} higher [{scale * row.low:.1f}, {scale * row.high:.1f}]. "
             f"{100 * row.share:.0f} % of the {words.KINDS[found.task.kind]} lie there; look closer when "
             f"it is more than {100 * row.alarm:.0f} %."
@@ -114,7 +114,7 @@ def watch(found: Found) -> Answer:
     if not said:
         said.append("No covariate is known to move the error: at no end of any is it reliably higher than elsewhere.")
     moved = set(rows.covariate)
-    calm = [words.covariate(found.task, name) for name in found.watch.covariate.unique() if name not in moved]
+    calm = [words.covariate(name) for name in found.watch.covariate.unique() if name not in moved]
     if calm and moved:
         said.append(f"No reliable effect: {listed(calm)}.")
     said.append("To hold a later graph against this one: python -m stemlib.report NEW_GRAPH --watch OUT")

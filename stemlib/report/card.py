@@ -53,7 +53,7 @@ class Card:
 
 def report(
     task: Task,
-    out: str | Path = "report",
+    out: str | Path,
     effort: Effort = FULL,
     *,
     others: Mapping[str, Task] | None = None,
@@ -127,7 +127,7 @@ def _announce(task: Task, trainings: Trainings) -> None:
     runs = sum(map(len, trainings.drawn.values()))
     tried = trainings.effort.candidates
     print(
-        f"{task.name}: five methods are tuned ({tried} settings each, by validation) and trained {runs} times: "
+        f"{task.name}: {len(trainings.effort.tried)} methods are tuned ({tried} settings each, by validation) and trained {runs} times: "
         f"{trainings.effort.seeds} on the whole task"
         + (", as many with the tails of every covariate kept for the test" if len(trainings.drawn) > 1 else ""),
         flush=True,

@@ -56,29 +56,36 @@ def _fit(found: Found) -> Figure:
     _points(axis, [method(name) for name in names], [one.mean() for one in scores], ends, [colour(n) for n in names])
     axis.axvline(found.of(MAJORITY, "clean").mean(), color="black", linestyle=":", label=method(MAJORITY))
     axis.set_xlabel("test score")
-    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35) if len(names) > 2 else (0.5, 1.3))
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center")
     return figure
 
 
-def _losses(found: Found) -> Figure:
-    shifts = [key for key in found.met() if key[0] in ("shift", "other graph")]
-    figure, axes = _panels(2 + bool(shifts), 3.6 + (0.9 + ROW * len(shifts) if shifts else 0))
-    for axis, (damage, what) in zip(axes, words.DAMAGE.items(), strict=False):
+def _losses(found: Found) -> Figure | None:
+    figure, axes = _panels(2, 4.6)
+    for axis, (damage, what) in zip(axes, words.DAMAGE.items(), strict=True):
         rows = found.scores[found.scores.kind.isin(["clean", damage])]
         for name in [*found.methods, MAJORITY]:
             means = rows[rows.method == name].groupby("rate").score.mean()
             look = {"linestyle": ":", "color": "black"} if name == MAJORITY else {"marker": "o", "color": colour(name)}
             axis.plot(means.index, means, label=method(name), markersize=3, linewidth=1.3, **look)
         axis.set(xlabel=f"share of {what} missing", ylabel="score")
-    if shifts:
-        places = np.arange(len(shifts))[::-1]
-        for name in found.methods:
-            values = [(found.of(name, *key[:2]) - found.of(name, key[2])).mean() for key in shifts]
-            axes[-1].plot(values, places, "o", color=colour(name), markersize=4)
-        axes[-1].set_yticks(places, [who(found.task, condition) for _, condition, _ in shifts])
-        axes[-1].axvline(0, color="grey", linewidth=1)
-        axes[-1].set(xlabel="points gained or lost", ylim=(-0.6, len(shifts) - 0.4))
     figure.legend(*axes[0].get_legend_handles_labels(), ncols=2, loc="outside lower center")
+    return figure
+
+
+def _shifts(found: Found) -> Figure | None:
+    shifts = [key for key in found.met() if key[0] in ("shift", "other graph")]
+    if not shifts:
+        return None
+    figure, (axis,) = _panels(1, 1.4 + ROW * len(shifts))
+    places = np.arange(len(shifts))[::-1]
+    for name in found.methods:
+        values = [(found.of(name, *key[:2]) - found.of(name, key[2])).mean() for key in shifts]
+        axis.plot(values, places, "o", color=colour(name), markersize=5, label=method(name))
+    axis.set_yticks(places, [who(found.task, condition) for _, condition, _ in shifts])
+    axis.axvline(0, color="grey", linewidth=1)
+    axis.set(xlabel="points gained or lost", ylim=(-0.6, len(shifts) - 0.4))
+    figure.legend(*axis.get_legend_handles_labels(), ncols=2, loc="outside lower center")
     return figure
 
 
@@ -153,9 +160,7 @@ def _watch(found: Found) -> Figure | None:
     scale = 1 if found.task.regression else 100
     figure, (axis,) = _panels(1, 0.7 + ROW * len(rows))
     sides = {"low": "below", "high": "above"}
-    labels = [
-        f"{words.covariate(found.task, row.covariate)} {sides[row.end]} {row.border:.3g}" for row in rows.itertuples()
-    ]
+    labels = [f"{words.covariate(row.covariate)} {sides[row.end]} {row.border:.3g}" for row in rows.itertuples()]
     shades = [PALETTE["red"] if sure == sure else PALETTE["grey"] for sure in rows.alarm]
     ends = scale * rows[["low", "high"]].fillna(0).to_numpy()
     _points(axis, labels, scale * rows.rise, ends, shades)
@@ -165,8 +170,8 @@ def _watch(found: Found) -> Figure | None:
 
 
 FIGURES: dict[str, Callable[[Found], Figure | None]] = {
-    "fit": _fit, "losses": _losses, "parts": _parts, "stable": _stable, "risk": _risk, "choice": _choice,
-    "watch": _watch,
+    "fit": _fit, "losses": _losses, "losses-shift": _shifts, "parts": _parts, "stable": _stable, "risk": _risk,
+    "choice": _choice, "watch": _watch,
 }  # fmt: skip
 
 

@@ -24,6 +24,8 @@ figure img { width: 100%; max-width: 30rem; height: auto; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #e5e5e5; }
+th, td { overflow-wrap: normal; }
+th { min-width: 4.5rem; }
 th:first-child, td:first-child { text-align: left; min-width: 8rem; }
 caption { text-align: left; color: #555; padding-bottom: .3rem; }
 code { background: #f3f3f3; padding: 0 .2rem; }
@@ -47,7 +49,7 @@ def page(
         lead: what to know first.
         read: what was read, line by line.
         answers: in order.
-        figures: SVG files by the names that the answers give.
+        figures: SVG files by the names that the answers give, with what may stand behind a hyphen.
         tables: caption and rows, by the figure's name after which they stand.
         footer: how it was made.
     """
@@ -55,13 +57,13 @@ def page(
     parts += ["<section><h2>What was read</h2><ul>", *(f"<li>{escape(line)}</li>" for line in read), "</ul></section>"]
     for answer in answers:
         parts += [f'<section id="{answer.figure}"><h2>{escape(answer.question)}</h2>', _paragraphs(answer.sentences)]
-        if answer.figure in figures:
-            image = base64.b64encode(figures[answer.figure].read_bytes()).decode()
-            source = f"data:image/svg+xml;base64,{image}"
-            parts.append(f'<figure><img src="{source}" alt="{escape(answer.alt, quote=True)}"></figure>')
+        for name, path in figures.items():
+            if name.partition("-")[0] == answer.figure:
+                source = f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
+                parts.append(f'<figure><img src="{source}" alt="{escape(answer.alt, quote=True)}"></figure>')
         if answer.figure in tables:
             caption, rows = tables[answer.figure]
-            html = rows.to_html(border=0, classes=[], justify="inherit", na_rep="")
+            html = rows.to_html(border=0, justify="inherit", na_rep="")
             html = html.replace("<thead>", f"<caption>{escape(caption)}</caption><thead>", 1)
             parts.append(f'<div class="wide" tabindex="0">{html}</div>')
         parts.append("</section>")

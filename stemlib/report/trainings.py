@@ -44,6 +44,7 @@ class Effort:
         seeds: trainings of each method and protocol.
         candidates: settings that validation chooses from.
         draws: of every damage.
+        tried: the methods.
     """
 
     hidden: int = 128
@@ -53,6 +54,7 @@ class Effort:
     seeds: int = 5
     candidates: int = 3
     draws: int = 3
+    tried: tuple[str, ...] = ("mlp", "gcn", "sage", "mixture", "routed")
 
 
 QUICK = Effort(hidden=32, epochs=60, patience=15, steps=600, seeds=3, candidates=2, draws=1)
@@ -80,11 +82,8 @@ def methods(effort: Effort) -> list[Method]:
     train = TrainConfig(epochs=effort.epochs, patience=effort.patience, lipschitz=0.0, prior=True)
     plain = [Method(kind, BaselineConfig(kind, hidden=effort.hidden), train) for kind in ("mlp", "gcn", "sage")]
     routed = ModelConfig(hidden=effort.hidden, codebook="none")
-    return [
-        *plain,
-        Method("mixture", MixtureConfig(hidden=max(1, effort.hidden // 2)), train),
-        Method("routed", routed, train),
-    ]
+    mixed = Method("mixture", MixtureConfig(hidden=max(1, effort.hidden // 2)), train)
+    return [one for one in (*plain, mixed, Method("routed", routed, train)) if one.name in effort.tried]
 
 
 class Trainings:

@@ -57,7 +57,7 @@ def who(task: Task, condition: str) -> str:
     return condition
 
 
-def covariate(task: Task, name: str) -> str:
+def covariate(name: str) -> str:
     """A covariate in words."""
     words = {"degree": "number of neighbours", "homophily": "likeness to the neighbours", "size": "number of nodes"}
     return words.get(name, name)

@@ -1,0 +1,172 @@
+"""The report card on tiny graphs: files, sentences, resuming, own models, and the command without the study."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from samples import graph_task, node_task
+from torch import nn
+
+import stemlib
+from stemlib.data.built_in import mixed_graph
+from stemlib.report.card import Card, Effort, report
+
+TINY = Effort(hidden=8, epochs=3, patience=3, steps=6, seeds=2, candidates=1, draws=1)
+FILES = ["report.html", "report.json", "scores.csv", "decomposition.csv", "risk.csv", "watch.json"]
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> Card:
+    task, other = mixed_graph(300), mixed_graph(120, seed=1)
+    names = [f"n{place}" for place in range(300)]
+    return report(task, tmp_path_factory.mktemp("card"), TINY, others={"south": other}, names=names)
+
+
+class Tags(HTMLParser):
+    """What stands in a page: images without a word, links to elsewhere, headings."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.images, self.sources, self.headings = [], [], 0
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.headings += tag == "h2"
+        if tag == "img":
+            self.images.append(found.get("alt"))
+        self.sources += [found[key] for key in ("src", "href") if key in found]
+
+
+def test_the_page_stands_alone_and_every_question_has_an_answer(card: Card) -> None:
+    tags = Tags((card.folder / "report.html").read_text())
+    assert tags.headings == 8
+    assert len(tags.images) >= 7
+    assert all(tags.images)
+    assert all(source.startswith("data:") for source in tags.sources)
+    assert all(answer.sentences for answer in card.answers)
+    assert all((card.folder / name).stat().st_size for name in FILES)
+
+
+def test_scores_are_of_every_method_under_everything_that_is_met(card: Card) -> None:
+    scores = pd.read_csv(card.folder / "scores.csv")
+    assert set(scores.method) == {"mlp", "gcn", "sage", "mixture", "routed", "majority"}
+    assert {"clean", "inside", "shift", "masked", "deleted", "other graph"} == set(scores.kind)
+    assert set(scores[scores.kind == "shift"].condition) >= {"degree low", "homophily high", "locality low"}
+    assert scores[scores.method != "majority"].groupby("condition").method.nunique().eq(5).all()
+
+
+def test_the_majority_s_score_is_the_share_of_the_most_frequent_training_class(card: Card) -> None:
+    task, split = card.found.task, next(iter(card.found.task.splits.values()))
+    most = task.labels[split.train].bincount().argmax()
+    share = 100 * (task.labels[split.test] == most).double().mean().item()
+    assert card.found.of("majority", "clean").mean() == pytest.approx(share)
+
+
+def test_losses_of_the_decomposition_add_up(card: Card) -> None:
+    parts = card.found.decomposition
+    assert (parts.dR - parts.dC - parts.dS - parts.dX).abs().max() < 1e-9
+    assert parts.condition.nunique() > 6
+
+
+def test_risk_has_every_node_by_the_user_s_name_and_the_riskiest_first(card: Card) -> None:
+    risk = pd.read_csv(card.folder / "risk.csv")
+    assert sorted(risk.name) == sorted(f"n{place}" for place in range(300))
+    assert risk.risk.is_monotonic_decreasing
+    assert set(risk.degree_tenth) <= set(range(1, 11))
+    assert (risk.disagreement >= -1e-9).all()
+
+
+def test_the_frozen_model_answers_as_the_risk_table_says(card: Card) -> None:
+    frozen = stemlib.load(card.folder / "frozen")
+    found = frozen.predict(card.found.task)["class"].to_numpy()
+    told = card.found.risk.sort_index().answer.to_numpy()
+    assert (found.astype(int) == told).all()
+
+
+def test_what_is_finished_is_read_back_and_gives_the_same_card(card: Card, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (card.folder / "scores.csv").read_bytes()
+    report(mixed_graph(300), card.folder, TINY, others={"south": mixed_graph(120, seed=1)})
+    assert "trained mlp" not in capsys.readouterr().out
+    assert (card.folder / "scores.csv").read_bytes() == before
+
+
+class Two(nn.Module):
+    """A model of somebody's own: two maps and a mean over in-neighbours."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(width, 8), nn.Linear(8, classes)
+
+    def forward(self, x: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
+        source, target = edge_index
+        mean = torch.zeros(len(x), 8).index_add(0, target, self.first(x)[source])
+        return self.second(self.first(x) + mean / target.bincount(minlength=len(x)).clamp(min=1).unsqueeze(1))
+
+
+def test_a_model_that_is_brought_is_stressed_and_none_is_trained(tmp_path: Path) -> None:
+    task = mixed_graph(300)
+    card = report(task, tmp_path, TINY, model=Two(task.graph.x.size(1), task.outputs))
+    assert card.found.methods == ["model"]
+    assert {"clean", "shift", "masked", "deleted"} == set(card.found.scores.kind)
+    assert not (tmp_path / "trainings").exists()
+    assert "confidence" in card.found.risk
+    assert "radius" not in card.found.risk
+
+
+def test_a_model_of_another_shape_is_refused_with_both(tmp_path: Path) -> None:
+    task = mixed_graph(300)
+    with pytest.raises(ValueError, match=r"must give \[N, 4\].* \(1, 3\)"):
+        report(task, tmp_path, TINY, model=Two(task.graph.x.size(1), 3))
+
+
+def test_a_regression_and_graphs_get_a_card_without_what_has_no_meaning_there(tmp_path: Path) -> None:
+    task = node_task()
+    numbers = replace(task, regression=True, labels=torch.randn(task.instances, 1, dtype=torch.double))
+    card = report(numbers, tmp_path / "numbers", replace(TINY, seeds=1))
+    assert card.found.decomposition.empty
+    assert "confidence" not in card.found.risk
+    assert report(graph_task(), tmp_path / "graphs", replace(TINY, seeds=1)).found.task.kind == "graph"
+
+
+def test_the_command_works_in_any_folder_without_the_study_and_watches_a_later_graph(tmp_path: Path) -> None:
+    mine, here = tmp_path / "mine", tmp_path / "here"
+    mine.mkdir()
+    here.mkdir()
+    (here / "study.py").write_text("raise ImportError('the study is not there')")
+    task = mixed_graph(200)
+    edges = pd.DataFrame(task.graph.edge_index.as_tensor().T.numpy(), columns=["source", "target"])
+    edges.to_csv(mine / "edges.csv", index=False)
+    nodes = pd.DataFrame(task.graph.x.numpy()).add_prefix("f").assign(id=range(200), label=task.labels.numpy())
+    nodes.to_csv(mine / "nodes.csv", index=False)
+    environment = {**os.environ, "STEMLIB_PROGRESS": "off", "PYTHONPATH": str(Path(stemlib.__file__).parents[1])}
+    command = [sys.executable, "-c", COMMAND]
+    subprocess.run([*command, str(mine), "--quick", "--out", "card"], cwd=here, env=environment, check=True)
+    assert json.loads((here / "card" / "report.json").read_text())["chosen"]
+    later = subprocess.run(
+        [*command, str(mine), "--watch", "card"], cwd=here, env=environment, check=True, capture_output=True, text=True
+    )
+    assert "degree below" in later.stdout
+    assert "LOOK CLOSER" not in later.stdout
+    wrong = subprocess.run([*command, "nothing"], cwd=here, env=environment, capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert "nothing" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+COMMAND = """
+import sys
+from dataclasses import replace
+from stemlib.report import __main__ as command
+command.QUICK = replace(command.QUICK, epochs=2, seeds=1, candidates=1)
+sys.exit(command.main())
+"""
