@@ -133,7 +133,14 @@ class _Reading:
             edges, nodes, directed = network(file, columns, self.reader)
             return self._graph(edges, nodes, directed if self.directed is None else self.directed)
         frame = table(file, columns)
-        return self._molecules(frame) if columns["smiles"] in frame else self._triples(frame)
+        if columns["smiles"] in frame:
+            return self._molecules(frame)
+        if missing := [columns[name] for name in TRIPLE if columns[name] not in frame]:
+            raise ValueError(
+                f"{file} has columns {', '.join(frame)}; molecules need {columns['smiles']!r}, triples also "
+                f"{', '.join(missing)}, a graph is in edges.csv and nodes.csv: say which columns are meant by name"
+            )
+        return self._triples(frame)
 
     def _graph(self, edges: pd.DataFrame, nodes: pd.DataFrame | None, directed: bool | None) -> Own:
         columns, reader = self.columns, self.reader
@@ -220,14 +227,8 @@ class _Reading:
 
     def _shared(self) -> dict[str, Any]:
         """What `from_triples` and `from_smiles` both take."""
-        return {
-            "name": self.path.stem,
-            "split": self.split,
-            "time": self.columns["time"],
-            "encoder": self.encoder,
-            "width": self.width or WIDTH,
-            "seed": self.seed,
-        }
+        table = {"name": self.path.stem, "split": self.split, "time": self.columns["time"], "seed": self.seed}
+        return table | {"encoder": self.encoder, "width": self.width or WIDTH}
 
     def _said(self, task: Task, names: list[str], space: FeatureSpace | None) -> Own:
         """All that is said of a task: counts, the largest class, what was done, what its own checks say."""

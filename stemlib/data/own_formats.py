@@ -76,7 +76,9 @@ def table(path: Path, columns: Mapping[str, Any]) -> pd.DataFrame:
             names=triple if headless else None,
             dtype=dict.fromkeys(triple if headless else {*titles} & {*written}, str),
             keep_default_na=False,
-            na_values={title: GAPS for title in titles if not headless and title not in written},
+            na_values={
+                title: [""] if headless or title in written else GAPS for title in (triple if headless else titles)
+            },
             quoting=3 if path.suffix == ".tsv" else 0,  # in triples, quotes are letters
             skip_blank_lines=False,  # lines are counted
             encoding="utf-8-sig",
@@ -86,7 +88,7 @@ def table(path: Path, columns: Mapping[str, Any]) -> pd.DataFrame:
         raise ValueError(f"{path} is no table: {error}") from None
     first = 1 if headless else 2
     frame.index = pd.RangeIndex(first, first + len(frame), name=f"{path.name} line")
-    return frame[(frame.notna() & (frame != "")).any(axis=1)]
+    return frame.dropna(how="all")
 
 
 def network(path: Path, columns: Mapping[str, Any], reader: Reader) -> tuple[pd.DataFrame, pd.DataFrame, bool]:
@@ -101,7 +103,7 @@ def network(path: Path, columns: Mapping[str, Any], reader: Reader) -> tuple[pd.
         raise ValueError(f"{path} cannot be read by NetworkX: {error}") from None
     edges = networkx.to_pandas_edgelist(graph, source=columns["source"], target=columns["target"])
     nodes = pd.DataFrame([{columns["id"]: node} | about for node, about in graph.nodes(data=True)])
-    reader.notes.append(f"read by NetworkX: a {'directed' if graph.is_directed() else 'undirected'} graph")
+    reader.notes.append(f"read by NetworkX: {'directed' if graph.is_directed() else 'undirected'}")
     return edges.rename_axis("edge"), nodes.rename_axis("node"), graph.is_directed()
 
 

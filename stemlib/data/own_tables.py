@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from pandas.api.types import is_numeric_dtype
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import LocalDegreeProfile
@@ -73,10 +72,10 @@ def read_tables(
     ids = _ids(nodes, names["id"], reader)
     edge_index = _ends(edges, ids, names, reader)
     labels = None
-    if given[0] in nodes:
+    if _says_some(nodes, given):
         labels = column_labels(nodes, given, regression, False, reader)
     else:
-        reader.notes.append(f"no column {given[0]!r} of labels: there is nothing to learn or score, only to answer")
+        reader.notes.append(f"no labels in column {shown(given)}: there is nothing to learn or score, only to answer")
     how, drawn = split or ("split" if "split" in nodes else "random"), None
     if labels is not None and how != "random":
         known = labels.values != UNLABELLED if labels.values.dim() == 1 else labels.values.isfinite().any(1)
@@ -94,6 +93,12 @@ def read_tables(
     data = _both_ways(data, directed, reader)
     data.x = _degrees(data, reader) if x is None else x
     return Tables(data, ids.tolist(), labels, drawn)
+
+
+def _says_some(nodes: pd.DataFrame, columns: Sequence[str]) -> bool:
+    """Whether the columns are there and not all unknown."""
+    words = nodes[[column for column in columns if column in nodes]].astype("string").apply(lambda one: one.str.strip())
+    return not (words.isna() | words.isin(["", str(UNLABELLED), str(float(UNLABELLED))])).all(axis=None)
 
 
 def _require(frame: pd.DataFrame, what: str, columns: Sequence[str], reader: Reader) -> None:
@@ -151,10 +156,11 @@ def _both_ways(data: Data, directed: bool | None, reader: Reader) -> Data:
     one_way = apart & ~torch.isin(back, forth)
     if not one_way.any() or directed or (directed is None and not one_way[apart].all()):
         return data
-    reader.notes.append(
-        f"{int(one_way.sum())} edges stand there in one direction alone and are taken both ways; directed=True keeps "
-        "them one-way"
-    )
+    if directed is None:
+        reader.notes.append(
+            f"{int(one_way.sum())} edges stand there in one direction alone and are taken both ways; directed=True "
+            "keeps them one-way"
+        )
     per_edge = "edge_type" if "edge_type" in data else "edge_attr"
     if per_edge in data:
         data[per_edge] = torch.cat([data[per_edge], data[per_edge][one_way]])
@@ -179,27 +185,28 @@ def _without_rare(labels: Labels, reader: Reader) -> Labels:
 
 def _features(features: pd.DataFrame, ids: pd.Index, reader: Reader) -> pd.DataFrame:
     """Numbers and texts by column; a blank text is said to be one."""
-    features, texts = features.copy(), []
-    for column in features:
-        if is_numeric_dtype(features[column]):
-            finite = np.isfinite(features[column].astype(float))
-            if not finite.all():
-                bad = ~finite
-                reader.problems[f"column {column}"] = (
-                    f"column {column!r} is blank, NaN or infinite for {int(bad.sum())} nodes: {shown(ids[bad])}; "
-                    "fill it, or leave the column out"
-                )
-            continue
+    features = features.copy()
+    texts = list(features.select_dtypes(exclude=["number", "bool"]))
+    for column in texts.copy():
         words = features[column].astype("string").str.strip().replace("", pd.NA)
-        numbers = pd.to_numeric(words, errors="coerce")
-        slips = words.notna() & numbers.isna()
-        if numbers.notna().sum() >= NUMBERS * max(1, words.notna().sum()):
+        parsed = pd.to_numeric(words, errors="coerce")
+        slips = words.notna() & parsed.isna()
+        if slips.any() and parsed.notna().sum() >= NUMBERS * words.notna().sum():
             reader.problems[f"column {column}"] = (
                 f"column {column!r} has words among its numbers: {shown(words[slips].unique())}, in "
                 f"{rows_of(features, slips)}"
             )
-        texts.append(column)
-        features[column] = words.fillna("").astype(object)
+        if not slips.any():
+            texts.remove(column)
+        features[column] = words.fillna("").astype(object) if slips.any() else parsed.astype(float)
+    numbers = features.drop(columns=texts)
+    bad = pd.DataFrame(~np.isfinite(numbers.to_numpy(float, na_value=np.nan)), columns=numbers.columns)
+    for column in bad.columns[bad.any()]:
+        who = shown(ids[bad[column]])
+        reader.problems[f"column {column}"] = (
+            f"column {column!r} is blank, NaN or infinite for {int(bad[column].sum())} nodes: {who}; fill it, or leave "
+            "the column out"
+        )
     if texts:
         reader.notes.append(f"columns of text, read by the text encoder: {shown(texts)}")
         if (blank := (features[texts] == "").all(axis=1)).any():
@@ -212,7 +219,5 @@ def _degrees(data: Data, reader: Reader) -> pd.DataFrame:
     reader.notes.append(
         "nodes have no features: made of degrees, the node's own and its neighbours' lowest, highest, mean and spread"
     )
-    return pd.DataFrame(
-        LocalDegreeProfile()(Data(edge_index=data.edge_index, num_nodes=data.num_nodes)).x.log1p().numpy(),
-        columns=DEGREES,
-    )
+    bare = LocalDegreeProfile()(Data(edge_index=data.edge_index, num_nodes=data.num_nodes))
+    return pd.DataFrame(bare.x.log1p().numpy(), columns=DEGREES)
