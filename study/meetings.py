@@ -51,6 +51,8 @@ def with_filtered(task: Task, meeting: Meeting, kept: Tensor) -> Iterator[tuple[
     for met, about in meeting:
         about = {"task": task.name, "condition": met.name} | about
         yield met, about
+        if task.kind != "link" or met.task.pairs is not task.pairs:
+            continue  # not links, or those of another graph: training gives none of them away
         left = met.index[torch.isin(met.index, kept)]
         if 0 < left.numel() < met.index.numel():
             yield replace(met, name=f"{met.name}{FILTERED}", index=left), about | {"task": f"{task.name}{FILTERED}"}

@@ -6,8 +6,8 @@ instances that are met; its draws are the same for all methods.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -19,7 +19,8 @@ from stemlib.data.scores import score
 from stemlib.data.tasks import Split, Task
 from stemlib.model.stem import StemGNN
 from stemlib.presets import Preset
-from stemlib.stress.conditions import Condition, corrupt, is_scored, shift_protocol
+from stemlib.stress.conditions import Condition, corrupt, is_scored
+from stemlib.stress.domains import domain_protocol
 from stemlib.stress.shifts import Buckets
 from stemlib.theory.coverage import coverages
 from stemlib.theory.sensitivity import sensitivity
@@ -29,7 +30,7 @@ from study.costs import size
 from study.forecast import forecast
 from study.meetings import kept_apart, meetings, with_filtered
 from study.methods import Method, main_method
-from study.protocols import Protocol, best, split_overlap, with_trainings
+from study.protocols import Protocol, split_overlap, tuned
 from study.statistics import against_strongest
 from study.trained import run, trained_model
 
@@ -53,6 +54,8 @@ class StressTest:
         covariate: the buckets' one, by name.
         per_class: instances per class to train on, and to validate; None for all.
         whole_validation: whether few are only those to train on; see `stemlib.data.splits.few_labels`.
+        own_split: name of the task's split that is kept; see `stemlib.stress.conditions.shift_protocol`.
+        targets: other graphs that are met, by name; see `stemlib.stress.domains.domain_protocol`.
     """
 
     task: Task
@@ -63,10 +66,13 @@ class StressTest:
     covariate: str = ""
     per_class: int | None = None
     whole_validation: bool = False
+    own_split: str | None = None
+    targets: Mapping[str, Task] = field(default_factory=dict)
 
     def drawn(self, seed: int) -> tuple[Task, Split, list[Condition]]:
-        """What a seed draws, see `stemlib.stress.conditions.shift_protocol`."""
-        return shift_protocol(self.task, self.buckets, seed, self.per_class, self.whole_validation)
+        """What a seed draws, see `stemlib.stress.domains.domain_protocol`."""
+        drawn_by = (seed, self.per_class, self.whole_validation, self.own_split)
+        return domain_protocol(self.task, self.targets, *drawn_by, self.buckets)
 
     def tuned(self, protocol: Protocol, preset: Preset) -> StressTest:
         """With those settings for each method that do best inside the `ID` bucket, clean, on the first seed.
@@ -80,12 +86,8 @@ class StressTest:
         inside, split, _ = self.drawn(seed)
         if self.per_class is not None:
             protocol = protocol.for_few(split.train.numel(), preset)
-        chosen = []
-        for method in self.methods:
-            found = best(self.experiment, inside, split.name, protocol.methods(method, preset), seed)
-            if protocol.trained_alike:
-                found = best(self.experiment, inside, split.name, with_trainings(found, inside), seed)
-            chosen.append(found)
+        run_of = (self.experiment, inside, split.name)
+        chosen = [tuned(*run_of, method, protocol, preset, seed) for method in self.methods]
         return replace(self, methods=chosen)
 
     def foretell(self, candidates: int = 1) -> None:
@@ -162,7 +164,8 @@ class StressTest:
         """`scores_along` the covariate, of every network on all instances that it has not been trained on."""
         frames = []
         for _, models, conditions in self.networks():
-            unseen, task = torch.cat([condition.index for condition in conditions]), conditions[0].task
+            task = conditions[0].task
+            unseen = torch.cat([condition.index for condition in conditions if condition.task is task])
             for name, model in models.items():
                 frames.append(scores_along(model, task, unseen, self.buckets.covariate).assign(method=name))
         return pd.concat(frames)
@@ -252,7 +255,11 @@ class StressTest:
             return pd.DataFrame(columns=[by, "strongest", "ours", "theirs", "difference"])
         scores = scores[scores.score.notna()]
         kinds = scores.kind if "kind" in scores else pd.Series("clean", scores.index)
-        scores = scores.assign(overlap=[split_overlap(self.task.name, self.per_class or 0, kind) for kind in kinds])
+        if self.own_split is None and self.task.kind == "node":
+            overlap = [split_overlap(self.task.name, self.per_class or 0, kind) for kind in kinds]
+        else:
+            overlap = 0.0  # all seeds have the split that the task came with
+        scores = scores.assign(overlap=overlap)
         return against_strongest(scores, "score", main_method(names), by, overlap="overlap").round(2)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from stemlib.data.features import FORMAT, encode_texts
 from stemlib.data.graph import Graph
@@ -38,15 +39,20 @@ class Pages(DataSet):
     def load(self, width: int | None, encoder: str, message_edges: str) -> Task:
         """See `DataSet.load`; the splits `draw-0` to `draw-9` are 50/25/25 within every class."""
         pages, files = self.raw()
-        links = pages.links.dropna().astype(str).str.split().explode().astype(int)
         labels = torch.tensor(pages.category.astype("category").cat.codes.to_numpy()).long()
         every = torch.arange(len(pages))
         x, source = encode_texts(pages.text.tolist(), width, encoder, self.name)
         return self._task(
-            Graph(x, torch.from_numpy(np.stack([links.index, links])), source=source),
+            Graph(x, links_between(pages), source=source),
             labels,
             {f"draw-{seed}": stratified_split(every, labels, seed, f"draw-{seed}") for seed in range(DRAWS)},
             f"{self.description} Features: the page's text, encoded by {encoder}.",
             [files.checksum, width, encoder, FORMAT],
             notes=files.notes,
         )
+
+
+def links_between(pages: pd.DataFrame) -> Tensor:
+    """Links `[2, E]`, as directed, from the column `links` of a table of pages in the order of its nodes."""
+    links = pages.links.dropna().astype(str).str.split().explode().astype(int)
+    return torch.from_numpy(np.stack([links.index, links]))

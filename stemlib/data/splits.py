@@ -33,7 +33,7 @@ def stratified_split(index: Tensor, labels: Tensor, seed: int, name: str | None 
     if labels.dim() != 1:
         raise ValueError(
             f"a stratified split needs one label per instance, [M] or [M, 1], got {tuple(labels.shape)}; several "
-            "labels each define no classes: keep one column, or give the task a split of its own"
+            "labels each define no classes: keep one column, or keep a split that the task came with, by `own_split`"
         )
     if index.numel() == 0:
         raise ValueError("no instances to split: the bucket is empty")

@@ -43,15 +43,21 @@ class Condition:
 
 
 def shift_protocol(
-    task: Task, buckets: Buckets, seed: int, per_class: int | None = None, whole_validation: bool = False
+    task: Task,
+    buckets: Buckets,
+    seed: int,
+    per_class: int | None = None,
+    whole_validation: bool = False,
+    own_split: str | None = None,
 ) -> tuple[Task, Split, list[Condition]]:
     """Train inside the in-distribution bucket, meet the other buckets only at test time.
 
-    A node task's `ID` bucket is split 50/25/25 by `seed` (the reference's protocol). The splits that links and graphs
-    come with mean something (a message graph without test triples, scaffolds): their first is kept, and its parts are
-    narrowed to the `ID` bucket. Who has no label is not met. All of the other buckets is met, but for links: their test
-    triples alone, for the other ones are edges of the graph. A bucket that ties with most of `ID` is left out with a
-    warning: it is no shift (Minesweeper's degrees are nearly all 8).
+    A node task's `ID` bucket is split 50/25/25 by `seed` (the reference's protocol), unless `own_split` says which of
+    its own splits is kept. The splits that links and graphs come with mean something (a message graph without test
+    triples, scaffolds): their first is kept. Parts of what is kept are narrowed to the `ID` bucket. Who has no label is
+    not met. All of the other buckets is met, but for links, and nodes of an `own_split`: of them the test part alone,
+    for other triples are edges of the graph, and other nodes the user's to hold back. A bucket that ties with most of
+    `ID` is left out with a warning: it is no shift (Minesweeper's degrees are nearly all 8).
 
     Args:
         task: what is learnt.
@@ -60,14 +66,15 @@ def shift_protocol(
         per_class: instances per class, or per label that is a value, to train on, and as many to validate; None for
             all.
         whole_validation: see `stemlib.data.splits.few_labels`.
+        own_split: name of the split that the task came with and that is kept; None as said above.
 
     Returns:
         The task with that split added, a regression standardised by it; the split; the conditions: `clean` (the test
         part of `ID`), then every other bucket.
 
     Raises:
-        ValueError: a link or graph task without a split, or a part or bucket without instances; a validation or test
-            part without a score; a regression of which no two training labels differ.
+        ValueError: a link or graph task without a split, or no split of that name; a part or bucket without instances;
+            a validation or test part without a score; a regression of which no two training labels differ.
     """
     if task.kind == "node" or task.labels.dim() == 1:
         buckets = replace(buckets, members={name: task.labelled(index) for name, index in buckets.members.items()})
@@ -77,10 +84,10 @@ def shift_protocol(
     outside = {name: buckets.members[name] for name, share in buckets.overlap.items() if share <= MOST_OVERLAP}
     if tied := set(buckets.overlap) - set(outside):
         warnings.warn(f"{task.name}: {', '.join(sorted(tied))} left out, no shift: most of ID is alike", stacklevel=2)
-    if task.kind == "node":
+    if task.kind == "node" and own_split is None:
         split = stratified_split(inside, task.strata, seed, name=f"inside-{seed}")
     else:
-        given = next(iter(task.splits.values()), None)
+        given = next(iter(task.splits.values()), None) if own_split is None else task.split(own_split)
         if given is None:
             raise ValueError(f"{task.name} has no split of its own to shift: links and graphs are not split anew")
         split = within(given, inside, name=f"{given.name}-inside")
@@ -91,8 +98,12 @@ def shift_protocol(
                     f"{task.name}: of the split {given.name!r} the part {part!r} inside the middle, {left.numel()} of "
                     f"{whole.numel()} instances, has no score ({task.metric}): shift by another covariate"
                 )
-    if task.kind == "link":
-        outside = {name: index[torch.isin(index, given.test)] for name, index in outside.items()}
+        if task.kind != "graph":
+            outside = {name: index[torch.isin(index, given.test)] for name, index in outside.items()}
+            if empty := [name for name, index in outside.items() if index.numel() == 0]:
+                raise ValueError(
+                    f"{task.name}: the split {given.name!r} tests nothing in the bucket {', '.join(empty)}"
+                )
     if per_class is not None:
         split = few_labels(split, task.strata, per_class, seed, whole_validation)
     split = replace(split, met=torch.cat([split.test, *outside.values()]))

@@ -10,13 +10,16 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import scipy.sparse
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch_geometric.utils import degree, remove_self_loops, scatter, to_undirected
+from torch_geometric.data import Data
+from torch_geometric.transforms import NodePropertySplit
+from torch_geometric.utils import degree, remove_self_loops, scatter, to_networkx, to_undirected
 
 from stemlib.data.graph import Graph, plain
 from stemlib.data.tasks import Task, read_out
@@ -114,34 +117,59 @@ def concentration(graph: Graph) -> Tensor:
     return torch.from_numpy(total / count.clip(min=1)).float()
 
 
+def node_property(graph: Graph, name: str) -> Tensor:
+    """What PyG's `NodePropertySplit` sorts nodes by, on the undirected graph without self-loops, `[N]`.
+
+    Args:
+        graph: of a node or link task.
+        name: `popularity` (PageRank), `locality` (PageRank from the most popular node) or `density` (clustering).
+    """
+    whole = Data(edge_index=plain(graph.edge_index), num_nodes=graph.num_nodes)
+    measured = NodePropertySplit(name, [1.0, 0.0, 0.0, 0.0, 0.0])  # whose parts of the nodes are not asked for
+    return measured.compute_fn(to_networkx(whole, to_undirected=True, remove_self_loops=True), ascending=False)
+
+
 NODE_COVARIATES = {"degree": node_degree, "homophily": feature_homophily}
+# Of nodes and links; they read the whole graph: a minute or more for a million edges.
+WHOLE_COVARIATES = {name: partial(node_property, name=name) for name in ("popularity", "locality", "density")}
+GIVEN_COVARIATES = ("time", "year", "domain")  # numbers of instances that the graph carries in `about`, `[M]`
 LINK_COVARIATES = {"concentration": concentration}  # of nodes too
 GRAPH_COVARIATES = {"size": graph_size, "scaffold": scaffold_frequency}
 
 
-def covariates(task: Task) -> list[str]:
-    """The covariates by which a task can be shifted."""
+def covariates(task: Task, every: bool = False) -> list[str]:
+    """The covariates by which a task can be shifted.
+
+    Args:
+        task: of any kind.
+        every: also those that are slow on large graphs (PyG's `popularity`, `locality` and `density`, of nodes and
+            links), and `time`, `year` and `domain` where the graph carries such numbers `[M]` in its `about`.
+    """
     of_graphs = [name for name in GRAPH_COVARIATES if name == "size" or task.graph.scaffold is not None]
-    return [*NODE_COVARIATES, *{"node": [], "link": LINK_COVARIATES, "graph": of_graphs}[task.kind]]
+    found = [*NODE_COVARIATES, *{"node": [], "link": LINK_COVARIATES, "graph": of_graphs}[task.kind]]
+    if not every:
+        return found
+    about = [name for name in GIVEN_COVARIATES if np.shape(task.graph.about.get(name)) == (task.instances,)]
+    return [*found, *([] if task.kind == "graph" else WHOLE_COVARIATES), *about]
 
 
 def instance_covariate(task: Task, name: str) -> Tensor:
     """A covariate of every instance of a node, link or graph task, `[M]`.
 
     Degree and homophily are nodes': a link takes the mean of its two ends, a graph the mean of its nodes, so that a
-    molecule's degree is its density (bonds per atom, twice). Concentration, the mean of two ends, is links', size and
-    scaffold are graphs'.
+    molecule's degree is its density (bonds per atom, twice). So it is with popularity, locality and density.
+    Concentration, the mean of two ends, is links', size and scaffold are graphs'. Time and domain are given.
 
     Raises:
         ValueError: a covariate that is unknown or not of this task.
     """
-    if name not in covariates(task):
-        raise ValueError(
-            f"no covariate {name!r} for the {task.kind} task {task.name}; there are {', '.join(covariates(task))}"
-        )
+    if name not in (known := covariates(task, every=True)):
+        raise ValueError(f"no covariate {name!r} for the {task.kind} task {task.name}; there are {', '.join(known)}")
+    if name in GIVEN_COVARIATES:
+        return torch.as_tensor(task.graph.about[name]).double()
     if name in GRAPH_COVARIATES:
         return GRAPH_COVARIATES[name](task.graph)
-    values = (NODE_COVARIATES | LINK_COVARIATES)[name](task.graph).unsqueeze(1)
+    values = (NODE_COVARIATES | WHOLE_COVARIATES | LINK_COVARIATES)[name](task.graph).unsqueeze(1)
     instances = None if task.kind == "graph" else task.select(torch.arange(task.instances))
     return read_out(values, task.graph, instances, task.kind).squeeze(1)
 
