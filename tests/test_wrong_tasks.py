@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 import torch
 from run_samples import TINY
@@ -22,6 +23,8 @@ import study
 from stemlib.data.graph import plain, undirected_pairs
 from stemlib.data.tasks import Split, Task
 from stemlib.presets import ModelConfig, TrainConfig
+from stemlib.report.trainings import Effort
+from stemlib.report.watch import watch_list, write_watch
 from stemlib.stress.conditions import Condition, corrupt
 from stemlib.stress.shifts import tail_buckets
 from stemlib.theory.a_priori import Budget
@@ -103,6 +106,12 @@ def checkpoint(folder: Path) -> Path:
     return folder
 
 
+def report_of(folder: Path) -> Path:
+    task = node_task()
+    write_watch(folder, task, watch_list(task, pd.DataFrame({"part": ["test"] * task.instances, "wrong": 0.0})))
+    return folder
+
+
 def pairs_of(task: Task) -> int:
     return undirected_pairs(plain(task.graph.edge_index), task.graph.num_nodes)[0].numel()
 
@@ -162,6 +171,13 @@ SUPPLIED: dict[str, Callable[[Task, Path], Any]] = {
     "nodes": lambda task, folder: some(task),
     "hops": lambda task, folder: 1,
     "only": lambda task, folder: ["uniform"],
+    "out": lambda task, folder: folder / "report",
+    "effort": lambda task, folder: Effort(
+        hidden=8, epochs=2, patience=2, steps=4, seeds=1, candidates=1, draws=1, tried=("mlp", "routed")
+    ),
+    "trained": lambda task, folder: {},
+    "others": lambda task, folder: {},
+    "risk": lambda task, folder: pd.DataFrame({"part": ["test"] * task.instances, "wrong": 0.0}),
 }
 # Where a name means something else than elsewhere.
 APART: dict[tuple[str, str], Callable[[Task, Path], Any]] = {
@@ -176,6 +192,9 @@ APART: dict[tuple[str, str], Callable[[Task, Path], Any]] = {
     ("from_pretrained", "config"): lambda task, folder: None,
     ("draw_molecule", "index"): lambda task, folder: 0,
     ("afterwards", "budget"): lambda task, folder: 1,
+    ("who", "condition"): lambda task, folder: "degree low",
+    ("write_watch", "found"): lambda task, folder: pd.DataFrame({"covariate": ["degree"]}),
+    ("watched", "folder"): lambda task, folder: report_of(folder),
     ("covered", "models"): lambda task, folder: {"stem": build(SMALL, node_task())},
 }
 
@@ -187,7 +206,9 @@ def test_a_wrong_task_is_answered_or_refused_in_the_study_s_own_words(
 ) -> None:
     function, task = FUNCTIONS[name], WRONG[wrong]()
     read = inspect.signature(function).parameters
-    needed = [key for key, one in read.items() if one.default is one.empty or key in ("seeds", "index", "root")]
+    needed = [
+        key for key, one in read.items() if one.default is one.empty or key in ("seeds", "index", "root", "effort")
+    ]
     supplied = {key: APART.get((function.__name__, key)) or SUPPLIED[key] for key in needed}
     refusal = None
     try:

@@ -6,7 +6,7 @@ from stemlib.report import words
 from stemlib.report.found import Answer, Found
 from stemlib.report.measure import SHARE, Certified
 from stemlib.report.risk import LEAST
-from stemlib.report.words import listed, mean, method
+from stemlib.report.words import listed, mean, the
 
 
 def stable(found: Found) -> Answer:
@@ -18,12 +18,12 @@ def stable(found: Found) -> Answer:
     if not found.task.regression:
         low, high = Certified("", steady, len(test)).interval
         said.append(
-            f"Of {len(test)} test {words.KINDS[found.task.kind]}, {draws} the decision of {method(found.chosen)} "
+            f"Of {len(test)} test {words.KINDS[found.task.kind]}, {draws} the decision of {the(found.chosen)} "
             f"for {100 * steady / len(test):.0f} % [{100 * low:.0f}, {100 * high:.0f}]. That is what was seen, and no "
             f"promise."
         )
     else:
-        said.append(f"The numbers of {method(found.chosen)} change by {test.flips.mean():.3g} on average under damage.")
+        said.append(f"The numbers of {the(found.chosen)} change by {test.flips.mean():.3g} on average under damage.")
     for one in found.certified:
         if one.refused:
             said.append(f"No certificate against one {one.budget}: {one.refused}.")
@@ -32,7 +32,7 @@ def stable(found: Found) -> Answer:
         said.append(
             f"It is proved that no single {one.budget} can change the answer of the routed experts for "
             f"{100 * one.held / one.asked:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of {one.asked} test nodes. The "
-            f"bound is cautious: most of the others would not change either."
+            f"bound is cautious: others may be as stable."
         )
     return Answer(
         "Which share of predictions is certainly stable?", said, "stable",
@@ -80,17 +80,15 @@ def choice(found: Found) -> Answer:
         return Answer("Which model should be frozen?", ["You brought the model: there was no choice."], "choice", "")
     val = {name: found.of(name, "clean", value="val") for name in found.methods}
     others = [name for name in found.level if name != found.chosen]
-    said = [
-        f"Freeze {method(found.chosen)}; it is saved in frozen/. Its validation score is {mean(val[found.chosen])}."
-    ]
+    said = [f"Freeze {the(found.chosen)}; it is saved in frozen/. Its validation score is {mean(val[found.chosen])}."]
     if others:
         said.append(
-            f"Validation does not tell it from {listed([method(name) for name in others])}; among these it has the "
+            f"Validation does not tell it from {listed([the(name) for name in others])}; among these it has the "
             f"best mean score over all shifts and damage of this report, so that mean favours it a little."
         )
     behind = [name for name in found.methods if name not in found.level]
     if behind:
-        said.append(f"Reliably behind on validation: {listed([method(name) for name in behind])}.")
+        said.append(f"Reliably behind on validation: {listed([the(name) for name in behind])}.")
     return Answer(
         "Which model should be frozen?", said, "choice",
         "Every model's validation score against its mean score under shift and damage.",

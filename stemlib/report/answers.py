@@ -6,7 +6,7 @@ from stemlib.report import words
 from stemlib.report.advice import choice, risk, stable, watch
 from stemlib.report.found import Answer, Found
 from stemlib.report.measure import MAJORITY, SHARE
-from stemlib.report.words import Difference, listed, mean, method, who
+from stemlib.report.words import Difference, listed, mean, the, who
 
 FEW_CLASSES = 60.0  # per cent of one answer from which on scores say little
 LEAD = 1.0  # points from which on another model is worth a word
@@ -28,9 +28,9 @@ def _fit(found: Found) -> Answer:
     best = found.chosen
     many = f"mean of {len(scores[best])} trainings, 95 % interval" if len(scores[best]) > 1 else "one model"
     said = [
-        f"On test {words.KINDS[task.kind]} {method(best)}, the model that validation chose, scores "
-        f"{mean(scores[best])} ({words.METRICS[task.metric]}; {many}). Always giving the "
-        f"{method(MAJORITY)} scores {mean(scores[MAJORITY])}."
+        f"On test {words.KINDS[task.kind]} {the(best)}, the model that validation chose, scores "
+        f"{mean(scores[best])} ({words.METRICS[task.metric]}; {many}). Always giving "
+        f"{the(MAJORITY)} scores {mean(scores[MAJORITY])}."
     ]
     if not Difference(scores[best] - scores[MAJORITY], found.overlap).sign > 0 and len(scores[best]) > 1:
         said.append("It is not reliably better than that: do not use it.")
@@ -39,7 +39,7 @@ def _fit(found: Found) -> Answer:
         said.append(
             f"{scores[MAJORITY].mean():.0f} % of the test labels are one class. A model that falls back to that class "
             f"under damage loses little, so flat curves below are no proof that it is robust. Averaged over classes, "
-            f"{method(best)} recalls {balanced} % ({100 / task.outputs:.0f} is chance)."
+            f"{the(best)} recalls {balanced} % ({100 / task.outputs:.0f} is chance)."
         )
     graph = [name for name in found.methods if name != "mlp"]
     if "mlp" in scores and graph:
@@ -50,16 +50,16 @@ def _fit(found: Found) -> Answer:
             0: "It is open whether the graph is needed",
             -1: "The graph does harm here",
         }[lead.sign]
-        said.append(f"{verdict}: {method(rival)} is {lead.text} points from an MLP that sees the features alone.")
+        said.append(f"{verdict}: {the(rival)} is {lead.text} points from an MLP that sees the features alone.")
     top = max(found.methods, key=lambda name: scores[name].mean())
     if top != best:
         lead = Difference(scores[top] - scores[best], found.overlap)
         sure = "reliably" if lead.sign > 0 else "though not reliably"
-        said.append(f"Best on test is {method(top)}, {sure}: {lead.text} points; the choice was not made by the test.")
+        said.append(f"Best on test is {the(top)}, {sure}: {lead.text} points; the choice was not made by the test.")
     level = [name for name in found.methods if name != best]
     level = [name for name in level if Difference(scores[best] - scores[name], found.overlap).sign == 0]
     if level and len(scores[best]) > 1:
-        said.append(f"The trainings do not tell it from {listed([method(name) for name in level])} on test.")
+        said.append(f"The trainings do not tell it from {listed([the(name) for name in level])} on test.")
     return Answer(
         "How well does it fit, and is the graph needed?", said, "fit",
         "Test score of every model with its interval; a line marks the most frequent answer.",
@@ -79,7 +79,7 @@ def _losses(found: Found) -> Answer:
             f"{'gains' if lost.mean > 0 else 'loses'} {lost.size} on {who(found.task, key[1])}"
             for key, lost in sorted(shifts.items(), key=lambda item: item[1].mean)
         ]
-        name = method(found.chosen)
+        name = the(found.chosen)
         said.append(
             f"{trained} ({name}) {listed(told)} (points, compared with ordinary {words.KINDS[found.task.kind]})."
         )
@@ -92,7 +92,7 @@ def _losses(found: Found) -> Answer:
             said.append(
                 f"With {100 * SHARE:.0f} % of {missing} missing around the tested {words.KINDS[found.task.kind]} "
                 f"it {'gains' if lost.mean > 0 else 'loses'} {lost.size} points; with {100 * worst:.0f} % it scores "
-                f"{mean(end)}, the {method(MAJORITY)} {mean(found.of(MAJORITY, 'clean'))}."
+                f"{mean(end)}, {the(MAJORITY)} {mean(found.of(MAJORITY, 'clean'))}."
             )
     for key, lost in losses.items():
         if key[0] == "other graph":
@@ -100,7 +100,7 @@ def _losses(found: Found) -> Answer:
             constant = mean(found.of(MAJORITY, key[0], key[1]))
             said.append(
                 f"On the graph {key[1]} it scores {value} ({lost.text} points from its own test; {constant} by "
-                f"the {method(MAJORITY)})."
+                f"{the(MAJORITY)})."
             )
     said += _ahead(found)
     return Answer(
@@ -117,12 +117,12 @@ def _ahead(found: Found) -> list[str]:
         for name in found.methods:
             lead = Difference(found.of(name, kind, condition) - ours, found.overlap if kind in words.DAMAGE else 0.0)
             if name != found.chosen and lead.sign > 0 and lead.mean > LEAD:
-                better.append(f"{method(name)} under {who(found.task, condition)} ({lead.text})")
+                better.append(f"{the(name)} under {who(found.task, condition)} ({lead.text})")
     if len(found.methods) < 2 or len(found.scores.seed.unique()) < 2:
         return []
     if not better:
         return [
-            f"No other model is reliably more than {LEAD:.0f} point better than {method(found.chosen)} in any of this."
+            f"No other model is reliably more than {LEAD:.0f} point better than {the(found.chosen)} in any of this."
         ]
     return [f"Reliably better than it: {'; '.join(better)}."]
 

@@ -25,7 +25,7 @@ from stemlib.report.measure import MAJORITY, certify, choose, decomposition_tabl
 from stemlib.report.own_model import OwnModel
 from stemlib.report.page import page
 from stemlib.report.risk import ranked, risk_table, signal_table
-from stemlib.report.trainings import FULL, QUICK, Effort, Trained, Trainings
+from stemlib.report.trainings import FULL, QUICK, TAIL, Effort, Trained, Trainings
 from stemlib.report.watch import watch_list, write_watch
 from stemlib.stress.conditions import MOST_OVERLAP, Condition
 from stemlib.stress.shifts import tail_buckets
@@ -33,7 +33,11 @@ from stemlib.training.evaluation import evaluate
 from stemlib.training.saved import save
 
 FIRST = 12  # rows of the risk table on the page
-TAIL = 0.1
+TRIED = (
+    "What was tried: an MLP, which sees the features alone; a GCN and GraphSAGE, plain graph networks; a mixture of "
+    "five networks, each another filter of the graph, weighed on validation; and routed experts, among which a router "
+    "chooses for every node. All were tuned alike on validation."
+)
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,8 @@ def _announce(task: Task, trainings: Trainings) -> None:
     runs = sum(map(len, trainings.drawn.values()))
     tried = trainings.effort.candidates
     print(
-        f"{task.name}: {len(trainings.effort.tried)} methods are tuned ({tried} settings each, by validation) and trained {runs} times: "
+        f"{task.name}: {len(trainings.effort.tried)} methods are tuned ({tried} settings each, by validation) "
+        f"and trained {runs} times: "
         f"{trainings.effort.seeds} on the whole task"
         + (", as many with the tails of every covariate kept for the test" if len(trainings.drawn) > 1 else ""),
         flush=True,
@@ -197,9 +202,12 @@ def _html(card: Card, risk: pd.DataFrame, figures: dict[str, Path], seconds: flo
     clean = words.mean(found.of(found.chosen, "clean"))
     fallback = words.mean(found.of(MAJORITY, "clean"))
     lead = [
-        f"Freeze {words.method(found.chosen)}: it scores {clean} ({words.METRICS[task.metric]}), where the "
-        f"{words.method(MAJORITY)} scores {fallback}. Numbers in brackets are 95 % intervals."
+        f"{'Freeze' if len(found.methods) > 1 else 'This is of'} {words.the(found.chosen)}: it scores {clean} "
+        f"({words.METRICS[task.metric]}), where {words.the(MAJORITY)} scores {fallback}. Numbers in brackets are 95 % "
+        f"intervals."
     ]
+    if len(found.methods) > 1:
+        lead.append(TRIED)
     counts = [f"{task.instances} {kind}, {task.graph.num_nodes} nodes, {task.graph.num_edges} edges (each direction)"]
     notes = found.notes if found.notes and found.notes[0].startswith(f"{task.graph.num_nodes} nodes") else None
     footer = (

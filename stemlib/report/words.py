@@ -46,6 +46,12 @@ def method(name: str) -> str:
     return METHODS.get(name, name)
 
 
+def the(name: str) -> str:
+    """A method in a sentence."""
+    words = method(name)
+    return words if name in ("sage", "model") else f"the {words}"
+
+
 def who(task: Task, condition: str) -> str:
     """A condition in words: a tail by whom it holds, damage by its share, another graph by its name."""
     kind, (name, _, rest) = KINDS[task.kind], condition.partition(" ")

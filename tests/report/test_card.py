@@ -26,8 +26,8 @@ FILES = ["report.html", "report.json", "scores.csv", "decomposition.csv", "risk.
 
 @pytest.fixture(scope="module")
 def card(tmp_path_factory: pytest.TempPathFactory) -> Card:
-    task, other = mixed_graph(300), mixed_graph(120, seed=1)
-    names = [f"n{place}" for place in range(300)]
+    task, other = mixed_graph(600), mixed_graph(120, seed=1)
+    names = [f"n{place}" for place in range(600)]
     return report(task, tmp_path_factory.mktemp("card"), TINY, others={"south": other}, names=names)
 
 
@@ -80,7 +80,7 @@ def test_losses_of_the_decomposition_add_up(card: Card) -> None:
 
 def test_risk_has_every_node_by_the_user_s_name_and_the_riskiest_first(card: Card) -> None:
     risk = pd.read_csv(card.folder / "risk.csv")
-    assert sorted(risk.name) == sorted(f"n{place}" for place in range(300))
+    assert sorted(risk.name) == sorted(f"n{place}" for place in range(600))
     assert risk.risk.is_monotonic_decreasing
     assert set(risk.degree_tenth) <= set(range(1, 11))
     assert (risk.disagreement >= -1e-9).all()
@@ -95,7 +95,7 @@ def test_the_frozen_model_answers_as_the_risk_table_says(card: Card) -> None:
 
 def test_what_is_finished_is_read_back_and_gives_the_same_card(card: Card, capsys: pytest.CaptureFixture[str]) -> None:
     before = (card.folder / "scores.csv").read_bytes()
-    report(mixed_graph(300), card.folder, TINY, others={"south": mixed_graph(120, seed=1)})
+    report(mixed_graph(600), card.folder, TINY, others={"south": mixed_graph(120, seed=1)})
     assert "trained mlp" not in capsys.readouterr().out
     assert (card.folder / "scores.csv").read_bytes() == before
 
