@@ -139,7 +139,7 @@ def api_pages() -> dict[str, str]:
 
 def module_page(name: str) -> str:
     """What the docstrings of a module say."""
-    return f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n   :show-inheritance:\n```\n"
+    return f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
 
 
 def room_page(room: str, inside: list[str]) -> str:

@@ -47,6 +47,7 @@ html_theme_options = {
     "show_toc_level": 2,
     "use_download_button": False,
     "article_header_end": ["search-button", "toggle-secondary-sidebar"],
+    "navbar_persistent": [],
     "pygments_light_style": pygments_style,
 }
 html_context = {"default_mode": "light"}  # the figures' ground is white

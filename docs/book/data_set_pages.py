@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -71,9 +72,10 @@ def page(name: str, card: pd.Series | None, runs: pd.DataFrame, drawn: bool) -> 
     if entry.remark:
         parts.append(f":::{{warning}}\n{entry.remark}\n:::")
     parts.append(f'```python\nfrom stemlib.data.public import load\n\ntask = load("{name}")\n```')
-    facts = [("learnt", KINDS[entry.kind]), ("kind of graph", entry.domain), ("related data sets", family(name))]
-    facts += [("source", entry.source.replace("_", r"\_")), ("licence", entry.licence)]
-    parts.append(table(["field", "of the catalogue"], facts))
+    source = re.sub(r"https?://[^\s,;]+", r"<\g<0>>", entry.source).replace("*", r"\*")
+    facts = {"learnt": KINDS[entry.kind], "kind of graph": entry.domain, "related data sets": family(name)}
+    facts |= {"source": source, "licence": entry.licence}
+    parts.append("\n".join(f"- **{key}**: {value}" for key, value in facts.items()))
     if card is not None:
         counted = [
             (EXPLAINED.get(key, key) + (", %" if key in IN_PER_CENT else ""), told(value))

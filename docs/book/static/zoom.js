@@ -21,4 +21,8 @@ document.addEventListener("DOMContentLoaded", () => {
       shown.showModal();
     });
   }
+  // Displayed formulas may scroll sideways, so that the keyboard must reach them.
+  window.MathJax?.startup?.promise.then(() => {
+    for (const formula of document.querySelectorAll('mjx-container[display="true"]')) formula.tabIndex = 0;
+  });
 });
