@@ -84,13 +84,12 @@ class MixtureConfig(Settings):
 
 @dataclass(frozen=True)
 class StackedConfig(Settings):
-    """Networks that are trained apart, whose logits are mixed; see `stemlib.baselines.stacked`."""
+    """Networks that were trained apart, whose answers are mixed; see `stemlib.training.stacking`."""
 
-    networks: str = "mlp gcn sage gat appnp acm"  # kinds of `BaselineConfig`
-    hidden: int = bounded(128, 1)  # of each network
-    layers: int = bounded(2, 1)
-    pool: Literal["mean", "sum", "max"] = "mean"
-    gate_counts: float = bounded(5.0, 1e-3)  # as a `MixtureConfig`'s
+    gate: Literal["selected", "simplex"] = "selected"
+    rounds: int = bounded(12, 1)  # of a selection: so many networks at most
+    gate_counts: float = bounded(5.0, 1e-3)  # of the simplex: as a `MixtureConfig`'s
+    members: str = ""  # JSON: family, settings and shape of each network, once they are known
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from stemlib.presets import Preset, change
+from stemlib.presets import Preset
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from study.interrupt import interruptible
 from study.methods import Method, baseline, named
@@ -23,7 +23,7 @@ from study.router_comparison import budget, command_line
 from study.stress import StressTest
 from study.uncertainty import uncertainties
 
-OURS = "stacked"
+OURS = "selected"
 SMALLER = "mixture"  # ours as well, at the cost of one network and a half
 RIVALS = (
     "mlp",
@@ -52,7 +52,7 @@ UNCERTAIN = (
     "ensemble",
     "averaged",
     "mixture",
-    "stacked",
+    "selected",
     "routed",
     "filters",
     "stem",
@@ -78,7 +78,11 @@ INGREDIENTS: dict[str, Changes] = {
         "five means": {"filters": "mean mean mean mean mean"},
         "every filter twice": {"filters": "self low mean ppr rich self low mean ppr rich"},
     },
-    "stacked": {"uniform weights": {"gate_counts": 1e9}},
+    "selected": {
+        "weights on the simplex": {"gate": "simplex"},
+        "one network": {"rounds": 1},
+        "thirty rounds": {"rounds": 30},
+    },
     "filters": TRAINED
     | {
         "three means": {"expert": "mean"},
@@ -140,8 +144,7 @@ def ingredients(name: str, preset: Preset, seeds: Sequence[int]) -> pd.DataFrame
 def without(method: Method, member: Method) -> Method:
     """A method of members without one of them."""
     left = tuple(each for each in method.members if each != member)
-    model = change(method.model, networks=" ".join(each.model.kind for each in left))
-    return replace(method, name=f"{method.name}, without {member.name}", model=model, members=left)
+    return replace(method, name=f"{method.name}, without {member.name}", members=left)
 
 
 def few_labels(name: str, preset: Preset, seeds: Sequence[int], labels: int) -> pd.DataFrame:

@@ -195,11 +195,9 @@ def ensemble(preset: Preset) -> Method:
     return mixture(preset, "ensemble", filters="low low low low low", gate="uniform")
 
 
-def stacked(preset: Preset) -> Method:
-    """Different networks, each tuned and trained as a rival is, mixed by weights that validation finds."""
-    model = StackedConfig(hidden=preset.hidden)
-    members = tuple(baseline(preset, kind) for kind in model.networks.split())
-    return Method("stacked", model, training(preset), members=members)
+def stack(preset: Preset, name: str, gate: str, names: Sequence[str]) -> Method:
+    """Methods' networks, each tuned and trained by itself, put together; see `stemlib.training.stacking`."""
+    return Method(name, StackedConfig(gate), training(preset), members=tuple(named(preset, *names)))
 
 
 def mowst(preset: Preset) -> Method:
@@ -228,6 +226,8 @@ def probe(preset: Preset, pretext: PretextConfig, **changes: Any) -> Method:
     )
 
 
+SIX = ("mlp", "gcn", "sage", "gat", "appnp", "acm")
+ALL = (*SIX, "mowst", "ensemble", "averaged", "mixture", "routed", "filters", "stem")
 METHODS: dict[str, Callable[[Preset], Method]] = {
     "stem": stem,
     "routed": routed,
@@ -239,7 +239,8 @@ METHODS: dict[str, Callable[[Preset], Method]] = {
     "dropedge": dropedge,
     "mixture": mixture,
     "ensemble": ensemble,
-    "stacked": stacked,
+    "stacked": partial(stack, name="stacked", gate="simplex", names=SIX),
+    "selected": partial(stack, name="selected", gate="selected", names=ALL),
     "averaged": partial(mixture, name="averaged", gate="uniform"),
     "softmedian": partial(baseline, kind="softmedian", temperature=0.2),
     "gcnii": partial(baseline, kind="gcnii", layers=8),

@@ -78,10 +78,10 @@ def _trained(experiment: str, given: Task, split: Split, method: Method, seed: i
     if method.members:
         runs = [(experiment, given, split.name, each, seed) for each in method.members]
         records = [run(*one) for one in runs]
-        model = stacked([trained_model(*one) for one in runs], task, split, method.model.gate_counts)
+        model = stacked([trained_model(*one) for one in runs], task, split, method.model)
         seconds = sum(record.seconds for record in records)
         best_epoch, epochs = (max(getattr(record, name) for record in records) for name in ("best_epoch", "epochs"))
-        history = pd.DataFrame({"network": method.model.networks.split(), "weight": model.gate.tolist()})
+        history = pd.DataFrame({"weight": model.gate.tolist(), "temperature": model.temperature.tolist()})
         best_on_test = evaluate(model, task, split, ["test"])["test"]
     else:
         model = method.build(task)

@@ -5,41 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import minimize_scalar
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.distributions import Categorical
 
 from stemlib.data.tasks import Task
-from stemlib.model.losses import instance_loss, task_loss
+from stemlib.model.losses import instance_loss
 from stemlib.stress.conditions import Condition
 from stemlib.theory.routing import labelled
 from stemlib.training.evaluation import answer, evaluation_batches
+from stemlib.training.stacking import temperature
 from study.meetings import meetings
 from study.stress import StressTest
 
 BINS = 15  # of confidence, as is common
-LARGEST = 6.0  # log of a temperature, either way
 
 
 def class_logits(answers: Tensor) -> Tensor:
     """Logits over classes `[..., C]` as they are; of binary labels `[..., T]` a row for each label, `[..., T, 2]`."""
     return torch.stack([torch.zeros_like(answers), answers], dim=-1)
-
-
-def temperature(logits: Tensor, labels: Tensor) -> float:
-    """The number that divides logits `[M, C]` so that validation's cross-entropy is smallest (Guo et al., 2017).
-
-    Raises:
-        ValueError: no instance.
-    """
-    if not len(labels):
-        raise ValueError("a temperature needs labelled validation instances, got none")
-    logits = logits.double()
-    found = minimize_scalar(
-        lambda log: task_loss(logits / np.exp(log), labels).item(), bounds=(-LARGEST, LARGEST), method="bounded"
-    )
-    return float(np.exp(found.x))
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -63,21 +47,23 @@ def information(parts: Tensor) -> Tensor:
     return Categorical(probs=each.probs.mean(1)).entropy() - each.entropy().mean(1)
 
 
-def coverage_of(parts: Tensor, gate: Tensor, labels: Tensor) -> dict[str, float]:
-    """Risk, coverage, selection and mixing of networks whose logits one gate mixes (docs/theory.md, 2.1).
+def coverage_of(parts: Tensor, mixed: Tensor, gate: Tensor, labels: Tensor) -> dict[str, float]:
+    """Risk, coverage, selection and mixing of networks whose answers one gate mixes (docs/theory.md, 2.1).
 
     The paths are the networks, in cross-entropy: `C` is the mean loss of each instance's best network, `C + S` the mean
-    under the gate, `R = C + S + X` the loss of the mixed logits, where `X <= 0`, for the loss is convex in them.
+    under the gate, `R = C + S + X` the loss of the mixed answer, where `X <= 0`: the loss is convex in logits, and in
+    probabilities.
 
     Args:
         parts: logits of the networks, `[M, K, C]`.
-        gate: their weights, `[K]`.
+        mixed: logits of all, `[M, C]`.
+        gate: the networks' weights, `[K]`.
         labels: `[M]`.
     """
     losses = torch.stack([instance_loss(part, labels, "ce") for part in parts.unbind(1)], dim=1)  # [M, K]
-    mixed = instance_loss(parts.transpose(1, 2) @ gate.to(parts), labels, "ce").mean().item()
+    risk = instance_loss(mixed, labels, "ce").mean().item()
     best, under_gate = losses.amin(1).mean().item(), (losses @ gate.to(losses)).mean().item()
-    return {"R": mixed, "C": best, "S": under_gate - best, "X": mixed - under_gate}
+    return {"R": risk, "C": best, "S": under_gate - best, "X": risk - under_gate}
 
 
 def found_by(signal: np.ndarray, wrong: np.ndarray) -> float:
@@ -108,18 +94,18 @@ def uncertainties(test: StressTest, rate: float = 0.4) -> pd.DataFrame:
         validation = Condition("val", conditions[0].task, split.val)
         asked = [met for meeting in meetings(conditions, (rate,), 1, (), seed) for met in meeting]
         for name, model in models.items():
-            parts, labels = _answers(model, validation)
-            heat = temperature(_mixed(model, parts), labels)
+            _, logits, labels = _answers(model, validation)
+            heat = temperature(logits, labels)
             for condition, about in asked:
-                parts, labels = _answers(model, condition)
-                logits, found = _mixed(model, parts), {}
+                parts, logits, labels = _answers(model, condition)
+                found = {}
                 for scale, key in ((1.0, "ece_plain"), (heat, "ece")):
                     confidence, answers = (logits / scale).softmax(-1).max(-1)
                     wrong = (answers != labels).numpy()
                     found[key] = 100 * calibration_error(confidence.double().numpy(), ~wrong)
                 found["by_confidence"] = found_by(-confidence.numpy(), wrong)
                 if parts.size(1) > 1:
-                    found |= coverage_of(parts, model.gate, labels)
+                    found |= coverage_of(parts, logits, model.gate, labels)
                 signals = {"by_votes": other_votes(parts, answers), "by_information": information(parts)}
                 for key, signal in signals.items():
                     found[key] = found_by(signal.numpy(), wrong) if parts.size(1) > 1 else float("nan")
@@ -128,19 +114,19 @@ def uncertainties(test: StressTest, rate: float = 0.4) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(task=test.task.name, covariate=test.covariate)
 
 
-def _answers(model: nn.Module, condition: Condition) -> tuple[Tensor, Tensor]:
-    """What a model's networks say of each label: logits `[M, K, C]` and labels `[M]`; of one network `K` is 1."""
+def _answers(model: nn.Module, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
+    """What a model's networks say of each label, what it says itself, and the label: `[M, K, C]`, `[M, C]`, `[M]`.
+
+    `K` is 1 for a model of one network.
+    """
     task: Task = condition.task
     index = labelled(task, condition.index)
     answers = answer(model, evaluation_batches(model, task, index)(None), task.name, each=True)
-    answers = answers if answers.dim() == 3 else answers.unsqueeze(1)
+    parts = answers if answers.dim() == 3 else answers.unsqueeze(1)
+    mixed = model.mixed(answers) if answers.dim() == 3 else answers
     labels = task.labels[index]
     if labels.dim() == 1:
-        return answers, labels
+        return parts, mixed, labels
     known = labels.isfinite()
-    by_label = class_logits(answers).transpose(1, 2)  # [M, T, K, 2]
-    return by_label[known], labels[known].long()
-
-
-def _mixed(model: nn.Module, parts: Tensor) -> Tensor:
-    return model.mixed(parts) if parts.size(1) > 1 else parts[:, 0]
+    by_label = class_logits(parts).transpose(1, 2)  # [M, T, K, 2]
+    return by_label[known], class_logits(mixed)[known], labels[known].long()

@@ -29,6 +29,7 @@ COLOURS = {
     "softmedian": DARK["red"],
     "mowst": PALETTE["cyan"],
     "stacked": (0.5, 0.0, 0.2),
+    "selected": (0.2, 0.2, 0.2),
     "mixture": (0.85, 0.0, 0.35),
     "ensemble": (0.55, 0.6, 0.75),
     "averaged": (0.95, 0.6, 0.7),

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from stemlib.baselines.networks import Baseline
-from stemlib.baselines.stacked import Stacked
 from stemlib.data.tasks import Task
 from stemlib.model.mixture import Mixture
 from stemlib.model.network import Network
 from stemlib.model.stem import StemGNN
-from stemlib.presets import BaselineConfig, MixtureConfig, ModelConfig, StackedConfig
+from stemlib.presets import BaselineConfig, MixtureConfig, ModelConfig
 from stemlib.settings import Settings
 from stemlib.weights import read_weights, write_weights
 
@@ -30,11 +29,10 @@ class Family(NamedTuple):
     takes: tuple[str, ...] = SHAPE
 
 
-FAMILIES = {  # a package that brings models of its own adds them, as `study.families` does
+FAMILIES = {  # modules that bring models of their own add them: `stemlib.training.stacking`, `study.families`
     "stem": Family(ModelConfig, StemGNN),
     "baseline": Family(BaselineConfig, Baseline),
     "mixture": Family(MixtureConfig, Mixture),
-    "stacked": Family(StackedConfig, Stacked),
 }
 
 

@@ -1,36 +1,173 @@
-"""Networks that were trained by themselves, stacked: see `stemlib.baselines.stacked`."""
+"""Networks that were tuned and trained by themselves, put together by what validation says of them.
+
+Two ways. On the `simplex` logits are mixed by one weight each, as in `stemlib.model.mixture`. A `selected` stack is
+that of Caruana et al. (2004). Each network's answers are calibrated by a temperature. Round by round the network is
+chosen, maybe again, whose probabilities bring the mean of all chosen ones nearest to validation's labels; the best
+round counts. Weights are shares of the rounds. What was never chosen is left out of the network that is deployed.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Sequence
 
-from stemlib.baselines.networks import Baseline
-from stemlib.baselines.stacked import Stacked
-from stemlib.data.tasks import Split, Task, in_unit
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from stemlib.data.graph import Graph
+from stemlib.data.tasks import Kind, Split, Task, in_unit
 from stemlib.devices import device_of
-from stemlib.presets import StackedConfig
-from stemlib.training.evaluation import answer, evaluation_batches
+from stemlib.model.losses import task_loss
+from stemlib.model.mixture import validated_gate
+from stemlib.model.network import Network, Output
+from stemlib.presets import StackedConfig, change
+from stemlib.training.evaluation import predict
+from stemlib.training.families import FAMILIES, SHAPE, Family, family_of
+
+LARGEST = 6.0  # log of a temperature, either way
+TINY = 1e-7  # a probability that is no nearer to 0 or 1
 
 
-def stacked(networks: Sequence[Baseline], task: Task, split: Split, gate_counts: float = 5.0) -> Stacked:
-    """Mix the logits of networks that were trained on a task's split, weighed by its validation part.
+class Stacked(Network):
+    """`K` trained networks whose answers are mixed with weights `gate`.
+
+    Logits come divided by each network's temperature. Of classes a selected stack's are the logs of the mean
+    probabilities, of binary labels the log-odds of these; else they are `sum_k g_k z_k`.
 
     Args:
-        networks: of one width and depth, trained on the same split; they stay as they are.
-        task, split: what they were trained on.
-        gate_counts: validation instances that each network's weight of `1 / K` is worth.
+        config: with its `members`.
+        in_width, classes, kind, edge_width: see `Network`.
+        metric: of the task, which says what labels are; see `stemlib.data.tasks.Task.metric`.
+    """
+
+    def __init__(
+        self,
+        config: StackedConfig,
+        in_width: int,
+        classes: int,
+        kind: Kind = "node",
+        edge_width: int | None = None,
+        metric: str = "accuracy",
+    ) -> None:
+        super().__init__(config, in_width, classes, kind, edge_width)
+        self.metric, members = metric, json.loads(config.members)
+        families = [FAMILIES[one["family"]] for one in members]
+        self.networks = nn.ModuleList(
+            family.network(family.config(**one["config"]), **one["shape"])
+            for family, one in zip(families, members, strict=True)
+        )
+        self.register_buffer("gate", torch.full((len(members),), 1 / len(members)))
+        self.register_buffer("temperature", torch.ones(len(members)))
+
+    @property
+    def last_maps(self) -> list[nn.Module]:
+        """Those of all networks."""
+        return [last for network in self.networks for last in network.last_maps]
+
+    def forward(self, graph: Graph | Data, instances: Tensor | None) -> Output:
+        """Logits of nodes `[M]`, pairs of nodes `[M, 2]`, or all graphs (None): the networks' own, and mixed."""
+        graph = Graph.of(graph).on(device_of(self))
+        parts = torch.stack([network(graph, instances).logits for network in self.networks], dim=1)
+        parts = parts / self.temperature.view(-1, 1)
+        mixed = self.mixed(parts)
+        return Output(mixed, mixed, parts=parts)
+
+    def mixed(self, parts: Tensor) -> Tensor:
+        """The stack's logits `[M, classes]` of its networks' `[M, K, classes]`."""
+        return mixed(parts, self.gate, "r2" if self.config.gate == "simplex" else self.metric)
+
+
+def mixed(parts: Tensor, gate: Tensor, metric: str) -> Tensor:
+    """Mean answers of networks as logits `[M, classes]`.
+
+    Args:
+        parts: the networks' logits `[M, K, classes]`.
+        gate: weights of the networks `[K]`.
+        metric: `accuracy`: a mean of class probabilities; `roc_auc`: of those of binary labels; `r2`: of the numbers.
+    """
+    gate = gate.to(parts).view(-1, 1)
+    if metric == "accuracy":
+        return (parts.log_softmax(-1) + gate.log()).logsumexp(1)
+    if metric == "roc_auc":
+        return (parts.sigmoid() * gate).sum(1).clamp(TINY, 1 - TINY).logit()
+    return (parts * gate).sum(1)
+
+
+def temperature(logits: Tensor, labels: Tensor) -> float:
+    """The number that divides logits `[M, classes]` so that cross-entropy is smallest (Guo et al., 2017).
 
     Raises:
-        ValueError: networks of several widths, depths or pools.
+        ValueError: no instance.
     """
-    sizes = {(each.config.hidden, each.config.layers, each.config.pool) for each in networks}
-    if len(sizes) > 1:
-        raise ValueError(f"stacked networks must have one width, depth and pool; got {sorted(sizes)}")
-    (hidden, layers, pool), first = sizes.pop(), networks[0]
-    config = StackedConfig(" ".join(each.config.kind for each in networks), hidden, layers, pool, gate_counts)
-    model = Stacked(config, first.in_width, first.classes, first.kind, first.edge_width).to(device_of(first))
-    model.take(networks)
-    task = in_unit(task, model.unit.cpu())
-    answers = answer(model, evaluation_batches(model, task, split.val)(None), task.name, each=True)
-    model.settled(answers, task.labels[split.val], task.regression)
-    return model.eval()
+    if not len(labels):
+        raise ValueError("a temperature needs labelled validation instances, got none")
+    logits = logits.double()
+    found = minimize_scalar(
+        lambda log: task_loss(logits / torch.tensor(log).exp(), labels).item(),
+        bounds=(-LARGEST, LARGEST),
+        method="bounded",
+    )
+    return float(torch.tensor(found.x).exp())
+
+
+def selection(parts: Tensor, labels: Tensor, metric: str, rounds: int = 12) -> Tensor:
+    """How often each network is chosen, as shares `[K]`; the first of equals.
+
+    Args:
+        parts: the networks' calibrated logits on validation `[M, K, classes]`.
+        labels: of these.
+        metric: see `mixed`.
+        rounds: at most.
+    """
+    parts, counts = parts.double(), torch.zeros(parts.size(1), dtype=torch.double)
+    found, least = counts, float("inf")
+    each = torch.eye(len(counts), dtype=torch.double)
+    for turn in range(1, rounds + 1):
+        losses = [task_loss(mixed(parts, (counts + one) / turn, metric), labels, metric == "r2").item() for one in each]
+        chosen = min(range(len(losses)), key=losses.__getitem__)
+        counts = counts + each[chosen]
+        if losses[chosen] < least:
+            found, least = counts / turn, losses[chosen]
+    return found
+
+
+def stacked(networks: Sequence[Network], task: Task, split: Split, config: StackedConfig | None = None) -> Stacked:
+    """Put networks together that were trained on a task's split; they stay as they are.
+
+    Args:
+        networks: of any of the `FAMILIES`.
+        task, split: what they were trained on.
+        config: which way.
+    """
+    config, task = config or StackedConfig(), in_unit(task, networks[0].unit.cpu())
+    answers, labels = [predict(network, task, split.val) for network in networks], task.labels[split.val]
+    scale = torch.ones(len(networks))
+    if config.gate == "simplex":
+        gate = validated_gate(torch.stack(answers, dim=1), labels, task.regression, config.gate_counts)
+    else:
+        if not task.regression:
+            scale = torch.tensor([temperature(one, labels) for one in answers])
+        gate = selection(torch.stack(answers, dim=1) / scale.view(-1, 1), labels, task.metric, config.rounds)
+    kept = gate.nonzero().flatten()
+    networks = [networks[place] for place in kept]
+    members = [_described(network) for network in networks]
+    shape = {name: getattr(networks[0], name) for name in SHAPE}
+    model = Stacked(change(config, members=json.dumps(members)), **shape, metric=task.metric)
+    for own, other in zip(model.networks, networks, strict=True):
+        own.load_state_dict(other.state_dict())
+    model.gate, model.temperature = gate[kept].float(), scale[kept].float()
+    model.unit.copy_(networks[0].unit)
+    return model.to(device_of(networks[0])).eval()
+
+
+def _described(network: Network) -> dict[str, object]:
+    """What a stack stores of a network: its family, settings and shape."""
+    family = family_of(network.config)
+    shape = {name: getattr(network, name) for name in FAMILIES[family].takes}
+    return {"family": family, "config": dataclasses.asdict(network.config), "shape": shape}
+
+
+FAMILIES["stacked"] = Family(StackedConfig, Stacked, (*SHAPE, "metric"))

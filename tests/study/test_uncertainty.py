@@ -10,6 +10,7 @@ from run_samples import TINY
 from samples import node_task
 
 from stemlib.stress.shifts import instance_covariate, tail_buckets
+from stemlib.training.stacking import temperature
 from study import trained
 from study.methods import named
 from study.stress import StressTest
@@ -20,7 +21,6 @@ from study.uncertainty import (
     found_by,
     information,
     other_votes,
-    temperature,
     uncertainties,
 )
 
@@ -56,7 +56,8 @@ def test_the_parts_of_the_risk_of_mixed_networks_add_up() -> None:
     generator = torch.Generator().manual_seed(1)
     parts, labels = torch.randn(50, 3, 4, generator=generator), torch.arange(50) % 4
     gate = torch.tensor([0.5, 0.3, 0.2])
-    found = coverage_of(parts, gate, labels)
+    logits = parts.transpose(1, 2) @ gate
+    found = coverage_of(parts, logits, gate, labels)
     log_p = parts.log_softmax(-1)
     of_label = -log_p[torch.arange(50), :, labels]
     assert found["C"] == pytest.approx(of_label.min(1).values.mean().item(), abs=1e-6)
@@ -64,7 +65,7 @@ def test_the_parts_of_the_risk_of_mixed_networks_add_up() -> None:
     product = (gate @ log_p).softmax(-1)  # a product of experts
     assert found["R"] == pytest.approx(-product[torch.arange(50), labels].log().mean().item(), abs=1e-6)
     assert found["X"] <= 0 <= found["S"]
-    alone = coverage_of(parts[:, :1], torch.ones(1), labels)
+    alone = coverage_of(parts[:, :1], parts[:, 0], torch.ones(1), labels)
     assert (alone["S"], alone["X"]) == (pytest.approx(0, abs=1e-7), pytest.approx(0, abs=1e-7))
 
 

@@ -10,11 +10,11 @@ from samples import node_task
 
 from stemlib.baselines.networks import Baseline
 from stemlib.model.mixture import validated_gate
-from stemlib.presets import BaselineConfig, TrainConfig
+from stemlib.presets import BaselineConfig, StackedConfig, TrainConfig
 from stemlib.training.evaluation import evaluate, predict
 from stemlib.training.families import load_model, save_model
 from stemlib.training.finetune import fit
-from stemlib.training.stacking import stacked
+from stemlib.training.stacking import selection, stacked, temperature
 from study import trained
 from study.methods import named
 from study.protocols import Protocol, tuned
@@ -34,11 +34,14 @@ def networks(task, kinds=KINDS):
     return found
 
 
-def test_logits_are_the_networks_weighed_by_validation(tmp_path: Path) -> None:
+SIMPLEX = StackedConfig("simplex")
+
+
+def test_on_the_simplex_logits_are_weighed_by_validation(tmp_path: Path) -> None:
     task = node_task()
     split, members = task.split(next(iter(task.splits))), networks(task)
     before = [{key: value.clone() for key, value in each.state_dict().items()} for each in members]
-    model = stacked(members, task, split)
+    model = stacked(members, task, split, SIMPLEX)
     parts = torch.stack([predict(each, task) for each in members], dim=1)
     gate = validated_gate(parts[split.val], task.labels[split.val]).float()
     assert torch.allclose(model.gate, gate)
@@ -47,21 +50,63 @@ def test_logits_are_the_networks_weighed_by_validation(tmp_path: Path) -> None:
         assert all(torch.equal(value, states[key]) for key, value in each.state_dict().items())
     save_model(model, tmp_path)
     assert torch.equal(predict(load_model(tmp_path), task), predict(model, task))
-    only = torch.zeros(3)
-    only[1] = 1
-    model.gate.copy_(only)
-    assert torch.equal(predict(model, task), predict(members[1], task))
 
 
-def test_a_network_that_answers_right_gets_the_weight() -> None:
+def test_a_selected_stack_has_the_mean_of_calibrated_probabilities(tmp_path: Path) -> None:
+    task = node_task()
+    split, members = task.split(next(iter(task.splits))), networks(task)
+    model = stacked(members, task, split)
+    labels, answers = task.labels[split.val], [predict(each, task) for each in members]
+    scale = [temperature(one[split.val], labels) for one in answers]
+    p = torch.stack([(one / t).softmax(-1) for one, t in zip(answers, scale, strict=True)], dim=1)
+    gate = selection(p[split.val].log(), labels, "accuracy")
+    assert gate.sum() == pytest.approx(1)
+    expected = (p * gate.float().view(-1, 1)).sum(1)
+    assert torch.allclose(predict(model, task).softmax(-1), expected, atol=1e-5)
+    assert len(model.networks) == int((gate > 0).sum())
+    save_model(model, tmp_path)
+    assert torch.equal(predict(load_model(tmp_path), task), predict(model, task))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "roc_auc", "r2"])
+def test_a_selection_is_the_greedy_one(metric: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    parts = torch.randn(40, 4, 3, generator=generator, dtype=torch.double)
+    if metric == "accuracy":
+        labels = torch.randint(3, (40,), generator=generator)
+    else:
+        labels = torch.randn(40, 3, generator=generator, dtype=torch.double)
+        labels = labels if metric == "r2" else (labels > 0).double()
+
+    def loss(chosen: list[int]) -> float:
+        some = parts[:, chosen]
+        if metric == "accuracy":
+            return -some.softmax(-1).mean(1)[torch.arange(40), labels].log().mean().item()
+        if metric == "r2":
+            return (some.mean(1) - labels).square().mean().item()
+        p = some.sigmoid().mean(1)
+        return -(labels * p.log() + (1 - labels) * (1 - p).log()).mean().item()
+
+    chosen: list[int] = []
+    by_turn = {}
+    for turn in range(1, 7):
+        chosen = min(([*chosen, k] for k in range(4)), key=loss)
+        by_turn[turn] = loss(chosen), list(chosen)
+    best = min(by_turn.values())[1]
+    counts = torch.bincount(torch.tensor(best), minlength=4).double()
+    assert torch.equal(selection(parts, labels, metric, rounds=6), counts / counts.sum())
+    assert selection(parts, labels, metric, rounds=1).tolist().count(1.0) == 1
+
+
+def test_who_says_nothing_is_left_out() -> None:
     task = node_task()
     split, (mlp, gcn, _) = task.split(next(iter(task.splits))), networks(task)
     for parameter in gcn.parameters():
-        parameter.data.zero_()  # says nothing
-    gate = stacked([mlp, gcn], task, split, gate_counts=0.01).gate
-    assert gate[0] > 0.9
-    with pytest.raises(ValueError, match="one width"):
-        stacked([mlp, Baseline(BaselineConfig("gcn", hidden=4), mlp.in_width, mlp.classes)], task, split)
+        parameter.data.zero_()
+    fit(mlp, task, split, TrainConfig(epochs=100, lr=1e-2), 0)
+    assert stacked([mlp, gcn], task, split, StackedConfig("simplex", gate_counts=0.01)).gate[0] > 0.9
+    left = stacked([gcn, mlp], task, split).networks
+    assert left[0].config.kind == "mlp"
 
 
 def test_members_are_tuned_and_trained_once_as_rivals_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
