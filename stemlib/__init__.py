@@ -21,8 +21,18 @@ from typing import Any
 __version__ = "0.3.0"
 
 
+DOORS = {
+    "from_data": "stemlib.data.own_data",
+    "from_triples": "stemlib.data.own_triples",
+    "from_smiles": "stemlib.data.own_molecules",
+    "read_own": "stemlib.data.own_files",
+    "load": "stemlib.training.saved",
+    "save": "stemlib.training.saved",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """`stemlib.load` and `stemlib.save`, of `stemlib.training.saved`: looked up late, for it needs all the rest."""
-    if name in ("load", "save"):
-        return getattr(import_module("stemlib.training.saved"), name)
+    """What a user's own data come in by, and models are kept by: looked up late, for these need all the rest."""
+    if name in DOORS:
+        return getattr(import_module(DOORS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
