@@ -329,3 +329,10 @@ def test_the_page_s_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     exec(imports + example, told)
     assert list(told["answers"]) == ["instance", "class", "confidence", "notes"]
     assert len(told["answers"]) == 80
+
+
+def test_answers_do_not_depend_on_how_many_are_asked_at_once(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen = freeze(build(small_model(), task), task)
+    whole = frozen.explain(task)
+    monkeypatch.setattr("stemlib.training.frozen.AT_ONCE", 7)
+    pd.testing.assert_frame_equal(frozen.explain(task), whole, rtol=1e-3, atol=1e-5)
