@@ -170,6 +170,11 @@ SUPPLIED: dict[str, Callable[[Task, Path], Any]] = {
     "budget": lambda task, folder: Budget("deleted", 1),
     "nodes": lambda task, folder: some(task),
     "hops": lambda task, folder: 1,
+    "targets": lambda task, folder: {"away": node_task(seed=1)},
+    "target": lambda task, folder: node_task(seed=1),
+    "tasks": lambda task, folder: [node_task(seed=1), task],
+    "time": lambda task, folder: torch.arange(float(task.instances)),
+    "borders": lambda task, folder: [5.0, 9.0],
     "only": lambda task, folder: ["uniform"],
     "out": lambda task, folder: folder / "report",
     "effort": lambda task, folder: Effort(
