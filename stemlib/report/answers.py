@@ -27,10 +27,10 @@ def _fit(found: Found) -> Answer:
     task, scores = found.task, {name: found.of(name, "clean") for name in (*found.methods, MAJORITY)}
     best = found.chosen
     many = f"mean of {len(scores[best])} trainings, 95 % interval" if len(scores[best]) > 1 else "one model"
+    chosen = ", which validation chose," if len(found.methods) > 1 else ""
     said = [
-        f"On test {words.KINDS[task.kind]} {the(best)}, the model that validation chose, scores "
-        f"{mean(scores[best])} ({words.METRICS[task.metric]}; {many}). Always giving "
-        f"{the(MAJORITY)} scores {mean(scores[MAJORITY])}."
+        f"On test {words.KINDS[task.kind]} {the(best)}{chosen} scores {mean(scores[best])} "
+        f"({words.METRICS[task.metric]}; {many}). Always giving {the(MAJORITY)} scores {mean(scores[MAJORITY])}."
     ]
     if not Difference(scores[best] - scores[MAJORITY], found.overlap).sign > 0 and len(scores[best]) > 1:
         said.append("It is not reliably better than that: do not use it.")
