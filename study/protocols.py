@@ -108,7 +108,9 @@ class Protocol:
         return replace(self, passes=math.ceil(STEPS / steps))
 
     def methods(self, base: Method, preset: Preset) -> list[Method]:
-        """A method with every candidate's settings, within the preset's budget."""
+        """A method with every candidate's settings, within the preset's budget; of members' see `tuned`."""
+        if base.members:
+            return [replace(base, members=tuple(self.methods(each, preset)[0] for each in base.members))]
         budget = {
             "batch_size": self.batch_size,
             "passes": self.passes,
@@ -224,6 +226,20 @@ def with_trainings(method: Method, task: Task) -> list[Method]:
         more = {"edge_dropout": method.train.edge_dropout or edges, "consistency": consistency}
         found.append(replace(method, train=change(method.train, **more)))
     return list(dict.fromkeys(found))
+
+
+def tuned(
+    experiment: str, task: Task, split: str, method: Method, protocol: Protocol, preset: Preset, seed: int
+) -> Method:
+    """A method with those settings that do best on validation in one run; with `trained_alike` then the training too.
+
+    Members are tuned one by one.
+    """
+    if method.members:
+        members = (tuned(experiment, task, split, each, protocol, preset, seed) for each in method.members)
+        return replace(method, members=tuple(members))
+    found = best(experiment, task, split, protocol.methods(method, preset), seed)
+    return best(experiment, task, split, with_trainings(found, task), seed) if protocol.trained_alike else found
 
 
 def best(experiment: str, task: Task, split: str, candidates: Iterable[Method], seed: int) -> Method:
