@@ -17,7 +17,8 @@ from stemlib.data.tasks import Task
 from stemlib.presets import PRESETS
 from study.methods import METHODS as KNOWN
 from study.protocols import CANDIDATES, Protocol
-from study.real_shifts import COMPARED, SHIFTS, compared, main, of_countries, of_molecules, of_universities, structure
+from study.real_data import of_countries, of_molecules, of_universities, structure
+from study.real_shifts import COMPARED, SHIFTS, compared, main
 
 KINDS = ("course", "faculty", "student")
 PROTOCOL = Protocol("", (), candidates=CANDIDATES[:1], epochs=3)
@@ -110,7 +111,7 @@ def test_the_command_keeps_a_table(runs: Path, monkeypatch: pytest.MonkeyPatch) 
     kept = {}
     monkeypatch.setattr("study.real_shifts.save_results", lambda frame, name: kept.update({name: frame}))
     shift = of_countries({"small": ladder(24), "large": ladder(32)}, "large")
-    monkeypatch.setitem(SHIFTS, "airports", (lambda preset: iter([shift]), PROTOCOL))
+    monkeypatch.setitem(SHIFTS, "airports", (lambda: iter([shift]), PROTOCOL))
     monkeypatch.setitem(PRESETS, "laptop", TINY)
     main(["airports", "--methods", "mlp", "gcn", "--seeds", "2"])
     (name,) = kept
