@@ -104,7 +104,9 @@ class Method:
         return train | {"dropout": self.model.dropout} | more
 
     def build(self, task: Task) -> nn.Module:
-        """The model before any training, or from its checkpoint."""
+        """The model before any training, or from its checkpoint; of members all of them, side by side."""
+        if self.members:
+            return nn.ModuleList(each.build(task) for each in self.members)
         if self.checkpoint is None:
             return build(self.model, task)
         return from_pretrained(self.checkpoint, task, self.model).to(chosen())

@@ -21,7 +21,7 @@ from stemlib import __version__
 from stemlib.files import installed_versions, write_atomically
 from study.paths import DATA, ROOT, RUNS, run_folder
 
-HOW_RESULTS_ARE_MADE = "README.md, in its sections on real data and the grid, has the commands that make them"
+HOW_RESULTS_ARE_MADE = "docs/running.md has the commands that make them"
 LONGEST_CSV = 5000  # rows of a kept table
 KEPT = ("laptop", "paper")  # the presets whose results are kept in `data/results/`
 

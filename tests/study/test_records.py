@@ -131,9 +131,9 @@ def test_results_are_kept_and_found(
     assert [file.name for file in (tmp_path / "results").iterdir()] == ["cora.parquet"]
     save_results(frame, "cora")
     pd.testing.assert_frame_equal(read_results("cora"), frame.round(4))
-    with pytest.raises(FileNotFoundError, match=r"no results 'citeseer' .*; README.md, in its"):
+    with pytest.raises(FileNotFoundError, match=r"no results 'citeseer' .*; docs/running.md has"):
         read_results("citeseer")
-    with pytest.raises(FileNotFoundError, match=r"no results '02-\.\.\.' in .*; README.md, in its"):
+    with pytest.raises(FileNotFoundError, match=r"no results '02-\.\.\.' in .*; docs/running.md has"):
         read_all_results("02")
     for name in ("02-pubmed", "02-cora", "02_other-cora"):
         save_results(frame.assign(task=name), name)
