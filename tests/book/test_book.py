@@ -17,7 +17,7 @@ from study.paths import NOTEBOOKS, ROOT
 
 BOOK = ROOT / "docs" / "_build" / "html"
 AXE = ROOT / "docs" / "_build" / "npm" / "node_modules" / "axe-core" / "axe.min.js"
-PAGES = sorted(str(path.relative_to(BOOK)) for path in BOOK.rglob("*.html"))
+PAGES = sorted(str(path.relative_to(BOOK)) for path in BOOK.rglob("*.html") if path.parent.name != "_static")
 READ = [page for page in PAGES if not page.startswith("_modules")]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
