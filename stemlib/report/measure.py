@@ -30,6 +30,8 @@ SHARE = 0.4  # of features or edges, for what is looked at under one damage alon
 BETWEEN_DRAWS = 1000  # seeds lie below
 CERTIFIED = 1000  # instances that are asked for a certificate, at most
 MAJORITY = "majority"
+OF_RISK = ["R", "C", "S", "X", "dR", "dC", "dS", "dX", "C_shuffled"]
+OF_CHANGE = ["base, %", "amplification, %", "cross, %", "factor"]
 
 
 class Certified(NamedTuple):
@@ -124,13 +126,12 @@ def decomposition_table(trained: Mapping[str, list[Trained]]) -> pd.DataFrame:
             table = report(found, [null_coverage(one) for one in found])
             for row in table.to_dict("records"):
                 more = changes.get(row["condition"], {})
-                kept = ["base, %", "amplification, %", "cross, %", "factor"]
                 rows.append(
                     {"protocol": protocol, "seed": seed, "condition": row["condition"]}
-                    | {name: row[name] for name in ("R", "C", "S", "X", "dR", "dC", "dS", "dX", "C_shuffled")}
-                    | {name: more[name] for name in kept if more}
+                    | {name: row[name] for name in OF_RISK}
+                    | {name: more[name] for name in OF_CHANGE if more}
                 )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["protocol", "seed", "condition", *OF_RISK, *OF_CHANGE])
 
 
 def certify(model: nn.Module, drawn: Drawn) -> list[Certified]:
