@@ -75,14 +75,22 @@ def _losses(found: Found) -> Answer:
     shifts = {key: lost for key, lost in losses.items() if key[0] == "shift"}
     if shifts:
         trained = "Without having been trained on them, the model" if len(found.methods) > 1 else "The model"
+        ordered = sorted(shifts.items(), key=lambda item: item[1].mean)
         told = [
-            f"{'gains' if lost.mean > 0 else 'loses'} {lost.size} on {who(found.task, key[1])}"
-            for key, lost in sorted(shifts.items(), key=lambda item: item[1].mean)
+            f"{'gains' if lost.mean > 0 else 'loses'} {lost.size} points on {who(found.task, key[1])}"
+            for key, lost in ordered
+            if lost.sign or lost.low != lost.low
         ]
-        name = the(found.chosen)
-        said.append(
-            f"{trained} ({name}) {listed(told)} (points, compared with ordinary {words.KINDS[found.task.kind]})."
-        )
+        unsure = [
+            f"{who(found.task, key[1])} ({lost.text})"
+            for key, lost in ordered
+            if not lost.sign and lost.low == lost.low
+        ]
+        ordinary = f"compared with ordinary {words.KINDS[found.task.kind]}"
+        if told:
+            said.append(f"{trained} ({the(found.chosen)}) {listed(told)}, {ordinary}.")
+        if unsure:
+            said.append(f"No sure change in points, {ordinary}: {listed(unsure)}.")
     for damage, missing in words.DAMAGE.items():
         key = next((key for key in losses if key[0] == damage and key[1] == f"{damage} {SHARE:g}"), None)
         if key:

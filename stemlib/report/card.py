@@ -131,7 +131,7 @@ def _announce(task: Task, trainings: Trainings) -> None:
     runs = sum(map(len, trainings.drawn.values()))
     tried = trainings.effort.candidates
     print(
-        f"{task.name}: {len(trainings.effort.tried)} methods; settings tried by validation for each: {tried}; trainings "
+        f"{task.name}: {len(trainings.effort.tried)} methods; settings tried for each: {tried}; trainings "
         f"of each: {runs}, {trainings.effort.seeds} of them on the whole task"
         + (", as many with the tails of every covariate kept for the test" if len(trainings.drawn) > 1 else ""),
         flush=True,

@@ -180,7 +180,7 @@ def draw(found: Found, folder: Path) -> dict[str, Path]:
     paths: dict[str, Path] = {}
     with mpl.rc_context():
         use_style()
-        mpl.rcParams.update({"font.size": 9, "axes.labelsize": 9, "xtick.labelsize": 8.5,
+        mpl.rcParams.update({"font.size": 9, "savefig.dpi": 110, "axes.labelsize": 9, "xtick.labelsize": 8.5,
                              "ytick.labelsize": 8.5, "legend.fontsize": 8.5, "axes.titlesize": 9})  # fmt: skip
         for name, make in FIGURES.items():
             figure = make(found)

@@ -14,7 +14,7 @@ METHODS = {
     "gcn": "GCN",
     "sage": "GraphSAGE",
     "mixture": "mixture of filters",
-    "routed": "routed experts",
+    "routed": "routed network",
     "majority": "most frequent answer",
     "model": "your model",
 }
