@@ -15,7 +15,7 @@ from stemlib.data.tasks import Task
 from stemlib.stress.conditions import Condition, corrupt, is_scored, shift_protocol
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from stemlib.training.evaluation import scores
-from study import stress
+from study import protocols, stress
 from study.adversary import worst_conditions
 from study.meetings import BETWEEN_DRAWS, kept_apart, with_filtered
 from study.methods import Method
@@ -91,7 +91,7 @@ def test_settings_are_chosen_on_the_first_seed_s_validation_for_every_budget_of_
         chosen.append((experiment, split, candidates[0].name, len(candidates), seed))
         return candidates[-1]
 
-    monkeypatch.setattr(stress, "best", best)
+    monkeypatch.setattr(protocols, "best", best)
     homophily = tail_buckets(instance_covariate(node_task(), "homophily"))
     for labels in (None, 3):
         test = StressTest(node_task(), homophily, METHODS, [4, 5], "t", per_class=labels)
