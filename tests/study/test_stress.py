@@ -15,7 +15,7 @@ from stemlib.data.tasks import Task
 from stemlib.stress.conditions import Condition, corrupt, is_scored, shift_protocol
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from stemlib.training.evaluation import scores
-from study import protocols, stress
+from study import protocols
 from study.adversary import worst_conditions
 from study.meetings import BETWEEN_DRAWS, kept_apart, with_filtered
 from study.methods import Method
