@@ -21,7 +21,7 @@ from torch_geometric.transforms import NormalizeFeatures
 from stemlib.data.public import load
 from stemlib.presets import BaselineConfig, TrainConfig
 from study.interrupt import interruptible
-from study.methods import Method
+from study.method import Method
 from study.rivals.settings import BGRLConfig, DGIConfig, GraphMAEConfig, MowstConfig, PretextConfig, ProbeConfig
 from study.statistics import summary
 from study.trained import run

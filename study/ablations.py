@@ -9,7 +9,8 @@ import pandas as pd
 from stemlib.presets import Preset
 from study.balance import DEMANDS
 from study.meta_analysis import counted
-from study.methods import Method, stem
+from study.method import Method
+from study.methods import stem
 from study.paper_tables import mean_text, over_tasks
 from study.protocols import split_overlap
 from study.statistics import SIGNIFICANT, against_strongest, corrected_together, in_points, paired_test
@@ -74,22 +75,43 @@ def effects(balance: pd.DataFrame, task: str, whole: str = WHOLE, labels: int = 
     return table[["variant", "demand", "difference", "low", "high", "p", "uncorrected", "error", "df"]]
 
 
-def lead_table(balances: pd.DataFrame) -> pd.DataFrame:
-    """`effects` on every data set, to be read: one row per variant, `+0.8 [+0.5, +1.1]` by data set and demand.
+def all_leads(balances: pd.DataFrame) -> pd.DataFrame:
+    """`effects` on every data set, with `task`, and `p` corrected for all of them together.
 
     Args:
         balances: see `effects`, with `task`. Not every data set needs to have every variant.
-
-    Returns:
-        Text, with a star where the p-value, corrected for all of the table, is below 0.05; empty where nothing was met.
     """
     leads = pd.concat(effects(rows, task).assign(task=task) for task, rows in balances.groupby("task", sort=False))
-    leads = corrected_together(leads.reset_index(drop=True))
+    return corrected_together(leads.reset_index(drop=True))
+
+
+def lead_table(balances: pd.DataFrame) -> pd.DataFrame:
+    """`all_leads`, to be read: one row per variant, `+0.8 [+0.5, +1.1]` by data set and demand.
+
+    Returns:
+        Text, with a star where `p` is below 0.05; empty where a data set lacks a variant.
+    """
+    leads = all_leads(balances)
     numbers = leads[["difference", "low", "high", "p"]].itertuples(index=False)
-    leads["text"] = [in_points(*found) + " *" * bool(p < SIGNIFICANT) for *found, p in numbers]
-    wide = leads.pivot(index="variant", columns=["task", "demand"], values="text").fillna("")
+    texts = leads.assign(text=[in_points(*found) + " *" * bool(p < SIGNIFICANT) for *found, p in numbers])
+    wide = texts.pivot(index="variant", columns=["task", "demand"], values="text").fillna("")
     known = [name for group in ABLATIONS.values() for name in group if name in wide.index]
     return wide.loc[known, list(dict.fromkeys(zip(leads.task, leads.demand, strict=True)))]
+
+
+IN_WORDS = {"fit": "in fit", "shift": "under shift", "corruption": "under damage"}
+
+
+def told(leads: pd.DataFrame) -> str:
+    """In two sentences: which leads are significant, and the two that are furthest from zero on either side."""
+    names = [
+        f"`{row.variant}` {IN_WORDS[row.demand]} ({in_points(row.difference, row.low, row.high)})"
+        for row in leads.itertuples()
+    ]
+    found = [name for name, p in zip(names, leads.p, strict=True) if p < SIGNIFICANT]
+    most, least = (names[place] for place in (leads.difference.argmax(), leads.difference.argmin()))
+    which = f"significant after correction are {len(found)}: {', '.join(found)}" if found else "none is significant"
+    return f"Of {len(leads)} comparisons {which}. The extremes are {most} and {least}."
 
 
 # From a GCN to the whole model, a few parts at a time; the first two steps change several things at once.

@@ -13,7 +13,7 @@ from stemlib.data.splits import stratified_split
 from stemlib.data.tasks import Task
 from stemlib.stress.conditions import CORRUPTIONS
 from study.meta_analysis import counted
-from study.methods import Method
+from study.method import Method
 from study.records import table
 from study.trained import run
 
@@ -42,6 +42,43 @@ def three_way_balance(stress: pd.DataFrame) -> pd.DataFrame:
     demands = stress.kind.replace({"clean": "fit", **dict.fromkeys(CORRUPTIONS, "corruption")})
     fit, shift, corruption = (stress[demands == name].groupby(["method", "seed"], sort=False).score for name in DEMANDS)
     return pd.DataFrame({"fit": fit.mean(), "shift": shift.min(), "corruption": corruption.mean()}).reset_index()
+
+
+def leads(balance: pd.DataFrame, ours: str, rivals: Iterable[str]) -> pd.DataFrame:
+    """What one method is ahead of others at each demand, in points, seed by seed.
+
+    Args:
+        balance: from `three_way_balance`, of one task.
+        ours: the method.
+        rivals: the others.
+
+    Returns:
+        One row per rival and seed, a column per demand.
+    """
+    scores = balance.set_index(["method", "seed"])[DEMANDS]
+    found = {rival: scores.loc[ours] - scores.loc[rival] for rival in rivals}
+    return pd.concat(found or {"none": scores.iloc[:0]}, names=["rival"])
+
+
+def leads_in_words(leads: pd.DataFrame, ours: str) -> str:
+    """A line of Markdown for every rival: at which demands every seed agrees who is ahead, and by how much on average.
+
+    Args:
+        leads: from `leads`.
+        ours: the method that they are the leads of.
+    """
+    lines = []
+    for rival, rows in leads.groupby("rival", sort=False):
+        ahead, behind = rows.columns[(rows > 0).all()], rows.columns[(rows < 0).all()]
+        parts = [
+            f"{word} in every seed on {', '.join(f'{name} ({rows[name].mean():+.1f})' for name in names)}"
+            for word, names in (("ahead", ahead), ("behind", behind))
+            if len(names)
+        ]
+        if mixed := [name for name in rows if name not in {*ahead, *behind}]:
+            parts.append(f"without a clear difference on {' and '.join(mixed)}")
+        lines.append(f"- Against `{rival}`, `{ours}` is {'; '.join(parts)}.")
+    return "\n".join(lines)
 
 
 def shared_balance(stress: pd.DataFrame, ours: str = "stem") -> pd.DataFrame:

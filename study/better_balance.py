@@ -16,7 +16,8 @@ import pandas as pd
 from stemlib.presets import Preset
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from study.interrupt import interruptible
-from study.methods import Method, baseline, named
+from study.method import Method
+from study.methods import baseline, named
 from study.protocols import protocol_of
 from study.records import save_results
 from study.router_comparison import budget, command_line

@@ -22,7 +22,8 @@ from stemlib.data.tasks import Task
 from stemlib.presets import PRESETS, Preset
 from study.computing import add_device
 from study.interrupt import interruptible
-from study.methods import Method, named
+from study.method import Method
+from study.methods import named
 from study.protocols import FILTERED, PROTOCOLS, Protocol, best, protocol_of
 from study.records import KEPT, read_all_results, save_results, table
 from study.trained import run

@@ -10,7 +10,7 @@ import torch
 from stemlib.data.tasks import Split, Task, standardised
 from stemlib.presets import change
 from stemlib.training.finetune import fit
-from study.methods import Method
+from study.method import Method
 from study.records import read_record
 from study.trained import run_folder
 

@@ -14,7 +14,7 @@ from stemlib.data.built_in import BUILT_IN, mixed_graph
 from stemlib.data.public import DATA_SETS, load
 from stemlib.data.tasks import Task
 from stemlib.presets import Preset, change
-from study.methods import Method
+from study.method import Method
 from study.trained import run
 
 

@@ -22,7 +22,8 @@ from stemlib.presets import PRESETS, Preset
 from stemlib.stress.shifts import Buckets
 from study.computing import add_device
 from study.interrupt import interruptible
-from study.methods import METHODS, Method, named
+from study.method import Method
+from study.methods import METHODS, named
 from study.protocols import FAST, LARGE, MEDIUM, MOLECULES, NO_PENALTY, SMALL_MOLECULES, Protocol
 from study.real_data import Shift, airports, arxiv, pubmed, scaffolds, webkb
 from study.records import KEPT, save_results

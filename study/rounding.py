@@ -24,7 +24,8 @@ from stemlib.stress.shifts import Buckets, instance_covariate, tail_buckets
 from stemlib.training.evaluation import scores
 from study.computing import add_device
 from study.interrupt import interruptible
-from study.methods import METHODS, Method, named
+from study.method import Method
+from study.methods import METHODS, named
 from study.protocols import PROTOCOLS, protocol_of
 from study.records import KEPT, save_results
 from study.trained import trained_model

@@ -29,7 +29,8 @@ from stemlib.theory.sensitivity import sensitivity
 from study.computing import add_device
 from study.decompositions import independent_losses
 from study.interrupt import interruptible
-from study.methods import Method, routed
+from study.method import Method
+from study.methods import routed
 from study.protocols import PROTOCOLS, Protocol, protocol_of
 from study.records import KEPT, save_results
 from study.stress import StressTest

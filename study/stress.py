@@ -29,7 +29,8 @@ from study.adversary import worst_conditions
 from study.costs import size
 from study.forecast import forecast
 from study.meetings import kept_apart, meetings, with_filtered
-from study.methods import Method, main_method
+from study.method import Method
+from study.methods import main_method
 from study.protocols import Protocol, split_overlap, tuned
 from study.statistics import against_strongest
 from study.trained import run, trained_model

@@ -9,7 +9,8 @@ import pandas as pd
 
 from stemlib.presets import preset as named_preset
 from stemlib.stress.shifts import instance_covariate, tail_buckets
-from study.methods import Method, named
+from study.method import Method
+from study.methods import named
 from study.paper_tables import demand_scores
 from study.protocols import TRAININGS, protocol_of
 from study.records import kept_results

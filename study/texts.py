@@ -33,7 +33,8 @@ from study.balance_tables import demands_of
 from study.better_balance import DRAWS, OURS, RATE, averaged_draws, shifted_by
 from study.computing import add_device, chosen
 from study.interrupt import interruptible
-from study.methods import Method, named, pretrained
+from study.method import Method
+from study.methods import named, pretrained
 from study.paths import RUNS
 from study.pool import OTHER_WEIGHTS, WEIGHTS
 from study.protocols import protocol_of

@@ -19,7 +19,7 @@ from stemlib.training.finetune import fit
 from stemlib.training.stacking import stacked
 from study.computing import chosen
 from study.families import load_model, save_model
-from study.methods import Method
+from study.method import Method
 from study.paths import RUNS
 from study.records import Record, read_record, write_record
 from study.rivals.encoders import start_from_encoder

@@ -35,7 +35,8 @@ from stemlib.presets import PRESETS, Preset
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from study.computing import add_device
 from study.interrupt import interruptible
-from study.methods import Method, named, pretrained, stem
+from study.method import Method
+from study.methods import named, pretrained, stem
 from study.paths import DATA
 from study.pool import load_pool
 from study.protocols import FILTERED, PROTOCOLS, Protocol, protocol_of, split_overlap

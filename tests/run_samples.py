@@ -12,7 +12,7 @@ from stemlib.data.tasks import Task
 from stemlib.presets import Preset, TrainConfig
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from study.families import load_model
-from study.methods import Method
+from study.method import Method
 from study.protocols import CANDIDATES, Protocol
 from study.records import Record
 from study.trained import run_folder

@@ -32,7 +32,8 @@ from stemlib.theory.coverage import coverage
 from stemlib.training.evaluation import predict
 from stemlib.training.pretrained import Pretrained, save_pretrained
 from study.families import build
-from study.methods import Method, named
+from study.method import Method
+from study.methods import named
 from study.protocols import CANDIDATES, Protocol
 from study.rivals.settings import DGIConfig, ProbeConfig
 

@@ -25,7 +25,8 @@ from stemlib.presets import TrainConfig, preset
 from stemlib.stress.conditions import Condition, corrupt, shift_protocol
 from stemlib.stress.shifts import node_degree, tail_buckets
 from study.families import build
-from study.methods import Method, named
+from study.method import Method
+from study.methods import named
 from study.trained import run
 
 NAN, INF = float("nan"), float("inf")

@@ -32,7 +32,7 @@ from study.adversary import edge_worth, worst_masking
 from study.cards import card
 from study.decompositions import independent_losses
 from study.families import build
-from study.methods import Method
+from study.method import Method
 from study.rivals.settings import MowstConfig
 from study.stress import is_scored, scores_along
 from study.trained import run

@@ -22,7 +22,7 @@ from stemlib.stress.corruptions import touched_nodes
 from stemlib.training.evaluation import predict
 from study.adversary import edge_worth, losses_at_nodes, worst_deletion, worst_masking
 from study.families import build
-from study.methods import Method
+from study.method import Method
 from study.trained import trained_model
 
 

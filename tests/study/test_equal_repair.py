@@ -12,7 +12,8 @@ from stemlib.data.tasks import Task
 from stemlib.presets import PRESETS, TrainConfig, change
 from stemlib.training.evaluation import predict
 from stemlib.training.finetune import fit
-from study.methods import METHODS, Method, named
+from study.method import Method
+from study.methods import METHODS, named
 
 SMALL = change(PRESETS["smoke"], hidden=8, epochs=2)
 NAMES = [name for name in METHODS if name != "reference"]

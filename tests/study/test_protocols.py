@@ -16,7 +16,8 @@ from stemlib.presets import PRESETS, Preset, change
 from stemlib.stress.conditions import shift_protocol
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from study import protocols
-from study.methods import Method, named
+from study.method import Method
+from study.methods import named
 from study.protocols import (
     CANDIDATES,
     PROTOCOLS,

@@ -18,7 +18,7 @@ from stemlib.training.evaluation import scores
 from study import protocols
 from study.adversary import worst_conditions
 from study.meetings import BETWEEN_DRAWS, kept_apart, with_filtered
-from study.methods import Method
+from study.method import Method
 from study.protocols import split_overlap
 from study.records import read_record
 from study.stress import READ_OUT, StressTest, scores_along

@@ -21,7 +21,7 @@ from stemlib.training import finetune
 from stemlib.training.evaluation import evaluate
 from stemlib.training.finetune import fit
 from study.families import build
-from study.methods import Method
+from study.method import Method
 from study.trained import run, run_folder, trained_model
 
 

@@ -23,7 +23,8 @@ from stemlib.training.pretrained import (
     save_pretrained,
 )
 from study.families import build, load_model, save_model
-from study.methods import Method, pretrained, stem
+from study.method import Method
+from study.methods import pretrained, stem
 from study.trained import run, run_folder
 
 

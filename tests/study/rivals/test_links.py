@@ -17,7 +17,8 @@ from stemlib.data.triples import Triples, message_graph
 from stemlib.presets import Preset, change
 from stemlib.training.evaluation import predict
 from study.families import build
-from study.methods import Method, named
+from study.method import Method
+from study.methods import named
 from study.rivals.bellman_ford import BellmanFord
 from study.rivals.common_neighbours import CommonNeighbours
 from study.trained import run, trained_model
