@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             test = balance_test(name, preset, named(preset, *UNCERTAIN), seeds)
             found = uncertainties(test, RATE)
-            save_results(test.coverage(), f"17_coverage-{name}")
+            save_results(test.coverage().assign(task=name), f"17_coverage-{name}")
         print(f"{name}: {save_results(found, f'17_{options.what}-{name}')}", flush=True)
 
 
