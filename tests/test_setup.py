@@ -90,9 +90,11 @@ def test_makefile_accepts_the_pythons_that_the_project_accepts() -> None:
     assert PROJECT["project"]["requires-python"] == f">={lower},<{upper}"
 
 
-@pytest.mark.parametrize("command", ["make study", "make grid", "make test"])
-def test_readme_shows_the_commands_that_the_makefile_has(command: str) -> None:
-    assert re.search(rf"^\s*{command}\b", (ROOT / "README.md").read_text(), re.MULTILINE)
+@pytest.mark.parametrize(
+    ("page", "command"), [("README.md", "make study"), ("README.md", "make test"), ("docs/running.md", "make grid")]
+)
+def test_pages_show_the_commands_that_the_makefile_has(page: str, command: str) -> None:
+    assert re.search(rf"^\s*{command}\b", (ROOT / page).read_text(), re.MULTILINE)
     assert re.search(rf"^{command.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
