@@ -119,9 +119,7 @@ def test_a_page_fits_a_phone_and_shows_all_that_it_has(visit: Any, page: str) ->
     assert (look["broken"], look["nameless"], look["wrong"]) == ([], [], [])
     assert look["drawn"] >= look["formulas"]
     tab.add_script_tag(path=str(AXE))
-    found = tab.evaluate(
-        "() => axe.run({preload: false, runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'best-practice']})"
-    )
+    found = tab.evaluate("() => axe.run({preload: false, runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'best-practice']})")
     wrong = {rule["id"]: [node["target"] for node in rule["nodes"]][:3] for rule in found["violations"]}
     assert wrong == {}
 
