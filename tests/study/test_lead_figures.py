@@ -68,7 +68,7 @@ def test_claims_have_a_circle_for_each_comparison_and_a_diamond_at_the_mean(axis
     assert diamond.tolist() == [[4, 0]]
     ends = axis.collections[1].get_paths()[0].vertices[:, 0]
     assert ends == pytest.approx(interval([1.0, 2, 3, 4, 10]))
-    assert [text.get_text() for text in axis.get_yticklabels()] == ["competitive when clean"]
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["clean"]
     assert [line.get_xdata() for line in axis.lines if same_color(line.get_color(), "black")] == [[0, 0]]
     assert len(draw_claims(compared).axes) == 1
 
