@@ -6,6 +6,7 @@ from stemlib.report import words
 from stemlib.report.found import Answer, Found
 from stemlib.report.measure import SHARE, Certified
 from stemlib.report.risk import LEAST
+from stemlib.report.trainings import SELECTED
 from stemlib.report.words import listed, mean, the
 
 
@@ -81,6 +82,8 @@ def choice(found: Found) -> Answer:
     val = {name: found.of(name, "clean", value="val") for name in found.methods}
     others = [name for name in found.level if name != found.chosen]
     said = [f"Freeze {the(found.chosen)}; it is saved in frozen/. Its validation score is {mean(val[found.chosen])}."]
+    if found.chosen == SELECTED:
+        said.append("It was put together by the same validation part, so this score flatters it a little.")
     if others:
         said.append(
             f"Validation does not tell it from {listed([the(name) for name in others])}; among these it has the "

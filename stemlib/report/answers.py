@@ -6,6 +6,7 @@ from stemlib.report import words
 from stemlib.report.advice import choice, risk, stable, watch
 from stemlib.report.found import Answer, Found
 from stemlib.report.measure import MAJORITY, SHARE
+from stemlib.report.trainings import SELECTED
 from stemlib.report.words import Difference, listed, mean, the, who
 
 FEW_CLASSES = 60.0  # per cent of one answer from which on scores say little
@@ -41,7 +42,7 @@ def _fit(found: Found) -> Answer:
             f"under damage loses little, so flat curves below are no proof that it is robust. Averaged over classes, "
             f"{the(best)} recalls {balanced} % ({100 / task.outputs:.0f} is chance)."
         )
-    graph = [name for name in found.methods if name != "mlp"]
+    graph = [name for name in found.methods if name not in ("mlp", SELECTED)]  # a selection may be of MLPs
     if "mlp" in scores and graph:
         rival = max(graph, key=lambda name: found.of(name, "clean", value="val").mean())
         lead = Difference(scores[rival] - scores["mlp"], found.overlap)

@@ -20,6 +20,7 @@ from stemlib.theory.certificates import DecisionCertificate
 from stemlib.theory.routing import evaluating
 from stemlib.theory.token_stability import read
 from stemlib.training.evaluation import answer, evaluation_batches, predict
+from stemlib.training.stacking import Stacked
 
 LARGE = 0.75  # quantile of a regression's errors, and of its changes, from which on they count as failures
 SIGNS = {"radius": -1, "margin": -1, "confidence": -1, "disagreement": 1}  # with which a signal points at failures
@@ -43,7 +44,8 @@ def risk_table(
         `wrong` (True, False, or NaN without a label; of a regression the absolute error), `flips` (share of the draws
         that change the decision; of a regression the mean change), `confidence`, `margin` (between the two largest
         logits, or of a binary label from 0), `radius` of the routed network's head, `disagreement` between the
-        mixture's networks, and the `_tenth` of each covariate, 1 to 10. A column that does not exist here is left out.
+        networks that the chosen one mixes, or else the mixture, and the `_tenth` of each covariate, 1 to 10. A column
+        that does not exist here is left out.
     """
     model, task = models[chosen], drawn.task
     every = torch.arange(task.instances)
@@ -58,8 +60,9 @@ def risk_table(
         table["confidence"], table["margin"] = _sureness(logits, task.labels.dim() == 2)
         if "routed" in models and routes(models["routed"]):
             table["radius"] = _radius(models["routed"], task)
-    if isinstance(models.get("mixture"), Mixture):
-        table["disagreement"] = _disagreement(models["mixture"], task, every)
+    mixing = [one for one in (model, *models.values()) if isinstance(one, Mixture | Stacked) and len(one.gate) > 1]
+    if mixing:
+        table["disagreement"] = _disagreement(mixing[0], task, every)
     for name, values in covariates.items():
         ranks = rankdata(values.numpy(), method="average") / task.instances
         table[f"{name}_tenth"] = np.ceil(10 * ranks).astype(int)
@@ -117,7 +120,7 @@ def _radius(model: nn.Module, task: Task) -> np.ndarray:
     return torch.cat(found).numpy()
 
 
-def _disagreement(model: Mixture, task: Task, index: Tensor) -> np.ndarray:
+def _disagreement(model: Mixture | Stacked, task: Task, index: Tensor) -> np.ndarray:
     """Between the networks of a mixture: Jensen and Shannon's divergence in nats, or the numbers' deviation."""
     task = in_unit(task, model.unit.cpu())
     parts = answer(model, evaluation_batches(model, task, index)(None), task.name, each=True).double()

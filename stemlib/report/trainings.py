@@ -1,4 +1,6 @@
-"""What a report card trains: five networks, tuned alike on validation, each kept as soon as it is done."""
+"""What a report card trains: five networks, tuned alike on validation, each kept as soon as it is done; and their
+selection.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,10 @@ from stemlib.presets import BaselineConfig, MixtureConfig, ModelConfig, TrainCon
 from stemlib.report.drawn import Drawn, is_drawn, shifted_by, whole
 from stemlib.stress.conditions import MOST_OVERLAP, shift_protocol
 from stemlib.stress.shifts import Buckets, tail_buckets
+from stemlib.training.evaluation import evaluate
 from stemlib.training.families import FORMAT, build, load_model, save_model
 from stemlib.training.finetune import fit
+from stemlib.training.stacking import stacked
 from stemlib.weights import read_settings
 
 FEWEST = 10  # tested instances in a tail
@@ -31,6 +35,7 @@ SETTINGS = (  # of training, for every method alike, in the order in which they 
     {"lr": 1e-2, "weight_decay": 5e-4, "dropout": 0.2},
     {"lr": 5e-3, "weight_decay": 1e-3, "dropout": 0.2},
 )
+SELECTED = "stacked"  # of all networks of a seed, see `stemlib.training.stacking`
 LARGEST_BATCH = {"node": 0, "link": 8192, "graph": 128}
 
 
@@ -195,6 +200,9 @@ class Trainings:
         for seed, drawn in enumerate(self.drawn[protocol]):
             found = {name: self._trained(method, drawn, seed) for name, method in self.chosen.items()}
             models, val = ({name: pair[place] for name, pair in found.items()} for place in (0, 1))
+            if len(models) > 1:
+                models[SELECTED] = stacked(list(models.values()), drawn.task, drawn.split)
+                val[SELECTED] = 100 * evaluate(models[SELECTED], drawn.task, drawn.split, ["val"])["val"]
             yield Trained(drawn, models, val)
 
     def _trained(self, method: Method, drawn: Drawn, seed: int) -> tuple[nn.Module, float]:

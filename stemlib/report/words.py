@@ -15,6 +15,7 @@ METHODS = {
     "sage": "GraphSAGE",
     "mixture": "mixture of filters",
     "routed": "routed network",
+    "stacked": "selected mixture",
     "majority": "most frequent answer",
     "model": "your model",
 }
@@ -37,7 +38,7 @@ SIGNALS = {
     "radius": "radius of the head of the routed experts",
     "margin": "margin between the two best answers",
     "confidence": "confidence",
-    "disagreement": "disagreement inside the mixture",
+    "disagreement": "disagreement between the networks that are mixed",
 }
 
 

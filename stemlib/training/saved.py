@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import stemlib.training.stacking  # noqa: F401  so that a stack's family is known
 from stemlib.data.feature_space import FeatureSpace
 from stemlib.data.tasks import Split, Task
 from stemlib.files import installed_versions
