@@ -68,11 +68,15 @@ def reliable(compared: pd.DataFrame) -> dict[str, list[str]]:
 
 def in_words(compared: pd.DataFrame, ours: str) -> str:
     """What a comparison says, as a sentence."""
-    groups = {name: ", ".join(f"`{row}`" for row in rows) or "none" for name, rows in reliable(compared).items()}
+    groups = {name: _listed([f"`{row}`" for row in rows]) for name, rows in reliable(compared).items()}
     return (
         f"`{ours}` is reliably ahead of {groups['ahead']} and reliably behind {groups['behind']}. "
         f"Not distinguishable from it: {groups['undecided']}."
     )
+
+
+def _listed(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1])] * (len(words) > 1) + words[-1:]) or "none"
 
 
 def every_data_set() -> pd.DataFrame:

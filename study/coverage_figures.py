@@ -50,7 +50,7 @@ def draw_parts(table: pd.DataFrame, name: str, paths: int) -> Figure:
     axes[0].set_ylim(top=1.45 * axes[0].get_ylim()[1])
     of_ce = table[table.loss == "ce"].mean(numeric_only=True)
     larger, part = ("coverage", of_ce.C) if of_ce.C > of_ce.S else ("selection", of_ce.S)
-    figure.suptitle(f"{larger.capitalize()} is {part / of_ce.R:.0%} of the cross-entropy on {name}")
+    figure.suptitle(f"{larger.capitalize()} is {100 * part / of_ce.R:.0f} % of the cross-entropy on {name}")
     return figure
 
 
@@ -59,7 +59,7 @@ def draw_changes(table: pd.DataFrame, name: str) -> Figure:
     means = by_condition(table[table.loss == "ce"])
     damage = {f"{kind} at rate": list(means.filter(like=kind, axis=0).index) for kind in CORRUPTIONS}
     groups = {"shifted nodes": [c for c in means.index.drop("clean") if c not in chain(*damage.values())]} | damage
-    figure, axes = figures.panels(3, sharey=True)
+    figure, axes = figures.panels(3, sharey=True, height=3.4)
     for axis, (title, group) in zip(axes, groups.items(), strict=True):
         stack(axis, means.loc[group], "d")
         axis.plot(means.loc[group].dR.to_numpy(), "k.", label="risk")
@@ -84,9 +84,11 @@ def draw_nulls(table: pd.DataFrame, name: str, paths: int) -> Figure:
         axis.set(xlabel=LOSSES[loss], xlim=(0, None))
     axes[0].set_yticks(range(len(means)), means.index)
     axes[0].invert_yaxis()
-    figures.legend_below(figure, axes[0])
+    figures.legend_below(figure, axes[0], columns=3)
     gap = (table.C - table.C_independent)[table.loss == "ce"].mean()
-    figure.suptitle(f"On {name} the paths cover {'less' if gap > 0 else 'more'} than as many unrelated networks")
+    figure.suptitle(
+        f"In cross-entropy the paths cover {'less' if gap > 0 else 'more'} than unrelated networks on {name}"
+    )
     return figure
 
 
@@ -110,26 +112,23 @@ def draw_floors(table: pd.DataFrame, name: str, paths: int) -> Figure:
 
 
 def draw_router(table: pd.DataFrame, name: str) -> Figure:
-    """Regret and routing entropy by layer, and how often the top path is an oracle path."""
-    figure, axes = figures.panels(3, height=3.4, sharey=True)
+    """Regret by layer, and how often the top path is an oracle path."""
+    figure, axes = figures.panels(2, height=3.3, sharey=True)
     means = by_condition(table[table.loss == "ce"])
     places, before = np.arange(len(means)), 0.0
-    layers = sorted(column for column in means if column.startswith("entropy_"))
-    for entropy, colour, mark in zip(layers, ("orange", "brown", "pink"), "osD", strict=False):
-        layer = entropy.removeprefix("entropy_")
-        look = {"color": figures.PALETTE[colour], "label": f"layer {layer}"}
-        axes[0].barh(places, means[f"S_{layer}"], left=before, **look)
-        axes[1].plot(means[entropy], places, mark, **look)
-        before = before + means[f"S_{layer}"]
+    for column, colour in zip(means.filter(regex=r"^S_\d"), ("orange", "brown", "pink"), strict=False):
+        label = f"layer {column.removeprefix('S_')}"
+        axes[0].barh(places, means[column], left=before, color=figures.PALETTE[colour], label=label)
+        before = before + means[column]
     for loss, colour, mark in (("ce", "blue", "o"), ("zero_one", "green", "s")):
         share = by_condition(table[table.loss == loss]).oracle_share
-        axes[2].plot(share, places, mark, color=figures.PALETTE[colour], label=LOSSES[loss])
-    labels = ("regret, cross-entropy", "routing entropy, nats", "share of oracle paths")
-    for axis, label in zip(axes, labels, strict=True):
-        axis.set(xlabel=label, xlim=(0, None if axis is axes[0] else 1.15))
+        axes[1].plot(100 * share, places, mark, color=figures.PALETTE[colour], label=LOSSES[loss])
+    axes[0].set(xlabel="regret, cross-entropy")
+    axes[1].set(xlabel="nodes on an oracle path, %", xlim=(0, 105))
     axes[0].set_yticks(places, means.index)
     axes[0].invert_yaxis()
     for axis in axes:
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.22), fontsize="small")
-    figure.suptitle(f"Inside the router on {name}: regret, uncertainty, and how often it is right")
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    found = 100 * means.oracle_share.mean()
+    figure.suptitle(f"In cross-entropy the router finds the best path of {found:.0f} % of the nodes on {name}")
     return figure
