@@ -58,7 +58,8 @@ def chapter(path: Path) -> str:
             if "text/html" in data:  # pandas: a corner of a table heads nothing
                 data["text/html"] = "".join(data["text/html"]).replace("<th></th>", "<td></td>")
         if is_plumbing(source, drawn=bool(pictures)):
-            cell["metadata"].setdefault("tags", []).append("hide-input")
+            tags = cell["metadata"].setdefault("tags", [])
+            tags += [] if "hide-input" in tags else ["hide-input"]
         if pictures:
             cell["metadata"]["mystnb"] = {"image": {"alt": alternative_text(prose, after)}}
         for data in pictures:
