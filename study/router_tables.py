@@ -23,6 +23,7 @@ from study.records import read_all_results
 from study.statistics import in_points
 
 Term = tuple[str, str]  # which, and where
+TERMS = {"C": "coverage", "S": "selection", "B": "base sensitivity", "F": "amplification"}  # to be read
 TABLES = ("scores", "coverage", "sensitivity", "costs")
 SHARE = 0.1  # of the base's own value: a term that is reliably nearer is level
 NAMED = 7  # choices that have their names in a figure
