@@ -109,9 +109,11 @@ def draw_leads(axes: Sequence[Axes], by_method: Mapping[str, pd.DataFrame]) -> N
             axis.axvline(0, color="black", lw=1)
             axis.set(title=kind, yticks=[-1.4, *range(len(tasks))], yticklabels=["mean", *tasks])
             axis.set_xscale("symlog", linthresh=2)
+            axis.set_xticks(ticks := [-20, -5, 0, 5, 20], labels=map(str, ticks))
+            axis.minorticks_off()
             axis.set_ylim(-2.2, len(tasks) - 0.3)
             axis.grid(axis="y")
-    axes[0].figure.supxlabel("points ahead of the strongest equally trained rival (logarithmic beyond 2)", fontsize=9)
+    axes[0].set_xlabel("points ahead of the strongest\nequally trained rival (symlog)", loc="left")
 
 
 def by_size(

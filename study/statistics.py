@@ -19,6 +19,7 @@ from stemlib.report.statistics import PairedTest, paired_test
 from stemlib.report.statistics import interval as interval
 from study.power import detectable
 
+TIED = 1e-6  # points of a mean validation score, which rounding tells apart
 SIGNIFICANT = 0.05  # corrected p-values below are called significant
 
 
@@ -80,7 +81,8 @@ def against_strongest(
     """One method against the strongest other one, group by group, paired.
 
     The strongest is the one with the largest mean validation score, where `frame` has `val` and it is known of all
-    runs of a group; else the one with the largest mean of what is compared, which favours the others, never ours.
+    runs of a group; else, and of those that tie, the one with the largest mean of what is compared, which favours the
+    others, never ours.
 
     Args:
         frame: one row per `method`, group and pair.
@@ -107,9 +109,10 @@ def against_strongest(
         if scores.isna().any(axis=None) or len(scores) < 2:
             raise ValueError(f"{group}: not every method has the same {pair}, at least 2; run the missing ones")
         others, validated = scores.drop(columns=ours), "val" in part and part.val.notna().all()
-        on_test = others.mean().idxmax()
-        of_others = part[part.method != ours].groupby("method", sort=False)
-        strongest = of_others.val.mean().idxmax() if validated else on_test
+        strongest = on_test = others.mean().idxmax()
+        if validated:
+            means = part[part.method != ours].groupby("method", sort=False).val.mean()
+            strongest = others[means.index[means > means.max() - TIED]].mean().idxmax()
         shared = 0.0 if overlap is None else part[overlap].iloc[0]
         elsewhere = (others.sum() - others).idxmax(axis=1)  # the strongest on all other pairs
         rivals = others.to_numpy()[np.arange(len(others)), others.columns.get_indexer(elsewhere)]

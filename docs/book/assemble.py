@@ -64,6 +64,8 @@ def chapter(path: Path) -> str:
             cell["metadata"]["mystnb"] = {"image": {"alt": alternative_text(prose, after)}}
         for data in pictures:
             data["image/png"] = sharp("".join(data["image/png"]), path.name[:2])
+    if path.parent != NOTEBOOKS:
+        notebook["metadata"]["orphan"] = True  # a chapter's solutions stand in no list
     notebook["metadata"].pop("widgets", None)  # progress bars: their script would come from outside
     return json.dumps(notebook)
 
@@ -155,7 +157,8 @@ def room_page(room: str, inside: list[str]) -> str:
 
 def assemble() -> None:
     """Write all sources; take away what has none any more."""
-    chapters = {f"notebooks/{path.name}": chapter(path) for path in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb")}
+    notebooks = [*NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"), *NOTEBOOKS.glob("solutions/[0-9][0-9]_*.ipynb")]
+    chapters = {f"notebooks/{path.relative_to(NOTEBOOKS)}": chapter(path) for path in notebooks}
     documents = {f"docs/{path.name}": path.read_text() for path in (ROOT / "docs").glob("*.md")}
     modules = {f"api/{name}.md": page for name, page in api_pages().items()}
     figures = {f"figures/{path.name}": path.read_bytes() for path in FIGURES.iterdir()}

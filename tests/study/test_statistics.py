@@ -133,6 +133,8 @@ def test_the_rival_is_chosen_on_validation_where_it_is_known() -> None:
     found = against_strongest(frame, "score", "ours", "task").iloc[0]
     assert (found.strongest, found.chosen_on, found.difference) == ("steady", "val", 1.5)
     assert (found.strongest_on_test, found.on_test) == ("lucky", -3.0)
+    tied = frame.assign(val=[7.0, 7, 3, 3, 3, 3 + 1e-9])  # rounding does not choose: the harder rival does
+    assert against_strongest(tied, "score", "ours", "task").strongest.iloc[0] == "lucky"
     older = against_strongest(frame.drop(columns="val"), "score", "ours", "task").iloc[0]
     assert (older.strongest, older.chosen_on, older.difference, older.on_test) == ("lucky", "test", -3.0, -3.0)
 
