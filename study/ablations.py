@@ -110,8 +110,10 @@ def told(leads: pd.DataFrame) -> str:
     ]
     found = [name for name, p in zip(names, leads.p, strict=True) if p < SIGNIFICANT]
     most, least = (names[place] for place in (leads.difference.argmax(), leads.difference.argmin()))
-    which = f"significant after correction are {len(found)}: {', '.join(found)}" if found else "none is significant"
-    return f"Of {len(leads)} comparisons {which}. The extremes are {most} and {least}."
+    count = "1 is" if len(found) == 1 else f"{len(found) or 'none'} {'are' if found else 'is'}"
+    which = f": {', '.join(found)}" if found else ""
+    first = f"Of {len(leads)} comparisons, {count} significant after correction{which}."
+    return f"{first} The extremes are {most} and {least}."
 
 
 # From a GCN to the whole model, a few parts at a time; the first two steps change several things at once.
@@ -133,18 +135,19 @@ def extra_losses(demands: pd.DataFrame, demand: str) -> pd.DataFrame:
         demand: such as `deleted`; a loss is `clean` minus this.
 
     Returns:
-        Text, one row per step: on each graph on which all were trained, with the interval of `paired_test`; as a mean
-        over the data sets on which the two were, see `over_tasks`, and `of` how many.
+        Text, one row per step whose two networks are known: on each graph on which all were trained, with the interval
+        of `paired_test`; as a mean over the data sets on which the two were, see `over_tasks`, and `of` how many.
     """
     scores = demands.pivot(index=["task", "covariate", "seed"], columns=["demand", "method"], values="score")
     lost = scores["clean"] - scores[demand]
-    more = pd.DataFrame({step: lost.get(second) - lost.get(first) for step, (first, second) in STEPS.items()})
-    rows: dict[str, dict[tuple[str, str], str]] = {step: {} for step in STEPS}
+    steps = {step: pair for step, pair in STEPS.items() if set(pair) <= set(lost)}
+    more = pd.DataFrame({step: lost[second] - lost[first] for step, (first, second) in steps.items()})
+    rows: dict[str, dict[tuple[str, str], str]] = {step: {} for step in steps}
     for (task, covariate), runs in more.dropna().groupby(["task", "covariate"]):
-        for step in STEPS:
+        for step in steps:
             found = paired_test(runs[step], split_overlap(task, demand=demand))
             rows[step][task, covariate] = in_points(*found[:3])
-    for step in STEPS:
+    for step in steps:
         known = counted(more[step].dropna())
         rows[step]["all", "mean"] = mean_text(over_tasks(known))
         rows[step]["all", "of"] = str(known.index.get_level_values("task").nunique())

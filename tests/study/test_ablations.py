@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from stemlib.presets import preset
-from study.ablations import ABLATIONS, STEPS, ablated, effects, extra_losses, lead_table
+from study.ablations import ABLATIONS, STEPS, ablated, all_leads, effects, extra_losses, lead_table, told
 from study.methods import named
 
 BUDGET = preset("laptop")
@@ -63,7 +63,7 @@ def test_leads_are_said_by_data_set_with_a_star_where_they_are_sure() -> None:
         ]
 
     rows = of_task("b", **{"routed": -2.0}) + of_task("a", **{"8-codes": 0.0, "routed": 1.0})
-    table = lead_table(pd.DataFrame(rows))
+    table, leads = lead_table(pd.DataFrame(rows)), all_leads(pd.DataFrame(rows))
     assert table.index.tolist() == ["routed", "8-codes"]  # as in ABLATIONS
     assert table.columns.tolist() == [("b", "fit"), ("b", "shift"), ("a", "fit"), ("a", "shift")]
     assert table.loc["routed", ("b", "fit")].startswith("+2.0 [+2.0, +2.1]")
@@ -71,6 +71,12 @@ def test_leads_are_said_by_data_set_with_a_star_where_they_are_sure() -> None:
     assert table.loc["routed", ("a", "fit")].startswith("-1.0 [")
     assert table.loc["routed", ("b", "shift")] == "+0.0 [+0.0, +0.0]"
     assert table.loc["8-codes", ("b", "fit")] == ""
+    assert told(leads) == (
+        "Of 6 comparisons, 2 are significant after correction: `routed` in fit (+2.0 [+2.0, +2.1]), "
+        "`routed` in fit (-1.0 [-1.1, -1.0]). The extremes are `routed` in fit (+2.0 [+2.0, +2.1]) and "
+        "`routed` in fit (-1.0 [-1.1, -1.0])."
+    )
+    assert told(leads[leads.p > 0.05]).startswith("Of 4 comparisons, none is significant after correction. The")
 
 
 def test_steps_are_told_by_what_they_lose_more() -> None:
