@@ -75,3 +75,19 @@ def to_read(claims: pd.DataFrame) -> pd.DataFrame:
         },
         index=claims.index,
     )
+
+
+def in_words(claims: pd.DataFrame, rival: str = "the strongest rival") -> str:
+    """The rows of `study.paper_tables.claim_table` as sentences, a line of Markdown each.
+
+    Args:
+        claims: indexed by demand.
+        rival: whom the differences are to.
+    """
+    verdicts = {"level": "level with", "undecided": "not distinguishable from"}
+    lines = []
+    for row in claims.itertuples():
+        verdict = verdicts.get(row.verdict) or f"reliably {'ahead of' if row.difference > 0 else 'behind'}"
+        numbers = in_points(row.difference, row.low, row.high)
+        lines.append(f"- {row.Index.capitalize()}: {verdict} {rival} ({numbers} points; median {row.median:+.1f}).")
+    return "\n".join(lines)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.lead_tables import lead_correlations, leads, leads_by_domain
+from study.lead_tables import in_words, lead_correlations, leads, leads_by_domain
 
 TASKS = ("cora", "citeseer", "pubmed", "dblp", "cora-ml", "texas", "hiv", "cornell-as-published")
 
@@ -45,3 +45,16 @@ def test_a_reader_finds_the_row_of_a_kind_of_graph() -> None:
     clean = table["clean"]
     assert clean["web"] == "+5.0, flat +5.0"
     assert clean["citation"] == "+2.0 [+0.0, +4.0], flat +2.0"
+
+
+def test_a_verdict_is_told_with_its_side_and_its_numbers() -> None:
+    verdicts = {"a": ("level", 0.3), "b": ("undecided", 2.0), "c": ("differs", 2.0), "d": ("differs", -2.0)}
+    columns = ["verdict", "difference", "low", "high", "median"]
+    rows = [(verdict, points, points - 1, points + 1, 0.5) for verdict, points in verdicts.values()]
+    said = in_words(pd.DataFrame(rows, list(verdicts), columns), "it").split("\n")
+    assert said == [
+        "- A: level with it (+0.3 [-0.7, +1.3] points; median +0.5).",
+        "- B: not distinguishable from it (+2.0 [+1.0, +3.0] points; median +0.5).",
+        "- C: reliably ahead of it (+2.0 [+1.0, +3.0] points; median +0.5).",
+        "- D: reliably behind it (-2.0 [-3.0, -1.0] points; median +0.5).",
+    ]
