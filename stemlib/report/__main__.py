@@ -12,9 +12,11 @@ from pathlib import Path
 from stemlib.data.own_files import COLUMNS, read_own
 from stemlib.report.card import FULL, QUICK, report
 from stemlib.report.watch import watched
+from stemlib.report.words import covariate
 from stemlib.stress.domains import met_elsewhere
 
 STOPPED, REFUSED, WORRIED = 130, 2, 1  # exit statuses
+DRIFTED = 2  # times as many as when the report was made
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,8 +67,9 @@ def _say_watched(graph: str, table) -> int:
     for row in table.itertuples():
         side = "below" if row.end == "low" else "above"
         known = f"look closer from {row.alarm:.0%}" if row.alarm == row.alarm else "not known to move the error"
-        mark = "LOOK CLOSER" if row.worry else "ok"
-        print(f"{mark:<12}{row.covariate} {side} {row.border:.3g}: {row.share:.0%} then, {row.now:.0%} now ({known})")
+        mark = "LOOK CLOSER" if row.worry else "drifted" if row.now >= DRIFTED * row.share else "ok"
+        where = f"{covariate(row.covariate)} {side} {row.border:.3g}"
+        print(f"{mark:<12}{where}: {row.share:.0%} then, {row.now:.0%} now ({known})")
     worried = bool(table.worry.any())
     print(f"{graph}: " + ("the error has probably risen" if worried else "nothing that is known to move the error"))
     return WORRIED if worried else 0

@@ -14,29 +14,29 @@ def stable(found: Found) -> Answer:
     """Which share keeps its answer: as seen, and as proved."""
     test = found.risk[found.risk.part == "test"]
     steady = int((test.flips == 0).sum())
-    draws = f"no draw of damage ({100 * SHARE:.0f} % of features missing, or of edges) changes"
+    draws = f"in every draw of damage ({100 * SHARE:.0f} % of the features missing, or of the edges)"
     said = []
     if not found.task.regression:
         low, high = Certified("", steady, len(test)).interval
         said.append(
-            f"Of {len(test)} test {words.KINDS[found.task.kind]}, {draws} the decision of {the(found.chosen)} "
-            f"for {100 * steady / len(test):.0f} % [{100 * low:.0f}, {100 * high:.0f}]. That is what was seen, and no "
-            f"promise."
+            f"{the(found.chosen)} keeps its decision for {100 * steady / len(test):.0f} % "
+            f"[{100 * low:.0f}, {100 * high:.0f}] of {len(test)} test {words.KINDS[found.task.kind]}, {draws}. That is "
+            f"what was seen, and no promise."
         )
     else:
         said.append(f"The numbers of {the(found.chosen)} change by {test.flips.mean():.3g} on average under damage.")
     for one in found.certified:
         if one.refused:
-            said.append(f"No certificate against one {one.budget}: {one.refused}.")
+            said.append(f"No certificate against one {one.budget}: {one.refused.removeprefix(f'{found.task.name}: ')}.")
             continue
         low, high = one.interval
         said.append(
-            f"It is proved that no single {one.budget} can change the answer of the routed experts for "
+            f"It is proved that no single {one.budget} can change the answer of the routed network for "
             f"{100 * one.held / one.asked:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of {one.asked} test nodes. The "
             f"bound is cautious: others may be as stable."
         )
     return Answer(
-        "Which share of predictions is certainly stable?", said, "stable",
+        "Which share of predictions is certainly stable?", [line[0].upper() + line[1:] for line in said], "stable",
         "Share of test instances that kept their answer in every draw, and that are certified.",
     )  # fmt: skip
 
@@ -52,13 +52,15 @@ def risk(found: Found) -> Answer:
             continue
         best = val.auroc.idxmax()
         row = test.loc[best]
-        useless = [words.SIGNALS[name] for name in test.index if test.low[name] <= 0.5]
+        useless = [words.SIGNALS[name] for name in test.index if test.low[name] <= 0.5 <= test.high[name]]
+        turned = [words.SIGNALS[name] for name in test.index if test.high[name] < 0.5]
         line = (
             f"On validation the {words.SIGNALS[best]} found {words_of} best. On test it ranks "
             f"{100 * row.auroc:.0f} % [{100 * row.low:.0f}, {100 * row.high:.0f}] of pairs of one that fails and one "
             f"that does not in the right order (AUROC; 50 is chance)."
         )
-        said.append(line + (f" No better than chance: {listed(useless)}." if useless else ""))
+        line += f" No better than chance: {listed(useless)}." if useless else ""
+        said.append(line + (f" The wrong way round: {listed(turned)}." if turned else ""))
     rows = found.risk[found.risk.part == "test"]
     wrong = rows.wrong.astype(float)
     if len(rows) >= 20 and wrong.notna().any() and wrong.sum() > 0:
@@ -82,16 +84,19 @@ def choice(found: Found) -> Answer:
     val = {name: found.of(name, "clean", value="val") for name in found.methods}
     others = [name for name in found.level if name != found.chosen]
     said = [f"Freeze {the(found.chosen)}; it is saved in frozen/. Its validation score is {mean(val[found.chosen])}."]
+    if found.useless:
+        said.insert(0, "None of them, as long as the most frequent answer is as good. If there must be one:")
     if found.chosen == SELECTED:
         said.append("It was put together by the same validation part, so this score flatters it a little.")
     if others:
         said.append(
-            f"Validation does not tell it from {listed([the(name) for name in others])}; among these it has the "
-            f"best mean score over all shifts and damage of this report, so that mean favours it a little."
+            f"Validation does not tell it from {listed([the(name) for name in others])}; of these it has the "
+            f"best sum of its validation score and its mean over all shifts and damage here, which favours it a little."
         )
     behind = [name for name in found.methods if name not in found.level]
     if behind:
-        said.append(f"Reliably behind on validation: {listed([the(name) for name in behind])}.")
+        sure = "Reliably behind" if len(val[found.chosen]) > 1 else "Behind"
+        said.append(f"{sure} on validation: {listed([the(name) for name in behind])}.")
     return Answer(
         "Which model should be frozen?", said, "choice",
         "Every model's validation score against its mean score under shift and damage.",

@@ -33,7 +33,7 @@ def _fit(found: Found) -> Answer:
         f"On test {words.KINDS[task.kind]} {the(best)}{chosen} scores {mean(scores[best])} "
         f"({words.METRICS[task.metric]}; {many}). Always giving {the(MAJORITY)} scores {mean(scores[MAJORITY])}."
     ]
-    if not Difference(scores[best] - scores[MAJORITY], found.overlap).sign > 0 and len(scores[best]) > 1:
+    if found.useless:
         said.append("It is not reliably better than that: do not use it.")
     if task.metric == "accuracy" and scores[MAJORITY].mean() >= FEW_CLASSES:
         balanced = mean(found.of(best, "clean", value="balanced"))
@@ -80,13 +80,9 @@ def _losses(found: Found) -> Answer:
         told = [
             f"{'gains' if lost.mean > 0 else 'loses'} {lost.size} points on {who(found.task, key[1])}"
             for key, lost in ordered
-            if lost.sign or lost.low != lost.low
+            if lost.sign or not lost.known
         ]
-        unsure = [
-            f"{who(found.task, key[1])} ({lost.text})"
-            for key, lost in ordered
-            if not lost.sign and lost.low == lost.low
-        ]
+        unsure = [f"{who(found.task, key[1])} ({lost.text})" for key, lost in ordered if not lost.sign and lost.known]
         ordinary = f"compared with ordinary {words.KINDS[found.task.kind]}"
         if told:
             said.append(f"{trained} ({the(found.chosen)}) {listed(told)}, {ordinary}.")
@@ -147,14 +143,16 @@ def _parts(found: Found) -> Answer:
             continue
         largest = max(PARTS, key=lambda part: changes[part].mean)
         told = listed([f"{changes[part].text} is {name}" for part, name in PARTS.items()])
-        said.append(f"{who(found.task, condition)}: of {changes['dR'].text} nats more loss, {told}.")
+        said.append(
+            f"{who(found.task, condition)}: of {changes['dR'].text} more loss (cross-entropy, in nats), {told}."
+        )
         if changes[largest].sign > 0:
             largest_in.setdefault(largest, []).append(who(found.task, condition))
     for part, where in largest_in.items():
         said.append(f"Where {PARTS[part]} is the largest part ({'; '.join(where)}), {MEANS[part]}.")
     if not said:
         said.append(
-            "In no condition does the loss of the routed experts rise for sure: there is nothing to take apart."
+            "In no condition does the loss of the routed network rise for sure: there is nothing to take apart."
         )
     for damage, missing in words.DAMAGE.items():
         rows = table[table.condition == f"{damage} {SHARE:g}"] if not table.empty else table
@@ -167,7 +165,7 @@ def _parts(found: Found) -> Answer:
             )
             said.append(
                 f"When {100 * SHARE:.0f} % of {missing} are missing, {mean(base, 0)} % of the (squared) change "
-                f"inside the routed experts is base sensitivity, which is there with the routes held fixed, and "
+                f"inside the routed network is base sensitivity, which is there with the routes held fixed, and "
                 f"{mean(routed, 0)} % is amplification by routes that change; the two have the rest in common. So "
                 f"{advice}."
             )

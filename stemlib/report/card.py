@@ -35,9 +35,14 @@ from stemlib.training.saved import save
 FIRST = 12  # rows of the risk table on the page
 TRIED = (
     "What was tried: an MLP, which sees the features alone; a GCN and GraphSAGE, plain graph networks; a mixture of "
-    "five networks, each another filter of the graph, weighed on validation; and routed experts, among which a router "
-    "chooses for every node. All were tuned alike on validation. The selected mixture averages those of them that "
-    "together answer validation best."
+    "five networks, each another filter of the graph, weighed on validation; and a routed network, whose router "
+    "chooses among experts for every node. All were tuned alike on validation. The selected mixture averages those of "
+    "them that together answer validation best."
+)
+COLUMNS = (
+    "flips: share of damaged copies of the graph in which the answer changes. radius: how far what the last layer of "
+    "the routed network reads may move before its answer changes. disagreement: between the networks that are mixed. "
+    "Tenths: 1 is the lowest, 10 the highest."
 )
 
 
@@ -197,12 +202,15 @@ def _html(card: Card, risk: pd.DataFrame, figures: dict[str, Path], seconds: flo
     first = test.set_index("name") if "name" in test else test
     tables = {
         "losses": (f"Mean scores: {words.METRICS[task.metric]}.", effects(found)),
-        "risk": (f"The {len(first)} test {kind} most at risk; all others are in risk.csv.", first.round(2)),
+        "risk": (f"The {len(first)} test {kind} most at risk; all others are in risk.csv. {COLUMNS}", first.round(2)),
     }
     clean = words.mean(found.of(found.chosen, "clean"))
     fallback = words.mean(found.of(MAJORITY, "clean"))
+    begin = "Freeze" if len(found.methods) > 1 else "This is of"
+    if found.useless:
+        begin = "Nothing here is reliably better than always giving the most frequent answer. The least bad is"
     lead = [
-        f"{'Freeze' if len(found.methods) > 1 else 'This is of'} {words.the(found.chosen)}: it scores {clean} "
+        f"{begin} {words.the(found.chosen)}: it scores {clean} "
         f"({words.METRICS[task.metric]}), where {words.the(MAJORITY)} scores {fallback}. Numbers in brackets are 95 % "
         f"intervals."
     ]

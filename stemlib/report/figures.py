@@ -129,7 +129,7 @@ def _risk(found: Found) -> Figure | None:
     figure, axes = _panels(len(failures), 0.7 + len(failures) * (0.6 + ROW * rows.signal.nunique()))
     for axis, failure in zip(axes, failures, strict=True):
         some = rows[rows.failure == failure].sort_values("auroc", ascending=False)
-        labels = [name.replace("_tenth", " tenth") for name in some.signal]
+        labels = [words.covariate(name.removesuffix("_tenth")) for name in some.signal]
         _points(axis, labels, some.auroc, some[["low", "high"]].to_numpy(), [PALETTE["red"]] * len(some))
         axis.axvline(0.5, color="grey", linewidth=1)
         axis.set_title("finds errors" if failure == "error" else "finds changes under damage", loc="left")
@@ -141,13 +141,13 @@ def _choice(found: Found) -> Figure | None:
     stress = found.scores[~found.scores.kind.isin(["clean", "inside"])]
     if len(found.methods) < 2:
         return None
-    figure, (axis,) = _panels(1, 2.8)
+    figure, (axis,) = _panels(1, 3.2)
     for name in found.methods:
         x = found.of(name, "clean", value="val").mean()
         y = stress[stress.method == name].score.mean()
         axis.plot(x, y, "o" if name != found.chosen else "*", markersize=6 if name != found.chosen else 14,
                   color=colour(name), linestyle="none", label=method(name))  # fmt: skip
-    axis.set(xlabel="validation score", ylabel="mean under shift and damage")
+    axis.set(xlabel="validation score", ylabel="score under stress (mean)")
     axis.margins(0.15)
     figure.legend(*axis.get_legend_handles_labels(), ncols=2, loc="outside lower center")
     return figure
@@ -165,7 +165,7 @@ def _watch(found: Found) -> Figure | None:
     ends = scale * rows[["low", "high"]].fillna(0).to_numpy()
     _points(axis, labels, scale * rows.rise, ends, shades)
     axis.axvline(0, color="grey", linewidth=1)
-    axis.set_xlabel("error above that of the others" + ("" if found.task.regression else ", points"))
+    axis.set_xlabel("added error" + ("" if found.task.regression else ", points"))
     return figure
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from stemlib.data.tasks import Task
 from stemlib.report.measure import MAJORITY, Certified
-from stemlib.report.words import method, who
+from stemlib.report.words import Difference, method, who
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,12 @@ class Found:
     def methods(self) -> list[str]:
         """The networks, without the most frequent answer."""
         return [name for name in self.scores.method.unique() if name != MAJORITY]
+
+    @property
+    def useless(self) -> bool:
+        """Whether the chosen method is not reliably better than the most frequent answer; two trainings cannot tell."""
+        scores = self.of(self.chosen, "clean")
+        return len(scores) > 2 and Difference(scores - self.of(MAJORITY, "clean"), self.overlap).sign <= 0
 
     def met(self) -> list[tuple[str, str, str]]:
         """Kind, condition and the kind it is a loss from, of everything that is met but clean instances."""

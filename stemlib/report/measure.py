@@ -155,7 +155,9 @@ def routes(model: nn.Module) -> bool:
 
 
 def choose(scores: pd.DataFrame, overlap: float) -> tuple[str, list[str]]:
-    """The method to freeze; and those that validation does not tell from its best, among which stress decides.
+    """The method to freeze; and those that validation does not tell from its best.
+
+    Among these the sum of validation score and mean under stress decides.
 
     Args:
         scores: of `score_table`.
@@ -166,7 +168,7 @@ def choose(scores: pd.DataFrame, overlap: float) -> tuple[str, list[str]]:
     best = val.mean().idxmax()
     level = [name for name in val if name == best or not _ahead(val[best] - val[name], overlap)]
     stressed = scores[scores.kind.isin(["shift", *CORRUPTIONS, "other graph"])].groupby("method").score.mean()
-    return max(level, key=lambda name: stressed.get(name, 0.0)), level
+    return max(level, key=lambda name: val[name].mean() + stressed.get(name, 0.0)), level
 
 
 def _ahead(differences: pd.Series, overlap: float) -> bool:

@@ -27,7 +27,7 @@ th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #e5e
 th, td { overflow-wrap: normal; }
 th { min-width: 4.5rem; }
 th:first-child, td:first-child { text-align: left; min-width: 8rem; }
-caption { text-align: left; color: #555; padding-bottom: .3rem; }
+.caption { color: #555; font-size: .85rem; margin-bottom: .3rem; }
 code { background: #f3f3f3; padding: 0 .2rem; }
 footer { color: #555; font-size: .85rem; margin-top: 3rem; }
 """
@@ -64,8 +64,7 @@ def page(
         if answer.figure in tables:
             caption, rows = tables[answer.figure]
             html = rows.to_html(border=0, justify="inherit", na_rep="")
-            html = html.replace("<thead>", f"<caption>{escape(caption)}</caption><thead>", 1)
-            parts.append(f'<div class="wide" tabindex="0">{html}</div>')
+            parts.append(f'<p class="caption">{escape(caption)}</p><div class="wide" tabindex="0">{html}</div>')
         parts.append("</section>")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -161,7 +161,9 @@ def signal_table(table: pd.DataFrame, regression: bool = False) -> pd.DataFrame:
                 area = roc_auc_score(failed, sign * known[signal].replace(np.inf, np.finfo(np.float32).max))
                 reach = norm.ppf(0.975) * _area_error(area, int(failed.sum()), int((~failed).sum()))
                 row = {"part": part, "failure": failure, "signal": signal, "auroc": area}
-                rows.append(row | {"low": area - reach, "high": area + reach, "failures": int(failed.sum())})
+                rows.append(
+                    row | {"low": max(0.0, area - reach), "high": min(1.0, area + reach), "failures": int(failed.sum())}
+                )
     return pd.DataFrame(rows, columns=["part", "failure", "signal", "auroc", "low", "high", "failures"])
 
 

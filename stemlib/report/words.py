@@ -35,7 +35,7 @@ ENDS = {
     "locality": ("farthest from the best-connected node", "closest to the best-connected node"),
 }
 SIGNALS = {
-    "radius": "radius of the head of the routed experts",
+    "radius": "radius of the routed network's answer",
     "margin": "margin between the two best answers",
     "confidence": "confidence",
     "disagreement": "disagreement between the networks that are mixed",
@@ -78,13 +78,13 @@ def listed(items: Sequence[str]) -> str:
 def mean(values: Sequence[float], digits: int = 1) -> str:
     """`81.3 [80.1, 82.5]`: a mean with its 95 % interval over trainings; of equal ones the number."""
     values = [float(value) for value in values]
-    middle = f"{sum(values) / len(values):.{digits}f}"
+    middle = f"{sum(values) / len(values):z.{digits}f}"
     if len(values) < 2:
         return middle
     low, high = interval(values)
     if low == high:
         return middle
-    return f"{middle} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{middle} [{low:z.{digits}f}, {high:z.{digits}f}]"
 
 
 class Difference:
@@ -92,18 +92,23 @@ class Difference:
 
     def __init__(self, differences: pd.Series, overlap: float = 0.0, digits: int = 1) -> None:
         self.mean = float(differences.mean())
-        self.text, self.sign = f"{self.mean:+.{digits}f}", 0
+        self.text, self.sign = f"{self.mean:+z.{digits}f}", 0
         self.low = self.high = float("nan")
         if len(differences) > 1:
             found = paired_test(differences, overlap)
             self.low, self.high = found.low, found.high
-            self.text += f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+            self.text += f" [{found.low:+z.{digits}f}, {found.high:+z.{digits}f}]"
             self.sign = int(found.low > 0) - int(found.high < 0)
+
+    @property
+    def known(self) -> bool:
+        """Whether there were enough seeds for an interval."""
+        return self.low == self.low
 
     @property
     def size(self) -> str:
         """The difference without its sign, to stand behind `loses` or `gains`."""
-        if self.low != self.low:
+        if not self.known:
             return f"{abs(self.mean):.1f}"
         low, high = (self.low, self.high) if self.mean >= 0 else (-self.high, -self.low)
         return f"{abs(self.mean):.1f} [{low:.1f}, {high:.1f}]"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,7 @@ from stemlib.training.families import build
 from stemlib.training.finetune import fit
 from stemlib.training.frozen import Frozen
 from stemlib.training.saved import freeze, save
+from stemlib.training.stacking import stacked
 from study.families import FAMILIES
 
 CONFIGS: dict[str, Settings] = {
@@ -181,6 +184,17 @@ def test_gates_and_mixed_networks_are_explained(tmp_path: Path) -> None:
         np.testing.assert_allclose(columns, gates.detach(), rtol=1e-4, atol=1e-6)
     mixed = kept(build(MixtureConfig("self mean", hidden=8), task), task, tmp_path / "mixed").explain(task)
     assert {"class_1_self", "confidence_2_mean"} <= set(mixed)
+
+
+def test_a_selection_of_networks_answers_in_a_program_that_made_none(tmp_path: Path) -> None:
+    task = node_task()
+    networks = [build(CONFIGS[name], task).eval() for name in ("without tokens", "gcn")]
+    model = stacked(networks, task, next(iter(task.splits.values())))
+    save(model, tmp_path, task)
+    program = "import sys, stemlib; print(type(stemlib.load(sys.argv[1]).model).__name__)"
+    found = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True)
+    assert found.stdout == "Stacked\n"
+    assert stemlib.load(tmp_path).predict(task)["class"].tolist() == predict(model, task).argmax(1).tolist()
 
 
 def test_what_lies_outside_of_trainings_ranges_is_said(tmp_path: Path) -> None:
