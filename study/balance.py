@@ -70,15 +70,21 @@ def leads_in_words(leads: pd.DataFrame, ours: str) -> str:
     lines = []
     for rival, rows in leads.groupby("rival", sort=False):
         ahead, behind = rows.columns[(rows > 0).all()], rows.columns[(rows < 0).all()]
-        parts = [
-            f"{word} in every seed on {', '.join(f'{name} ({rows[name].mean():+.1f})' for name in names)}"
+        agreed = [
+            f"`{ours}` is {word} in every seed on {', '.join(f'{name} ({rows[name].mean():+.1f})' for name in names)}."
             for word, names in (("ahead", ahead), ("behind", behind))
             if len(names)
         ]
         if mixed := [name for name in rows if name not in {*ahead, *behind}]:
-            parts.append(f"without a clear difference on {' and '.join(mixed)}")
-        lines.append(f"- Against `{rival}`, `{ours}` is {'; '.join(parts)}.")
+            agreed.append(f"No clear difference on {', '.join(mixed)}.")
+        lines.append(f"- Against `{rival}`: {' '.join(agreed)}")
     return "\n".join(lines)
+
+
+def leader(balance: pd.DataFrame) -> str:
+    """Which method has the highest mean at all three demands; `No method` where several share them."""
+    leaders = balance.groupby("method")[DEMANDS].mean().idxmax().unique()
+    return leaders[0] if len(leaders) == 1 else "No method"
 
 
 def shared_balance(stress: pd.DataFrame, ours: str = "stem") -> pd.DataFrame:

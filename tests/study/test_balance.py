@@ -10,7 +10,7 @@ from run_samples import method
 from samples import node_task
 
 from stemlib.data.tasks import Split
-from study.balance import clean_scores, not_dominated, shared_balance, three_way_balance
+from study.balance import clean_scores, leader, leads, leads_in_words, not_dominated, shared_balance, three_way_balance
 
 
 def test_the_balance_is_fit_the_worst_bucket_and_the_mean_over_corruptions() -> None:
@@ -28,6 +28,18 @@ def test_the_balance_is_fit_the_worst_bucket_and_the_mean_over_corruptions() -> 
         ["b", 1, 91.0, 61.0, 66.0],
         ["a", 0, 92.0, 62.0, 67.0],
     ]
+
+
+def test_leads_are_taken_seed_by_seed_and_told_where_all_seeds_agree() -> None:
+    rows = [("a", 0, 3.0, 1.0, 5.0), ("a", 1, 4.0, 2.0, 3.0), ("b", 0, 1.0, 2.0, 4.0), ("b", 1, 2.0, 5.0, 4.0)]
+    balance = pd.DataFrame(rows, columns=["method", "seed", "fit", "shift", "corruption"])
+    found = leads(balance, "a", ["b"])
+    assert found.loc["b"].values.tolist() == [[2.0, -1.0, 1.0], [2.0, -3.0, -1.0]]
+    told = "`a` is ahead in every seed on fit (+2.0). `a` is behind in every seed on shift (-2.0)."
+    assert leads_in_words(found, "a") == f"- Against `b`: {told} No clear difference on corruption."
+    assert leader(balance) == "No method"
+    assert leader(balance[balance.method == "b"]) == "b"
+    assert leads_in_words(leads(balance, "a", []), "a") == ""
 
 
 def test_every_task_weighs_alike_and_methods_count_that_were_met_wherever_ours_was() -> None:
