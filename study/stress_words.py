@@ -85,8 +85,8 @@ def leads_found(leads: pd.DataFrame, by: str, ours: str) -> str:
     return (
         f"- `{ours}` against the strongest rival on {chosen} ({names(leads.strongest.unique())}), by {by}: "
         f"significantly ahead in {ahead}, significantly behind in {behind}.\n"
-        f"- With this many seeds, such a test finds a true difference of {leads.detectable.min():.1f} points four times "
-        f"in five in the easiest group, and of {leads.detectable.max():.1f} in the hardest."
+        f"- With this many seeds, such a test finds a true difference of {leads.detectable.min():.1f} points four "
+        f"times in five in the easiest group, and of {leads.detectable.max():.1f} in the hardest."
     )
 
 
