@@ -75,7 +75,8 @@ def _losses(found: Found) -> Answer:
     said = []
     shifts = {key: lost for key, lost in losses.items() if key[0] == "shift"}
     if shifts:
-        trained = "Without having been trained on them, the model" if len(found.methods) > 1 else "The model"
+        trained = f"Without having been trained on them, the model ({the(found.chosen)})"
+        trained = trained if len(found.methods) > 1 else "It"
         ordered = sorted(shifts.items(), key=lambda item: item[1].mean)
         told = [
             f"{'gains' if lost.mean > 0 else 'loses'} {lost.size} points on {who(found.task, key[1])}"
@@ -85,7 +86,7 @@ def _losses(found: Found) -> Answer:
         unsure = [f"{who(found.task, key[1])} ({lost.text})" for key, lost in ordered if not lost.sign and lost.known]
         ordinary = f"compared with ordinary {words.KINDS[found.task.kind]}"
         if told:
-            said.append(f"{trained} ({the(found.chosen)}) {listed(told)}, {ordinary}.")
+            said.append(f"{trained} {listed(told)}, {ordinary}.")
         if unsure:
             said.append(f"No sure change in points, {ordinary}: {listed(unsure)}.")
     for damage, missing in words.DAMAGE.items():

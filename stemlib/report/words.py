@@ -111,4 +111,4 @@ class Difference:
         if not self.known:
             return f"{abs(self.mean):.1f}"
         low, high = (self.low, self.high) if self.mean >= 0 else (-self.high, -self.low)
-        return f"{abs(self.mean):.1f} [{low:.1f}, {high:.1f}]"
+        return f"{abs(self.mean):.1f} [{low:z.1f}, {high:z.1f}]"
