@@ -27,7 +27,8 @@ def stable(found: Found) -> Answer:
         said.append(f"The numbers of {the(found.chosen)} change by {test.flips.mean():.3g} on average under damage.")
     for one in found.certified:
         if one.refused:
-            said.append(f"No certificate against one {one.budget}: {one.refused.removeprefix(f'{found.task.name}: ')}.")
+            why = one.refused.removeprefix(f"{found.task.name}: ").removesuffix(": smooth instead")
+            said.append(f"No certificate against one {one.budget}: {why}.")
             continue
         low, high = one.interval
         said.append(

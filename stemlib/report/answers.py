@@ -123,7 +123,8 @@ def _ahead(found: Found) -> list[str]:
         for name in found.methods:
             lead = Difference(found.of(name, kind, condition) - ours, found.overlap if kind in words.DAMAGE else 0.0)
             if name != found.chosen and lead.sign > 0 and lead.mean > LEAD:
-                better.append(f"{the(name)} under {who(found.task, condition)} ({lead.text})")
+                where = "with" if kind in words.DAMAGE else "on"
+                better.append(f"{the(name)} {where} {who(found.task, condition)} ({lead.text})")
     if len(found.methods) < 2 or len(found.scores.seed.unique()) < 2:
         return []
     if not better:
