@@ -76,7 +76,7 @@ def test_leads_are_said_by_data_set_with_a_star_where_they_are_sure() -> None:
         "`routed` in fit (-1.0 [-1.1, -1.0]). The extremes are `routed` in fit (+2.0 [+2.0, +2.1]) and "
         "`routed` in fit (-1.0 [-1.1, -1.0])."
     )
-    assert told(leads[leads.p > 0.05]).startswith("Of 4 comparisons, none is significant after correction. The")
+    assert told(leads[~(leads.p < 0.05)]).startswith("Of 4 comparisons, none is significant after correction. The")
 
 
 def test_steps_are_told_by_what_they_lose_more() -> None:
