@@ -45,7 +45,7 @@ def draw_shares(sweep: pd.DataFrame, place: str) -> Figure:
     figure.supxlabel("share of features masked or edges deleted", fontsize="medium")
     means = rows[rows.rate > 0].groupby(["kind", "rate"])[["share", "token_gain"]].mean()
     tokens = "tokens amplify" if means.token_gain.min() > 1 else "tokens absorb in places"
-    figure.suptitle(f"Moving routes add at most {means.share.max():.2g} %, and {tokens}: {place}")
+    figure.suptitle(f"Amplification alone is at most {means.share.max():.2g} %, and {tokens}: {place}")
     return figure
 
 
