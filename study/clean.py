@@ -14,7 +14,7 @@ from study.forecast import forecast
 from study.meta_analysis import counted
 from study.method import Method
 from study.methods import named
-from study.protocols import Protocol, best
+from study.protocols import Protocol, tuned
 from study.records import table
 from study.statistics import SIGNIFICANT, against_strongest
 from study.trained import run
@@ -38,10 +38,11 @@ def tuned_runs(
     Returns:
         The methods, and `records.table` of their runs with the column `method`.
     """
-    (split, seed), candidates = runs[0], [protocol.methods(method, budget) for method in named(budget, *names)]
+    (split, seed), compared = runs[0], named(budget, *names)
     planned = [*runs, *runs[:1] * (len(protocol.candidates) - 1)]
-    forecast(EXPERIMENT, [(task, task.split(split), seed) for split, seed in planned], [some[0] for some in candidates])
-    chosen = [best(EXPERIMENT, task, split, some, seed) for some in candidates]
+    first = [protocol.methods(method, budget)[0] for method in compared]
+    forecast(EXPERIMENT, [(task, task.split(split), seed) for split, seed in planned], first)
+    chosen = [tuned(EXPERIMENT, task, split, method, protocol, budget, seed) for method in compared]
     found = table([run(EXPERIMENT, task, split, method, seed) for method in chosen for split, seed in runs])
     return chosen, found.rename(columns={"model": "method"})
 

@@ -21,6 +21,7 @@ from stemlib.stress.shifts import Buckets, instance_covariate, tail_buckets
 from stemlib.theory.coverage import coverage, coverages
 from stemlib.theory.coverage_report import null_coverage, report
 from stemlib.theory.mixtures import best_mixture
+from stemlib.theory.routing import labelled
 from study.decompositions import independent_losses
 from study.forecast import forecast
 from study.method import Method
@@ -121,6 +122,7 @@ class RoutedAndStatic:
 @torch.no_grad()
 def one_by_one(network: nn.Module, task: Task, nodes: Tensor, paths: Tensor) -> Tensor:
     """Cross-entropies of nodes on paths, `[M, P]`, each by a whole pass with that node's gates alone forced."""
+    nodes = labelled(task, nodes)
     gates, losses = network.encode(task.graph).gates, []
     for node, path in product(nodes, paths):
         forced = [gate.clone() for gate in gates]

@@ -30,7 +30,7 @@ from stemlib.stress.shifts import instance_covariate, tail_buckets
 from stemlib.training.pool import Member, Pool
 from stemlib.training.pretrain import pretrain
 from study.balance_tables import demands_of
-from study.better_balance import DRAWS, OURS, RATE, averaged_draws, shifted_by
+from study.better_balance import DRAWS, RATE, SMALLER, averaged_draws, shifted_by
 from study.computing import add_device, chosen
 from study.interrupt import interruptible
 from study.method import Method
@@ -126,7 +126,7 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
     found = {
         "published": means.published,
         "published - sage": means.published - means.sage,
-        "mixture - strongest": means[OURS] - theirs,
+        "mixture - strongest": means[SMALLER] - theirs,
         "strongest": strongest,
     }
     if ORTHOGONAL in means:
@@ -142,13 +142,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("names", nargs="+", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     add("--preset", choices=KEPT, default="laptop", help="the budget; paper is 768 wide (default: %(default)s)")
     add("--seeds", type=int, default=3, help="runs of each (default: %(default)s)")
-    add("--methods", nargs="+", choices=[*PUBLISHED, OURS, "filters", *RIVALS], metavar="METHOD", help="some alone")
+    add("--methods", nargs="+", choices=[*PUBLISHED, SMALLER, "filters", *RIVALS], metavar="METHOD", help="some alone")
     add("--pool", nargs="*", choices=NAMES, default=NAMES, metavar="NAME", help="to pretrain on; none: do not pretrain")
     add("--steps", type=int, help=f"of pretraining (default: {STEPS}, of paper the preset's)")
     add_device(parser)
     options = parser.parse_args(arguments)
     preset = PRESETS[options.preset]
-    methods = named(preset, *(options.methods or [*PUBLISHED, OURS, "filters", *RIVALS]))
+    methods = named(preset, *(options.methods or [*PUBLISHED, SMALLER, "filters", *RIVALS]))
     if options.pool:
         steps = options.steps or (STEPS if preset.limited else None)
         methods += fine_tuned(preset, checkpoint(preset, map(text_task, options.pool), steps))

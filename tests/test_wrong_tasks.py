@@ -61,7 +61,8 @@ WRONG: dict[str, Callable[[], Task]] = {
     "of more classes": lambda: node_task(classes=6),
 }
 APART_FROM_MODELS = ("hops", "encoder_folder", "train_encoder")  # they take a model's settings, or ask its reach
-NO_NETWORK = ("hops", "encoder_folder", "train_encoder")  # `model` is settings, or asked for its reach alone
+# `model` is settings, or asked for its reach alone, or a user's own beside those that are trained.
+NO_NETWORK = ("hops", "encoder_folder", "train_encoder", "report")
 OF_ANOTHER_SHAPE = ("of links", "of graphs", "of wider features", "of more classes")
 
 
@@ -182,12 +183,19 @@ SUPPLIED: dict[str, Callable[[Task, Path], Any]] = {
         hidden=8, epochs=2, patience=2, steps=4, seeds=1, candidates=1, draws=1, tried=("mlp", "routed")
     ),
     "trained": lambda task, folder: {},
+    "network": lambda task, folder: build(SMALL, node_task()),
+    "networks": lambda task, folder: [build(SMALL, node_task())],
+    "names": lambda task, folder: ["gcn"],
     "others": lambda task, folder: {},
     "risk": lambda task, folder: pd.DataFrame({"part": ["test"] * task.instances, "wrong": 0.0}),
 }
 # Where a name means something else than elsewhere.
 APART: dict[tuple[str, str], Callable[[Task, Path], Any]] = {
     ("filtered", "train"): lambda task, folder: some(task),
+    ("tuned", "split"): lambda task, folder: next(iter(task.splits), "none"),
+    ("tuned_runs", "budget"): lambda task, folder: TINY,
+    ("tuned_runs", "runs"): lambda task, folder: [(next(iter(task.splits), "none"), 0)],
+    ("one_by_one", "paths"): lambda task, folder: torch.zeros(2, SMALL.layers, dtype=torch.long),
     ("best", "split"): lambda task, folder: next(iter(task.splits), "none"),
     ("encoder_folder", "model"): lambda task, folder: ProbeConfig(hidden=8),
     ("encoder_folder", "config"): lambda task, folder: DGIConfig(steps=1),
@@ -202,6 +210,7 @@ APART: dict[tuple[str, str], Callable[[Task, Path], Any]] = {
     ("write_watch", "found"): lambda task, folder: pd.DataFrame({"covariate": ["degree"]}),
     ("watched", "folder"): lambda task, folder: report_of(folder),
     ("covered", "models"): lambda task, folder: {"stem": build(SMALL, node_task())},
+    ("draw_embeddings", "models"): lambda task, folder: {"stem": build(SMALL, node_task())},
 }
 
 

@@ -22,7 +22,7 @@ from stemlib.data.tasks import Kind, Split, Task, in_unit
 from stemlib.devices import device_of
 from stemlib.model.losses import task_loss
 from stemlib.model.mixture import validated_gate
-from stemlib.model.network import Network, Output
+from stemlib.model.network import Network, Output, require_fit
 from stemlib.presets import StackedConfig, change
 from stemlib.training.evaluation import predict
 from stemlib.training.families import FAMILIES, SHAPE, Family, family_of
@@ -141,9 +141,17 @@ def stacked(networks: Sequence[Network], task: Task, split: Split, config: Stack
         networks: of any of the `FAMILIES`.
         task, split: what they were trained on.
         config: which way.
+
+    Raises:
+        ValueError: a task of another shape than a network's, or no labelled validation instance.
     """
+    for network in networks:
+        require_fit(network, task)
     config, task = config or StackedConfig(), in_unit(task, networks[0].unit.cpu())
-    answers, labels = [predict(network, task, split.val) for network in networks], task.labels[split.val]
+    index = task.labelled(split.val)
+    if not index.numel():
+        raise ValueError(f"{task.name}: a stack needs labelled validation instances, there is none")
+    answers, labels = [predict(network, task, index) for network in networks], task.labels[index]
     scale = torch.ones(len(networks))
     if config.gate == "simplex":
         gate = validated_gate(torch.stack(answers, dim=1), labels, task.regression, config.gate_counts)

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+
 import matplotlib.pyplot as plt
 
 from study import figures
 from study.drawings import DRAWINGS, drawn
+from study.interrupt import interruptible
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """The command line."""
     figures.use_style()
     for name in DRAWINGS:
         print(figures.save(drawn(name), f"drawing_{name}", ("svg", "png")))
         plt.close()
+
+
+if __name__ == "__main__":
+    sys.exit(interruptible(main))
