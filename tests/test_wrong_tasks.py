@@ -210,7 +210,8 @@ APART: dict[tuple[str, str], Callable[[Task, Path], Any]] = {
     ("write_watch", "found"): lambda task, folder: pd.DataFrame({"covariate": ["degree"]}),
     ("watched", "folder"): lambda task, folder: report_of(folder),
     ("covered", "models"): lambda task, folder: {"stem": build(SMALL, node_task())},
-    ("draw_embeddings", "models"): lambda task, folder: {"stem": build(SMALL, node_task())},
+    ("draw_embeddings", "networks"): lambda task, folder: {"stem": build(SMALL, node_task())},
+    ("draw_embeddings", "tasks"): lambda task, folder: {"first": task},
 }
 
 
