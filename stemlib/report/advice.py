@@ -64,7 +64,7 @@ def risk(found: Found) -> Answer:
         said.append(line + (f" The wrong way round: {listed(turned)}." if turned else ""))
     rows = found.risk[found.risk.part == "test"]
     wrong = rows.wrong.astype(float)
-    if len(rows) >= 20 and wrong.notna().any() and wrong.sum() > 0:
+    if len(rows) >= 20 and (wrong > 0).sum() >= LEAST:
         first = wrong.iloc[: max(1, len(rows) // 5)].sum() / wrong.sum()
         errors = "all error" if found.task.regression else "the errors"
         said.append(
