@@ -41,6 +41,7 @@ html_title = project
 html_static_path = ["../_build/source/_static"]
 html_css_files, html_js_files = ["book.css"], ["zoom.js"]
 html_show_sourcelink = html_copy_source = False
+html_show_search_summary = False  # it fetches pages, which a browser refuses to a book that is opened as files
 html_last_updated_fmt = None  # the same sources give the same pages
 html_theme_options = {
     "show_navbar_depth": 1,

@@ -55,6 +55,8 @@ def test_every_internal_link_and_image_resolves() -> None:
     seen = {page: Seen(page) for page in PAGES}
     dangling, followed = [], 0
     for page, found in seen.items():
+        if page not in READ:  # a listing's links back to where its objects are said again
+            continue
         for address in found.named:
             parts = urlsplit(address)
             if parts.scheme or parts.netloc:
@@ -65,7 +67,7 @@ def test_every_internal_link_and_image_resolves() -> None:
             if not target.is_file() or (name in seen and unquote(parts.fragment) not in seen[name].ids):
                 dangling.append(f"{page}: {address}")
     assert not dangling
-    assert followed > 10 * len(PAGES)
+    assert followed > 10 * len(READ)
 
 
 def test_every_chapter_is_a_page() -> None:
@@ -136,7 +138,7 @@ def test_a_click_enlarges_a_figure_and_escape_closes_it(visit: Any) -> None:
     tab.click("button.zoom >> nth=0")
     assert tab.is_visible("dialog.zoomed img")
     tab.keyboard.press("Escape")
-    assert not tab.is_visible("dialog.zoomed")
+    tab.wait_for_selector("dialog.zoomed", state="hidden")
 
 
 def test_a_chapter_names_what_the_other_pages_explain() -> None:

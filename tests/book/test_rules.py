@@ -61,7 +61,8 @@ def test_the_landing_page_leads_to_every_chapter() -> None:
 
 
 def test_every_module_and_every_data_set_has_a_page() -> None:
-    modules = {name for name in sys.modules if name.startswith("stemlib.")}
+    made = "_propagate"  # ends the names of the modules that PyG writes for a layer
+    modules = {name for name in sys.modules if name.startswith("stemlib.") and not name.endswith(made)}
     assert modules <= set(api_pages())
     pages = data_set_pages()
     assert all(f'load("{name}")' in pages[f"data_sets/{name}.md"] for name in DATA_SETS)

@@ -21,8 +21,16 @@ document.addEventListener("DOMContentLoaded", () => {
       shown.showModal();
     });
   }
+  // The corner of a table heads nothing.
+  for (const head of document.querySelectorAll(".bd-article th")) {
+    if (head.textContent.trim()) continue;
+    const corner = document.createElement("td");
+    corner.className = head.className;
+    head.replaceWith(corner);
+  }
   // Displayed formulas may scroll sideways, so that the keyboard must reach them.
   window.MathJax?.startup?.promise.then(() => {
-    for (const formula of document.querySelectorAll('mjx-container[display="true"]')) formula.tabIndex = 0;
+    for (const formula of document.querySelectorAll('mjx-container[display="true"], .bd-article .math.nohighlight'))
+      if (formula.scrollWidth > formula.clientWidth || formula.hasAttribute("display")) formula.tabIndex = 0;
   });
 });
