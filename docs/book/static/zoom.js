@@ -4,6 +4,8 @@ document.addEventListener("DOMContentLoaded", () => {
   shown.className = "zoomed";
   shown.setAttribute("aria-label", "Enlarged figure");
   shown.addEventListener("click", () => shown.close());
+  // A theme may take Escape for its search before the dialog hears of it.
+  document.addEventListener("keydown", (pressed) => pressed.key === "Escape" && shown.close(), true);
   document.body.append(shown);
   for (const image of document.querySelectorAll(".bd-article img")) {
     if (image.closest("a")) continue;
