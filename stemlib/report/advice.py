@@ -37,7 +37,7 @@ def stable(found: Found) -> Answer:
             f"bound is cautious: others may be as stable."
         )
     return Answer(
-        "Which share of predictions is certainly stable?", [line[0].upper() + line[1:] for line in said], "stable",
+        "Which share of predictions is certainly stable?", said, "stable",
         "Share of test instances that kept their answer in every draw, and that are certified.",
     )  # fmt: skip
 
@@ -117,7 +117,6 @@ def watch(found: Found) -> Answer:
             f"{100 * row.share:.0f} % of the {words.KINDS[found.task.kind]} lie there; look closer when "
             f"it is more than {100 * row.alarm:.0f} %."
         )
-    said = [line[0].upper() + line[1:] for line in said]
     if not said:
         said.append("No covariate is known to move the error: at no end of any is it reliably higher than elsewhere.")
     moved = set(rows.covariate)

@@ -172,6 +172,6 @@ def _parts(found: Found) -> Answer:
                 f"{advice}."
             )
     return Answer(
-        "Where does the loss come from?", [line[0].upper() + line[1:] for line in said], "parts",
+        "Where does the loss come from?", said, "parts",
         "Change of the loss in every condition, stacked by coverage, selection and mixing.",
     )  # fmt: skip

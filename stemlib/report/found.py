@@ -65,12 +65,15 @@ class Found:
 
 @dataclass(frozen=True)
 class Answer:
-    """A question, what the numbers say, the name of its figure, and that figure in words."""
+    """A question, what the numbers say, each with a capital, the name of its figure, and that figure in words."""
 
     question: str
     sentences: list[str]
     figure: str
     alt: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sentences", [line[0].upper() + line[1:] for line in self.sentences])
 
 
 def effects(found: Found) -> pd.DataFrame:

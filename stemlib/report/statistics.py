@@ -48,11 +48,11 @@ def paired_test(differences: pd.Series, overlap: float = 0.0) -> PairedTest:
     Args:
         differences: of pairs, `[n]`.
         overlap: test instances per training instance, where runs share training instances; 0 where they share nothing
-            or the split is fixed; see `study.protocols.split_overlap`.
+            or the split is fixed.
 
     Returns:
         The test; of differences that are all the same the mean alone, and a p of NaN (they are 0) or 0. What rounding
-        does to a run is in `s^2`, for it is drawn anew in each: see `study.rounding`.
+        does to a run is in `s^2`, for it is drawn anew in each.
 
     Raises:
         ValueError: fewer than two pairs.
