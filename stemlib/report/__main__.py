@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stemlib.data.own_files import COLUMNS, read_own
 from stemlib.report.card import FULL, QUICK, report
-from stemlib.report.watch import watched
+from stemlib.report.watch import MEAN, watched
 from stemlib.report.words import covariate
 from stemlib.stress.domains import met_elsewhere
 
@@ -65,6 +65,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _say_watched(graph: str, table) -> int:
     for row in table.itertuples():
+        if row.end == MEAN:
+            known = f"look closer below {row.alarm:.0%}" if row.alarm == row.alarm else "not known to move the error"
+            mark = "LOOK CLOSER" if row.worry else "ok"
+            print(f"{mark:<12}{row.covariate}: {row.border:.3g} then, {row.now:.0%} of that now ({known})")
+            continue
         side = "below" if row.end == "low" else "above"
         known = f"look closer from {row.alarm:.0%}" if row.alarm == row.alarm else "not known to move the error"
         mark = "LOOK CLOSER" if row.worry else "drifted" if row.now >= DRIFTED * row.share else "ok"

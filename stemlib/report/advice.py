@@ -117,7 +117,14 @@ def watch(found: Found) -> Answer:
             f"{100 * row.share:.0f} % of the {words.KINDS[found.task.kind]} lie there; look closer when "
             f"it is more than {100 * row.alarm:.0f} %."
         )
-    if not said:
+    for row in found.damage[found.damage.alarm.notna()].itertuples():
+        unit = "points of R²" if found.task.regression else "points"
+        said.append(
+            f"{row.covariate}, {row.border:.3g} on average: with {100 * row.alarm:.0f} % of them left the score is "
+            f"{100 * row.rise:.1f} {unit} lower [{100 * row.low:.1f}, {100 * row.high:.1f}]. Look closer when "
+            f"fewer are left."
+        )
+    if rows.empty:
         said.append("No covariate is known to move the error: at no end of any is it reliably higher than elsewhere.")
     moved = set(rows.covariate)
     calm = [words.covariate(name) for name in found.watch.covariate.unique() if name not in moved]

@@ -26,7 +26,7 @@ from stemlib.report.own_model import OwnModel
 from stemlib.report.page import page
 from stemlib.report.risk import ranked, risk_table, signal_table
 from stemlib.report.trainings import FULL, QUICK, TAIL, Effort, Trained, Trainings
-from stemlib.report.watch import watch_list, write_watch
+from stemlib.report.watch import damage_list, watch_list, write_watch
 from stemlib.stress.conditions import MOST_OVERLAP, Condition
 from stemlib.stress.shifts import tail_buckets
 from stemlib.training.evaluation import evaluate
@@ -117,6 +117,7 @@ def report(
         risk=risk,
         signals=signals,
         watch=watch_list(best.drawn.task, risk),
+        damage=damage_list(best.drawn.task, scores, chosen, overlap),
         chosen=chosen,
         level=level,
         signal=signal,
@@ -174,7 +175,7 @@ def _write(card: Card, names: Sequence[str] | None, seconds: float) -> None:
     for name, table in (("scores", found.scores), ("decomposition", found.decomposition), ("risk", risk)):
         with write_atomically(out / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=name == "risk")
-    write_watch(out, task, found.watch)
+    write_watch(out, task, pd.concat([found.watch, found.damage], ignore_index=True))
     figures = draw(found, out / "figures")
     content = {
         "task": task.name,

@@ -30,6 +30,7 @@ class Found:
     risk: pd.DataFrame
     signals: pd.DataFrame
     watch: pd.DataFrame
+    damage: pd.DataFrame
     chosen: str
     level: list[str]
     signal: str

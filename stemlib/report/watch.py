@@ -15,6 +15,7 @@ from torch import Tensor
 from stemlib.data.graph import node_features
 from stemlib.data.tasks import Task, read_out
 from stemlib.files import write_atomically
+from stemlib.report.statistics import paired_test
 from stemlib.stress.shifts import covariates, instance_covariate
 from stemlib.training.saved import WATCHED
 
@@ -24,6 +25,8 @@ LEVEL = 0.05
 FEWEST = 10  # instances in an end, and outside of it
 FILE = "watch.json"
 DROP = {"features": "share of features that are 0", "length": "length of the features"}
+LEFT = {"deleted": "edges of a node", "masked": "features of a node that are not 0"}  # what damage takes away
+MEAN = "mean"  # end of a row about a whole graph
 
 
 def covariate_table(task: Task) -> pd.DataFrame:
@@ -80,12 +83,49 @@ def watch_list(task: Task, risk: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["covariate", "end", "border", "share", "rise", "low", "high", "alarm"])
 
 
+def left(task: Task) -> dict[str, float]:
+    """What damage takes away, as means over the nodes: edges; and features, unless they were made of others."""
+    graph, found = task.graph, {"deleted": task.graph.num_edges / task.graph.num_nodes}
+    if graph.source is None:
+        found["masked"] = float((node_features(graph) != 0).float().sum(1).mean())
+    return {damage: mean for damage, mean in found.items() if mean > 0}
+
+
+def damage_list(task: Task, scores: pd.DataFrame, chosen: str, overlap: float) -> pd.DataFrame:
+    """Every damage: the least of the rates that cost a reliable point.
+
+    Args:
+        task: that the model was trained on.
+        scores: of `stemlib.report.measure.score_table`.
+        chosen: the method that is frozen.
+        overlap: of the seeds' splits, see `stemlib.report.statistics.paired_test`.
+
+    Returns:
+        Rows as `watch_list` has them, `end` being `mean`: `border` the mean over the nodes of what damage takes away,
+        `share` 1, `alarm` the share that is left at that rate, `rise` the loss there as a share of the score, with its
+        interval; NaN where no rate costs a point for sure.
+    """
+    rows, mine = [], scores[scores.method == chosen]
+    clean = mine[mine.kind == "clean"].groupby("seed").score.mean()
+    for damage, mean in left(task).items():
+        row = {"covariate": LEFT[damage], "end": MEAN, "border": mean, "share": 1.0}
+        row |= dict.fromkeys(("rise", "low", "high", "alarm"), np.nan)
+        for rate, met in mine[mine.kind == damage].groupby("rate"):
+            loss = (clean - met.groupby("seed").score.mean()) / 100
+            found = paired_test(loss, overlap) if len(loss) > 1 else None
+            if found is not None and found.low > 0 and found.difference >= POINT:
+                row |= {"rise": found.difference, "low": found.low, "high": found.high, "alarm": 1 - rate}
+                break
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def _beyond(values: np.ndarray, border: float, end: str) -> np.ndarray:
     return values < border if end == "low" else values > border
 
 
 def write_watch(folder: Path, task: Task, found: pd.DataFrame) -> None:
-    """Keep what a later graph is held against."""
+    """Keep what a later graph is held against: rows of `watch_list` and `damage_list`."""
     content = {"kind": task.kind, "regression": task.regression, "rows": found.to_dict("records")}
     with write_atomically(folder / FILE) as temporary:
         temporary.write_text(json.dumps(content, indent=2))
@@ -100,7 +140,8 @@ def watched(folder: str | Path, task: Task) -> pd.DataFrame:
 
     Returns:
         The rows of `watch_list` with `now`, the share beyond the border; `expected`, by how much the error rises if it
-        depends on this alone; and `worry`, whether `now` is above `alarm`.
+        depends on this alone; and `worry`, whether `now` is above `alarm`. Of the rows of `damage_list` `now` is the
+        share that is left, and below `alarm` is what is worried about; `expected` is the loss there.
 
     Raises:
         FileNotFoundError: no report lies there.
@@ -112,8 +153,14 @@ def watched(folder: str | Path, task: Task) -> pd.DataFrame:
     content: dict[str, Any] = json.loads(file.read_text())
     if content["kind"] != task.kind:
         raise ValueError(f"the report in {folder} is of a {content['kind']} task; {task.name!r} is a {task.kind} task")
-    values, rows = covariate_table(task), []
+    values, means, rows = covariate_table(task), left(task), []
+    means = {LEFT[damage]: mean for damage, mean in means.items()}
     for row in content["rows"]:
+        if row["end"] == MEAN:
+            now = means.get(row["covariate"], 0.0) / row["border"]
+            worry = now < row["alarm"]  # never below NaN
+            rows.append(row | {"now": now, "expected": row["rise"] if worry else 0.0, "worry": worry})
+            continue
         if row["covariate"] not in values:
             raise ValueError(f"{task.name!r} has no covariate {row['covariate']!r}, which the report in {folder} has")
         now = float(_beyond(values[row["covariate"]].to_numpy(), row["border"], row["end"]).mean())

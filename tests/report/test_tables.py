@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from stemlib.data.tasks import Task
 from stemlib.report import words
 from stemlib.report.measure import choose
 from stemlib.report.risk import _area_error, _entropy_gap, ranked, signal_table
-from stemlib.report.watch import watch_list, watched, write_watch
+from stemlib.report.watch import damage_list, watch_list, watched, write_watch
 
 
 def risk_rows(size: int = 200) -> pd.DataFrame:
@@ -81,6 +82,28 @@ def test_errors_of_hubs_are_watched_by_degree_and_more_hubs_are_worried_about(tm
     later = watched(tmp_path, stars(400, leaves=4)).set_index(["covariate", "end"]).loc["degree", "high"]
     assert later.worry
     assert later.expected == pytest.approx((0.2 - 0.1) * 0.5)
+
+
+def test_lost_edges_are_worried_about_from_the_rate_that_costs_a_reliable_point(tmp_path: Path) -> None:
+    task = stars(50)
+    losses = {("deleted", 0.2): (0.4, 0.5, 0.6), ("deleted", 0.4): (4.0, 5.0, 6.0), ("deleted", 0.6): (7.0, 8.0, 9.0)}
+    losses |= {("masked", 0.2): (-9.0, 5.0, 6.0)}  # no reliable loss
+    rows = [{"method": "gcn", "kind": "clean", "rate": 0.0, "seed": seed, "score": 80.0} for seed in range(3)]
+    for (kind, rate), of_seeds in losses.items():
+        rows += [
+            {"method": "gcn", "kind": kind, "rate": rate, "seed": seed, "score": 80.0 - loss}
+            for seed, loss in enumerate(of_seeds)
+        ]
+    found = damage_list(task, pd.DataFrame(rows), "gcn", 0.0).set_index("covariate")
+    edges, features = found.loc["edges of a node"], found.loc["features of a node that are not 0"]
+    assert (edges.border, edges.alarm, edges.rise) == (1.8, pytest.approx(0.6), pytest.approx(0.05))
+    assert features.isna().alarm
+    write_watch(tmp_path, task, found.reset_index())
+    assert not watched(tmp_path, task).worry.any()
+    fewer = task.graph.without_edges(torch.arange(task.graph.num_edges) % 2 == 0)
+    later = watched(tmp_path, replace(task, graph=fewer)).set_index("covariate")
+    assert later.now.to_dict() == {"edges of a node": 0.5, "features of a node that are not 0": 1.0}
+    assert later.worry.to_dict() == {"edges of a node": True, "features of a node that are not 0": False}
 
 
 def test_a_later_graph_needs_a_report(tmp_path: Path) -> None:
