@@ -31,6 +31,7 @@ from study.drawings.pieces import (
 from study.figures import PALETTE
 
 DELETED = (1, 3, 4)  # edges
+AT_TESTED = (1, 3)  # of these, the ones with an end at the node under test
 EDGE = NormalDist().inv_cdf(1 - TAIL)
 
 
@@ -100,9 +101,10 @@ def protocol() -> Figure:
     box(axis, 2.8, 3.78, 4.9, 0.36, "train, choose settings and the epoch, then freeze the network", OWN)
     met = {
         "as it is": {},
-        "features masked": {"masked": (20, 200, 110, 290, 60)},
-        "edges deleted": {"missing": DELETED},
+        "features masked": {"masked": (20,)},  # of the nodes under test alone
+        "edges deleted": {"missing": AT_TESTED},
     }
+    say(axis, 0.55, 3.2, "blue: a node\nunder test")
     for column, (words, damage) in enumerate(met.items()):
         x = 1.75 + 1.4 * column
         arrow(axis, (x, 3.59), (x, 3.36))

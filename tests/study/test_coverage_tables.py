@@ -74,9 +74,12 @@ def test_figures_of_a_kept_table_say_what_it_says() -> None:
     table = read_results("03_coverage-cora")
     ce = table[table.loss == "ce"]
     title = coverage_figures.draw_parts(table, "cora", 9).get_suptitle()
-    assert title == f"Coverage is {100 * ce.C.mean() / ce.R.mean():.0f} % of the cross-entropy on cora"
+    share = f"{100 * ce.C.mean() / ce.R.mean():.0f} %"
+    assert title == f"Even an oracle's choice of path leaves {share} of the cross-entropy on cora"
     assert "less" in coverage_figures.draw_nulls(table, "cora", 9).get_suptitle()
     worst = ce.groupby("condition").R.mean().idxmax()
     assert worst in coverage_figures.draw_changes(table, "cora").get_suptitle()
-    assert coverage_figures.draw_floors(table, "cora", 9).axes
+    assert "below none of the 3 floors" in coverage_figures.draw_floors(table, "cora", 9).get_suptitle()
+    lower = table.assign(independent_floor=9.0)
+    assert "below 1 of the 3 floors" in coverage_figures.draw_floors(lower, "cora", 9).get_suptitle()
     plt.close("all")
