@@ -86,9 +86,15 @@ EXERCISES: dict[str, Exercise] = {
     "13.1": Exercise(3, "sort; times 4, 3, 2 and 1; none below the one before"),
     "13.2": Exercise(1.54, "the expected largest of ten standard normal values; draw some", 0.05),
     "13.3": Exercise((3.0, 1.01), "weights are one over the squared error: 100 and a quarter", 0.01),
+    "15.1": Exercise((0.0714, 0.75), "six points of 84, and six points of the eight above 76", 0.001),
+    "15.2": Exercise(0.3, "every further tenth of the nodes beyond the border costs a tenth of 10 points", 0.001),
+    "15.3": Exercise(0.4375, "count node degrees below 11 in what `delete_edges` returns for 0.25", 0.002),
     "16.1": Exercise(0.0578, "four gates are averaged, and only b's own falls from 0.731 to one half", 0.002),
     "16.2": Exercise(3.6, "how many intervals are there, and how often does one of them miss the truth?", 0.01),
     "16.3": Exercise("hash", "compare the column `shift` of uniform, frozen, one expert and hash"),
+    "17.1": Exercise(1.0, "hold the third network's loss against that of the pair", 0.001),
+    "17.2": Exercise((0.041, 0.060), "means over three seeds by method; C of routed less that of filters", 0.001),
+    "17.3": Exercise(8, "the scores of both agree to the last digit, in every seed and condition"),
     "14.1": Exercise(
         (3.0, 1.0), "node 3 reads itself, node 2 and now node 0; which states does the last layer ask for?"
     ),
