@@ -24,8 +24,8 @@ from stemlib.stress.domains import domain_protocol
 from stemlib.stress.shifts import Buckets
 from stemlib.theory.coverage import coverages
 from stemlib.theory.sensitivity import sensitivity
+from stemlib.training.adversary import worst_conditions
 from stemlib.training.evaluation import predict, scores
-from study.adversary import worst_conditions
 from study.costs import size
 from study.forecast import forecast
 from study.meetings import kept_apart, meetings, with_filtered
@@ -176,7 +176,7 @@ class StressTest:
 
         Args:
             damage: `masked` or `deleted`.
-            rates: see `study.adversary.worst_conditions`.
+            rates: see `stemlib.training.adversary.worst_conditions`.
 
         Returns:
             Rows as those of `scores`, without `condition` and `draw`.

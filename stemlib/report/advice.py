@@ -20,8 +20,8 @@ def stable(found: Found) -> Answer:
         low, high = Certified("", steady, len(test)).interval
         said.append(
             f"{the(found.chosen)} keeps its decision for {100 * steady / len(test):.0f} % "
-            f"[{100 * low:.0f}, {100 * high:.0f}] of {len(test)} test {words.KINDS[found.task.kind]}, {draws}. That is "
-            f"what was seen, and no promise."
+            f"[{100 * low:.0f}, {100 * high:.0f}] of {len(test)} test {words.KINDS[found.task.kind]}, {draws}. That "
+            f"was observed; it is no guarantee."
         )
     else:
         said.append(f"The numbers of {the(found.chosen)} change by {test.flips.mean():.3g} on average under damage.")
@@ -56,12 +56,11 @@ def risk(found: Found) -> Answer:
         useless = [words.SIGNALS[name] for name in test.index if test.low[name] <= 0.5 <= test.high[name]]
         turned = [words.SIGNALS[name] for name in test.index if test.high[name] < 0.5]
         line = (
-            f"On validation the {words.SIGNALS[best]} found {words_of} best. On test it ranks "
-            f"{100 * row.auroc:.0f} % [{100 * row.low:.0f}, {100 * row.high:.0f}] of pairs of one that fails and one "
-            f"that does not in the right order (AUROC; 50 is chance)."
+            f"On validation the {words.SIGNALS[best]} found {words_of} best. On test its AUROC is {row.auroc:.2f} "
+            f"[{row.low:.2f}, {row.high:.2f}]; 0.5 is chance."
         )
         line += f" No better than chance: {listed(useless)}." if useless else ""
-        said.append(line + (f" The wrong way round: {listed(turned)}." if turned else ""))
+        said.append(line + (f" Worse than chance, in reverse order: {listed(turned)}." if turned else ""))
     rows = found.risk[found.risk.part == "test"]
     wrong = rows.wrong.astype(float)
     if len(rows) >= 20 and (wrong > 0).sum() >= LEAST:
@@ -91,8 +90,9 @@ def choice(found: Found) -> Answer:
         said.append("It was put together by the same validation part, so this score flatters it a little.")
     if others:
         said.append(
-            f"Validation does not tell it from {listed([the(name) for name in others])}; of these it has the "
-            f"best sum of its validation score and its mean over all shifts and damage here, which favours it a little."
+            f"On validation {listed([the(name) for name in others])} cannot be distinguished from it. Among these it "
+            f"has the best sum of validation score and mean under all shifts and damage. These means come from test "
+            f"{words.KINDS[found.task.kind]}, which favours it a little."
         )
     behind = [name for name in found.methods if name not in found.level]
     if behind:

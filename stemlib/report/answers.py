@@ -5,7 +5,7 @@ from __future__ import annotations
 from stemlib.report import words
 from stemlib.report.advice import choice, risk, stable, watch
 from stemlib.report.found import Answer, Found
-from stemlib.report.measure import MAJORITY, SHARE
+from stemlib.report.measure import ATTACKED, MAJORITY, SHARE
 from stemlib.report.trainings import SELECTED
 from stemlib.report.words import Difference, listed, mean, the, who
 
@@ -13,9 +13,9 @@ FEW_CLASSES = 60.0  # per cent of one answer from which on scores say little
 LEAD = 1.0  # points from which on another model is worth a word
 PARTS = {"dC": "coverage", "dS": "selection", "dX": "mixing"}
 MEANS = {
-    "dC": "no expert fits these instances: more experts, or more different ones, would help",
-    "dS": "an expert that fits is there, but the router picks another one: a better router would help",
-    "dX": "the experts that are mixed spoil each other's answer: fewer experts at a time would help",
+    "dC": "no expert fits these instances: try more experts, or more different ones",
+    "dS": "an expert that fits is there, but the router picks another one: try another router",
+    "dX": "the experts that are mixed spoil each other's answer: try fewer experts at a time",
 }
 
 
@@ -51,16 +51,17 @@ def _fit(found: Found) -> Answer:
             0: "It is open whether the graph is needed",
             -1: "The graph does harm here",
         }[lead.sign]
-        said.append(f"{verdict}: {the(rival)} is {lead.text} points from an MLP that sees the features alone.")
+        side = "higher" if lead.mean > 0 else "lower"
+        said.append(f"{verdict}: {the(rival)} scores {lead.size} points {side} than an MLP, which sees features alone.")
     top = max(found.methods, key=lambda name: scores[name].mean())
     if top != best:
         lead = Difference(scores[top] - scores[best], found.overlap)
         sure = "reliably" if lead.sign > 0 else "though not reliably"
-        said.append(f"Best on test is {the(top)}, {sure}: {lead.text} points; the choice was not made by the test.")
+        said.append(f"The best on test is {the(top)}, {sure}: {lead.text} points. The choice was not made by the test.")
     level = [name for name in found.methods if name != best]
     level = [name for name in level if Difference(scores[best] - scores[name], found.overlap).sign == 0]
     if level and len(scores[best]) > 1:
-        said.append(f"The trainings do not tell it from {listed([the(name) for name in level])} on test.")
+        said.append(f"On test it is not distinguishable from {listed([the(name) for name in level])}.")
     return Answer(
         "How well does it fit, and is the graph needed?", said, "fit",
         "Test score of every model with its interval; a line marks the most frequent answer.",
@@ -88,7 +89,7 @@ def _losses(found: Found) -> Answer:
         if told:
             said.append(f"{trained} {listed(told)}, {ordinary}.")
         if unsure:
-            said.append(f"No sure change in points, {ordinary}: {listed(unsure)}.")
+            said.append(f"No reliable change in points, {ordinary}: {listed(unsure)}.")
     for damage, missing in words.DAMAGE.items():
         key = next((key for key in losses if key[0] == damage and key[1] == f"{damage} {SHARE:g}"), None)
         if key:
@@ -100,6 +101,13 @@ def _losses(found: Found) -> Answer:
                 f"it {'gains' if lost.mean > 0 else 'loses'} {lost.size} points; with {100 * worst:.0f} % it scores "
                 f"{mean(end)}, {the(MAJORITY)} {mean(found.of(MAJORITY, 'clean'))}."
             )
+    for damage, rows in found.worst.groupby("kind", sort=False):
+        attacked, random = rows.set_index("seed").score, found.of(found.chosen, damage, f"{damage} {ATTACKED:g}")
+        said.append(
+            f"Where an adversary who knows the model and the labels takes {100 * ATTACKED:.0f} % of "
+            f"{words.DAMAGE[damage]}, it scores {mean(attacked)}, by chance {mean(random)}. A stronger search may find "
+            f"worse."
+        )
     for key, lost in losses.items():
         if key[0] == "other graph":
             value = mean(found.of(found.chosen, key[0], key[1]))
@@ -154,21 +162,21 @@ def _parts(found: Found) -> Answer:
         said.append(f"Where {PARTS[part]} is the largest part ({'; '.join(where)}), {MEANS[part]}.")
     if not said:
         said.append(
-            "In no condition does the loss of the routed network rise for sure: there is nothing to take apart."
+            "In no condition does the loss of the routed network rise reliably: there is nothing to take apart."
         )
     for damage, missing in words.DAMAGE.items():
         rows = table[table.condition == f"{damage} {SHARE:g}"] if not table.empty else table
         if len(rows):
             base, routed = rows["base, %"], rows["amplification, %"]
             advice = (
-                "smoother features (stronger weight decay, a smaller slope) would help more than another router"
+                "try smoother features (stronger weight decay, a smaller slope) before another router"
                 if base.mean() >= routed.mean()
-                else "fewer routes, or gates that do not see the damage, would help more than smoother features"
+                else "try fewer routes, or gates that do not see the damage, before smoother features"
             )
             said.append(
                 f"When {100 * SHARE:.0f} % of {missing} are missing, {mean(base, 0)} % of the (squared) change "
                 f"inside the routed network is base sensitivity, which is there with the routes held fixed, and "
-                f"{mean(routed, 0)} % is amplification by routes that change; the two have the rest in common. So "
+                f"{mean(routed, 0)} % is amplification by routes that change; the rest is their cross term. So "
                 f"{advice}."
             )
     return Answer(

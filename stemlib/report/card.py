@@ -21,7 +21,7 @@ from stemlib.report.answers import answers
 from stemlib.report.drawn import shifted_by, whole
 from stemlib.report.figures import draw
 from stemlib.report.found import Answer, Found, effects
-from stemlib.report.measure import MAJORITY, certify, choose, decomposition_table, routes, score_table
+from stemlib.report.measure import MAJORITY, certify, choose, decomposition_table, routes, score_table, worst_table
 from stemlib.report.own_model import OwnModel
 from stemlib.report.page import page
 from stemlib.report.risk import ranked, risk_table, signal_table
@@ -35,14 +35,14 @@ from stemlib.training.saved import save
 FIRST = 12  # rows of the risk table on the page
 TRIED = (
     "What was tried: an MLP, which sees the features alone; a GCN and GraphSAGE, plain graph networks; a mixture of "
-    "five networks, each another filter of the graph, weighed on validation; and a routed network, whose router "
-    "chooses among experts for every node. All were tuned alike on validation. The selected mixture averages those of "
-    "them that together answer validation best."
+    "five networks, each with another filter of the graph, weighted on validation; and a routed network, whose router "
+    "chooses among experts for every node. All were tuned alike on validation. The selected ensemble averages those of "
+    "them that together fit validation best (greedy selection)."
 )
 COLUMNS = (
     "flips: share of damaged copies of the graph in which the answer changes. radius: how far what the last layer of "
     "the routed network reads may move before its answer changes. disagreement: between the networks that are mixed. "
-    "Tenths: 1 is the lowest, 10 the highest."
+    "Tenths: 1 is the lowest, 10 the highest. risk: the rank by the best column, 1 being most at risk."
 )
 
 
@@ -117,6 +117,7 @@ def report(
         risk=risk,
         signals=signals,
         watch=watch_list(best.drawn.task, risk),
+        worst=worst_table(trained["whole"], chosen),
         damage=damage_list(best.drawn.task, scores, chosen, overlap),
         chosen=chosen,
         level=level,
@@ -140,7 +141,7 @@ def _announce(task: Task, trainings: Trainings) -> None:
     print(
         f"{task.name}: {len(trainings.effort.tried)} methods; settings tried for each: {tried}; trainings "
         f"of each: {runs}, {trainings.effort.seeds} of them on the whole task"
-        + (", as many with the tails of every covariate kept for the test" if len(trainings.drawn) > 1 else ""),
+        + (", the others with the tails of every covariate held out" if len(trainings.drawn) > 1 else ""),
         flush=True,
     )
     seconds = trainings.estimate()
@@ -186,6 +187,7 @@ def _write(card: Card, names: Sequence[str] | None, seconds: float) -> None:
         "chosen": found.chosen,
         "certified": [one._asdict() for one in found.certified],
         "signals": json.loads(found.signals.to_json(orient="records")),
+        "worst case": json.loads(found.worst.to_json(orient="records")),
         "watch": json.loads(found.watch.to_json(orient="records")),
         "seconds": round(seconds, 1),
         "versions": installed_versions(),

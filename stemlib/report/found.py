@@ -31,6 +31,7 @@ class Found:
     signals: pd.DataFrame
     watch: pd.DataFrame
     damage: pd.DataFrame
+    worst: pd.DataFrame
     chosen: str
     level: list[str]
     signal: str

@@ -23,11 +23,13 @@ from stemlib.theory.a_priori import Budget, a_priori
 from stemlib.theory.coverage import coverages
 from stemlib.theory.coverage_report import null_coverage, report
 from stemlib.theory.sensitivity import sensitivity
+from stemlib.training.adversary import worst_conditions
 from stemlib.training.evaluation import predict, scores
 
 RATES = (0.2, 0.4, 0.6, 0.8)
 SHARE = 0.4  # of features or edges, for what is looked at under one damage alone
 BETWEEN_DRAWS = 1000  # seeds lie below
+ATTACKED = 0.2  # of features or edges, by an adversary: one of `RATES`, so that chance stands beside it
 CERTIFIED = 1000  # instances that are asked for a certificate, at most
 MAJORITY = "majority"
 OF_RISK = ["R", "C", "S", "X", "dR", "dC", "dS", "dX", "C_shuffled"]
@@ -88,6 +90,29 @@ def score_table(trained: Mapping[str, list[Trained]], draws: int, others: Mappin
                 value = score(constant, met.task.labels[met.index], met.task.regression)
                 rows.append(about | {"method": MAJORITY, "score": 100 * value})
     return pd.DataFrame(rows)
+
+
+def worst_table(trained: list[Trained], chosen: str) -> pd.DataFrame:
+    """The chosen method when an adversary who knows it and the labels spends the damage, see `worst_conditions`.
+
+    Args:
+        trained: networks of one protocol.
+        chosen: the method that is attacked.
+
+    Returns:
+        One row per seed and damage: `kind` (`masked` or `deleted`), `seed`, `score` in per cent. No rows where it is
+        refused: numbers to predict, and features that were made of others.
+    """
+    rows = []
+    for seed, (drawn, models, _) in enumerate(trained):
+        model, clean = models[chosen], alone(drawn.conditions[0])
+        for damage in CORRUPTIONS:
+            try:
+                ((_, met),) = worst_conditions(model, clean, damage, [ATTACKED], seed)
+            except ValueError:
+                continue
+            rows.append({"kind": damage, "seed": seed, "score": 100 * scores(model, [met])[met.name]})
+    return pd.DataFrame(rows, columns=["kind", "seed", "score"])
 
 
 def _balanced(model: nn.Module, met: Condition) -> float:

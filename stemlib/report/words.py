@@ -15,7 +15,7 @@ METHODS = {
     "sage": "GraphSAGE",
     "mixture": "mixture of filters",
     "routed": "routed network",
-    "stacked": "selected mixture",
+    "stacked": "selected ensemble",
     "majority": "most frequent answer",
     "model": "your model",
 }

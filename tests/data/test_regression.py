@@ -24,11 +24,10 @@ from stemlib.presets import TrainConfig
 from stemlib.stress.conditions import shift_protocol
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from stemlib.theory.sensitivity import sensitivity
-from stemlib.training import finetune
+from stemlib.training import adversary, finetune
+from stemlib.training.adversary import edge_worth, worst_masking
 from stemlib.training.evaluation import predict, scores
 from stemlib.training.finetune import fit
-from study import adversary
-from study.adversary import edge_worth, worst_masking
 from study.cards import card
 from study.decompositions import independent_losses
 from study.families import build

@@ -72,6 +72,14 @@ def test_the_majority_s_score_is_the_share_of_the_most_frequent_training_class(c
     assert card.found.of("majority", "clean").mean() == pytest.approx(share)
 
 
+def test_an_adversary_takes_as_much_and_costs_no_less_than_chance(card: Card) -> None:
+    worst, chosen = card.found.worst, card.found.chosen
+    assert set(worst.kind) == {"masked", "deleted"}
+    for kind, rows in worst.groupby("kind"):
+        assert rows.score.mean() <= card.found.of(chosen, kind, f"{kind} 0.2").mean()
+    assert any("adversary" in line for answer in card.answers for line in answer.sentences)
+
+
 def test_losses_of_the_decomposition_add_up(card: Card) -> None:
     parts = card.found.decomposition
     assert (parts.dR - parts.dC - parts.dS - parts.dX).abs().max() < 1e-9
@@ -136,6 +144,7 @@ def test_a_regression_and_graphs_get_a_card_without_what_has_no_meaning_there(tm
     card = report(numbers, tmp_path / "numbers", few)
     assert card.found.decomposition.empty
     assert "confidence" not in card.found.risk
+    assert set(card.found.worst.kind) == {"masked"}
     assert report(graph_task(), tmp_path / "graphs", few).found.task.kind == "graph"
 
 

@@ -14,9 +14,9 @@ from samples import graph_task, link_task, node_task
 from stemlib.data.tasks import Task
 from stemlib.stress.conditions import Condition, corrupt, is_scored, shift_protocol
 from stemlib.stress.shifts import instance_covariate, tail_buckets
+from stemlib.training.adversary import worst_conditions
 from stemlib.training.evaluation import scores
 from study import protocols
-from study.adversary import worst_conditions
 from study.meetings import BETWEEN_DRAWS, kept_apart, with_filtered
 from study.method import Method
 from study.protocols import split_overlap

@@ -10,7 +10,8 @@ import torch
 from run_samples import METHODS, shifted
 from samples import node_task
 
-from study.adversary import chance_and_adversary, edge_worth, worst_conditions, worst_deletion, worst_masking
+from stemlib.training.adversary import edge_worth, worst_conditions, worst_deletion, worst_masking
+from study.adversary import chance_and_adversary
 from study.stress import StressTest
 
 

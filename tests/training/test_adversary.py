@@ -19,8 +19,8 @@ from stemlib.model.messages import neighbour_mean
 from stemlib.model.network import Output
 from stemlib.stress.conditions import Condition, corrupt
 from stemlib.stress.corruptions import touched_nodes
+from stemlib.training.adversary import edge_worth, losses_at_nodes, worst_deletion, worst_masking
 from stemlib.training.evaluation import predict
-from study.adversary import edge_worth, losses_at_nodes, worst_deletion, worst_masking
 from study.families import build
 from study.method import Method
 from study.trained import trained_model
