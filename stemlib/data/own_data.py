@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
@@ -19,7 +17,7 @@ from stemlib.data.feature_source import FeatureSource
 from stemlib.data.feature_space import FeatureSpace
 from stemlib.data.graph import Graph
 from stemlib.data.nodes import mask_splits
-from stemlib.data.raw_features import listed
+from stemlib.data.own_labels import labels_by_space
 from stemlib.data.readings import Reader
 from stemlib.data.splits import stratified_split
 from stemlib.data.tasks import PARTS, UNLABELLED, Kind, Split, Task
@@ -91,7 +89,7 @@ def from_data(
         labels, class_names = reader.labels(LABELS[kind], data.get(LABELS[kind]), regression)
     else:
         sizes = {"node": graph.num_nodes, "link": 0 if pairs is None else pairs.size(1), "graph": _graphs(graph)}
-        labels = _labels(LABELS[kind], data.get(LABELS[kind]), space, sizes[kind], regression, reader)
+        labels = labels_by_space(LABELS[kind], data.get(LABELS[kind]), space, sizes[kind], regression, reader)
         class_names = space.own_names
         if labels is not None and not ((labels >= 0).any() if labels.dim() == 1 else labels.isfinite().any()):
             splits = {}
@@ -123,28 +121,6 @@ def from_data(
 
 def _graphs(graph: Graph) -> int:
     return 0 if graph.ptr is None else graph.ptr.numel() - 1
-
-
-def _labels(name: str, value: Any, space: FeatureSpace, count: int, regression: bool, reader: Reader) -> Tensor | None:
-    """Labels in the numbers that a space has for the names of its classes; unknown ones where there are none."""
-    if value is None:
-        return space.unknown(count, regression)
-    if not space.class_names:
-        return reader.labels(name, value, regression)[0]
-    given = np.asarray(value)
-    if given.size != len(given):
-        reader.problems[name] = f"class labels `{name}` must be one column [M], got {given.shape}"
-        return None
-    given = pd.Series(given.reshape(-1))
-    number = torch.from_numpy(pd.Index(space.class_names).get_indexer(given)).long()
-    strange = given[(number < 0).numpy() & given.notna().to_numpy() & (given != UNLABELLED).to_numpy()]
-    if len(strange):
-        reader.problems[name] = (
-            f"`{name}` has classes that the source does not: {listed([str(one) for one in strange.unique()])}, "
-            f"{len(strange)} instances, first {strange.index[0]}; mark them {UNLABELLED} (no label) to leave them out"
-        )
-        return None
-    return number
 
 
 def _encoded(data: Data, space: FeatureSpace, reader: Reader) -> FeatureSource | None:

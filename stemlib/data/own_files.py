@@ -37,7 +37,7 @@ class Own:
         task: the task.
         names: the user's names of its instances, `M` of them.
         notes: what was read, converted, left out, and what is doubtful.
-        space: what other graphs' features are made with; None for triples and molecules.
+        space: what other graphs' features are made with.
     """
 
     task: Task
@@ -202,7 +202,7 @@ class _Reading:
         if names := about.get("class_names"):
             task = replace(task, class_names=tuple(names))
         instances = about.get("names") or task.graph.about.get("names") or range(task.instances)
-        return self._said(task, [str(one) for one in instances], space or FeatureSpace.of(task))
+        return self._said(task, [str(one) for one in instances], space)
 
     def _triples(self, frame: pd.DataFrame) -> Own:
         titles = {name: self.columns[name] for name in TRIPLE}
@@ -213,7 +213,7 @@ class _Reading:
             self.reader.notes.append(f"texts of {len(texts)} names read from {beside.name}")
         task = from_triples(frame, **titles, texts=texts, **self._shared())
         entity = task.graph.about["entity"]
-        return self._said(task, [f"{entity[head]} -> {entity[tail]}" for head, tail in task.pairs.tolist()], None)
+        return self._said(task, [f"{entity[head]} -> {entity[tail]}" for head, tail in task.pairs.tolist()])
 
     def _molecules(self, frame: pd.DataFrame) -> Own:
         target, smiles = self.columns["label"], self.columns["smiles"]
@@ -222,15 +222,15 @@ class _Reading:
             (target,) = others
             self.reader.notes.append(f"the target is column {target!r}")
         task = from_smiles(frame, target=target, smiles=smiles, regression=self.regression, **self._shared())
-        named = self.columns["id"] if self.columns["id"] in frame else smiles
-        return self._said(task, frame.loc[task.graph.about["row"], named].astype(str).tolist(), None)
+        named = frame[self.columns["id"] if self.columns["id"] in frame else smiles]
+        return self._said(task, named.loc[task.graph.about["row"]].astype(str).tolist())
 
     def _shared(self) -> dict[str, Any]:
         """What `from_triples` and `from_smiles` both take."""
         table = {"name": self.path.stem, "split": self.split, "time": self.columns["time"], "seed": self.seed}
-        return table | {"encoder": self.encoder, "width": self.width or WIDTH}
+        return table | {"encoder": self.encoder, "width": self.width or WIDTH, "space": self.space}
 
-    def _said(self, task: Task, names: list[str], space: FeatureSpace | None) -> Own:
+    def _said(self, task: Task, names: list[str], space: FeatureSpace | None = None) -> Own:
         """All that is said of a task: counts, the largest class, what was done, what its own checks say."""
         graph, labels = task.graph, task.labels
         source, target = plain(graph.edge_index)
@@ -247,4 +247,4 @@ class _Reading:
         if not back.all():
             share = (~back).double().mean().item()
             notes.append(f"{share:.1%} of the edges are one-way: messages run from source to target alone")
-        return Own(task, names, [*notes, *self.reader.notes, *task.notes], space)
+        return Own(task, names, [*notes, *self.reader.notes, *task.notes], space or self.space or FeatureSpace.of(task))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
+from stemlib.data.feature_space import FeatureSpace
 from stemlib.data.own_splits import rows_of, shown
+from stemlib.data.raw_features import listed
 from stemlib.data.readings import Reader
 from stemlib.data.tasks import UNLABELLED
 
@@ -78,3 +80,36 @@ def _classes(column: pd.Series, reader: Reader) -> Labels | None:
         f"label {column.name!r}: {len(names)} classes ({kind} {shown(names)}), numbered from 0 in this order"
     )
     return Labels(torch.tensor(code).long(), names)
+
+
+def labels_by_space(
+    name: str, value: Any, space: FeatureSpace, count: int, regression: bool, reader: Reader
+) -> Tensor | None:
+    """Labels in the numbers that a space has for the names of its classes; unknown ones where there are none.
+
+    Args:
+        name: of the field, for problems.
+        value: classes by their names, or labels as `Reader.labels` has them; None for none.
+        space: of the graph that a model was trained on.
+        count: of instances.
+        regression: whether they are numbers to predict.
+        reader: takes problems: classes that the source does not have.
+    """
+    if value is None:
+        return space.unknown(count, regression)
+    if not space.class_names:
+        return reader.labels(name, value, regression)[0]
+    given = np.asarray(value)
+    if given.size != len(given):
+        reader.problems[name] = f"class labels `{name}` must be one column [M], got {given.shape}"
+        return None
+    given = pd.Series(given.reshape(-1), index=value.index if isinstance(value, pd.Series) else None)
+    number = torch.from_numpy(pd.Index(space.class_names).get_indexer(given)).long()
+    strange = given[(number < 0).numpy() & given.notna().to_numpy() & (given != UNLABELLED).to_numpy()]
+    if len(strange):
+        reader.problems[name] = (
+            f"`{name}` has classes that the source does not: {listed([str(one) for one in strange.unique()])}, "
+            f"{len(strange)} instances, first {strange.index[0]}; mark them {UNLABELLED} (no label) to leave them out"
+        )
+        return None
+    return number

@@ -11,9 +11,10 @@ from rdkit.Chem import CanonSmiles
 from torch import Tensor
 
 from stemlib.data.checks import checked
+from stemlib.data.feature_space import FeatureSpace
 from stemlib.data.features import TFIDF
 from stemlib.data.molecules import MOLECULE, featured
-from stemlib.data.own_labels import column_labels
+from stemlib.data.own_labels import Labels, column_labels, labels_by_space
 from stemlib.data.own_splits import column_split, drawn_split, ordered_split, rows_of, shown
 from stemlib.data.readings import Reader
 from stemlib.data.smiles import Molecules, molecules, scaffold_split
@@ -32,6 +33,7 @@ def from_smiles(
     encoder: str = TFIDF,
     width: int = 128,
     seed: int = 0,
+    space: FeatureSpace | None = None,
 ) -> Task:
     """Make a task of molecules; strings that RDKit cannot parse are left out, and named by row.
 
@@ -49,6 +51,8 @@ def from_smiles(
         encoder: of the words for atoms and bonds.
         width: of the features.
         seed: of a random split.
+        space: of the molecules that a model was trained on, in place of encoder and width; classes get the numbers that
+            it has for their names, and the target may be missing (then there is no split).
 
     Returns:
         The task; `graph.about` keeps the strings (`smiles`) and the rows (`row`) of the molecules that were read.
@@ -57,7 +61,8 @@ def from_smiles(
         ValueError: all problems of the table, one a line, each with its rows.
     """
     reader, targets = Reader(), [target] if isinstance(target, str) else list(target)
-    if missing := [column for column in (smiles, *targets) if column not in frame]:
+    needed = [smiles] if space is not None else [smiles, *targets]
+    if missing := [column for column in needed if column not in frame]:
         raise ValueError(f"no column {shown(missing)} in the molecules; there are {shown(frame.columns)}")
     strings = frame[smiles].astype("string").fillna("").str.strip().tolist()
     parsed = molecules(strings, name)
@@ -69,10 +74,10 @@ def from_smiles(
         )
     kept = frame.iloc[parsed.rows.numpy()]
     same = _same([strings[row] for row in parsed.rows.tolist()])
-    labels = column_labels(kept, targets, regression, True, reader)
-    drawn = None
+    labels = _labels(kept, targets, regression, space, reader)
+    splits = {}
     if labels is not None:
-        graph = featured(parsed, strings, width, encoder, name)
+        graph = featured(parsed, strings, width, encoder, name, space)
         task = Task(
             name=name,
             kind="graph",
@@ -84,15 +89,30 @@ def from_smiles(
             class_names=labels.names,
         )
         how = split or ("split" if "split" in frame else "scaffold")
-        if how in ("scaffold", "random"):
+        if space is not None and not len(task.labelled()):
+            drawn = None
+        elif how in ("scaffold", "random"):
             drawn = _drawn(task, parsed, same, how, seed, reader)
         else:
             drawn = column_split(kept, how, time, task.labelled(), reader)
+        splits = {} if drawn is None else {drawn.name: drawn}
     if reader.problems:
         raise ValueError("\n  - ".join([f"the molecules of {name!r} cannot be used:", *reader.problems.values()]))
-    notes = (*reader.notes, *_repeats(kept, same, drawn))
-    task = checked(replace(task, splits={drawn.name: drawn}, notes=notes))
+    notes = (*reader.notes, *_repeats(kept, same, *splits.values()))
+    task = checked(replace(task, splits=splits, notes=notes))
     return replace(task, checksum=task.content)
+
+
+def _labels(
+    kept: pd.DataFrame, targets: Sequence[str], regression: bool | None, space: FeatureSpace | None, reader: Reader
+) -> Labels | None:
+    """Labels of the columns; with a space in the numbers that it has for its classes, unknown where one is missing."""
+    there = set(targets) <= set(kept)
+    if space is None or (there and not space.class_names):
+        return column_labels(kept, targets, regression, True, reader)
+    value = kept[targets[0]] if there else None
+    values = labels_by_space(f"label {targets[0]}", value, space, len(kept), bool(regression), reader)
+    return None if values is None else Labels(values, space.own_names, bool(regression))
 
 
 def _same(strings: Sequence[str]) -> Tensor:
@@ -129,11 +149,11 @@ def _of(split: Split, index: Tensor) -> Split:
     return Split(split.name, index[split.train], index[split.val], index[split.test])
 
 
-def _repeats(kept: pd.DataFrame, same: Tensor, split: Split) -> list[str]:
+def _repeats(kept: pd.DataFrame, same: Tensor, *splits: Split) -> list[str]:
     """What is said of molecules that stand there more than once."""
     again = pd.Series(same.numpy()).duplicated()
     if not again.any():
         return []
-    shared = torch.isin(same[split.test], same[split.train]).double().mean().item()
+    shared = max((torch.isin(same[one.test], same[one.train]).double().mean().item() for one in splits), default=0)
     leak = f"; of the test {shared:.1%} stand in training, too" if shared else ""
     return [f"{int(again.sum())} molecules stand there more than once, all kept: {rows_of(kept, again)}{leak}"]

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from stemlib.data.checks import checked
+from stemlib.data.feature_source import FeatureSource
+from stemlib.data.feature_space import FeatureSpace
 from stemlib.data.features import TFIDF, encode_texts
 from stemlib.data.graph import undirected_pairs
 from stemlib.data.own_splits import column_split, drawn_split, rows_of, shown
@@ -32,6 +34,7 @@ def from_triples(
     encoder: str = TFIDF,
     width: int = 128,
     seed: int = 0,
+    space: FeatureSpace | None = None,
 ) -> Task:
     """Make a task of triples; messages run along those of training alone, and along their inverses.
 
@@ -49,6 +52,8 @@ def from_triples(
         encoder: of the texts.
         width: of the features.
         seed: of the draw.
+        space: of the triples that a model was trained on, in place of encoder and width; relations get the numbers that
+            it has for their names, and others are refused.
 
     Returns:
         The task; `graph.about` keeps the names of entities (`entity`) and the rows of the pairs (`row`), `class_names`
@@ -76,6 +81,14 @@ def from_triples(
     kept, words = frame[~repeated], words[~repeated].fillna("")
     code, entities = pd.factorize(pd.concat([words[head], words[tail]]))
     labels, relations = pd.factorize(words[relation], sort=True)
+    if space is not None:
+        relations = pd.Index(space.class_names)
+        labels = relations.get_indexer(words[relation])
+        if (strange := pd.Series(labels < 0, index=words.index)).any():
+            reader.problems[relation] = (
+                f"relations that the source does not have: {shown(words[relation][strange].unique())}, in "
+                f"{rows_of(kept, strange)}"
+            )
     pairs = torch.tensor(code).long().view(2, -1)
     everyone = torch.arange(len(kept))
     if how == "random":
@@ -89,12 +102,14 @@ def from_triples(
     triples = Triples(
         pairs[:, order].T.contiguous(), torch.tensor(labels).long()[order], sizes, list(entities), list(relations)
     )
-    x, edge_attr, source = _features(triples, texts, encoder, width, name, reader)
+    x, edge_attr, source = _features(triples, texts, encoder, width, name, reader, space)
     about = {"entity": triples.entities, "row": kept.index[order.numpy()].tolist()}
     task = Task(
         name=name,
         kind="link",
-        graph=replace(message_graph(triples, "train"), x=x, edge_attr=edge_attr, source=source, about=about),
+        graph=replace(
+            message_graph(triples, "train"), x=x, edge_attr=edge_attr, source=source, about=about, space=space
+        ),
         labels=triples.relation,
         splits={drawn.name: replace(triples.split, name=drawn.name)},
         pairs=triples.pairs,
@@ -119,10 +134,17 @@ def _drawn(pairs: Tensor, entities: int, seed: int, reader: Reader) -> Split | N
 
 
 def _features(
-    triples: Triples, texts: Mapping[str, str] | None, encoder: str, width: int, name: str, reader: Reader
-) -> tuple[Tensor, Tensor, object]:
+    triples: Triples,
+    texts: Mapping[str, str] | None,
+    encoder: str,
+    width: int,
+    name: str,
+    reader: Reader,
+    space: FeatureSpace | None,
+) -> tuple[Tensor, Tensor, FeatureSource | None]:
     """Features of entities `[N, d]`, of relations and their inverses `[2 R, d]`, and their source."""
     entities, relations = triples.entities, triples.relations
+    width = width if space is None else space.width
     if texts is None:
         reader.notes.append(
             "entities and relations have no texts: each name has a random vector, the same in every graph"
@@ -135,10 +157,12 @@ def _features(
     if without := [one for one in (*entities, *relations) if not texts.get(one, "").strip()]:
         reader.notes.append(f"{len(without)} names have no text and are read as their own: {shown(without)}")
     words, forward = ([texts.get(one, "").strip() or one for one in some] for some in (entities, relations))
+    edges = [*forward, *(f"inverse of {text}" for text in forward)]
+    if space is not None:
+        source = space.source(words)
+        return source.encode(source.raw), space.encode_edges(edges), source
     # One call, for entities and relations to share a space.
-    vectors, source = encode_texts(
-        [*words, *forward, *(f"inverse of {text}" for text in forward)], width, encoder, name
-    )
+    vectors, source = encode_texts([*words, *edges], width, encoder, name)
     return vectors[: len(words)], vectors[len(words) :], source
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from rdkit import Chem
 
+from stemlib.data.feature_space import FeatureSpace
 from stemlib.data.own_molecules import from_smiles
 from stemlib.data.public import available, data_set
 
@@ -125,3 +126,30 @@ def test_hiv_as_a_user_s_own_table() -> None:
     assert "row 137" in task.notes[0]
     assert [len(getattr(task.split("scaffold"), part)) for part in ("train", "val", "test")] == [798, 99, 101]
     assert task.labels.sum() == labels[:1000, 0].sum()
+
+
+def test_other_molecules_get_the_features_and_classes_of_those_that_were_learnt() -> None:
+    learnt = table().assign(kind=[*"aabb" * 10])
+    source = from_smiles(learnt, target="kind")
+    space = FeatureSpace.of(source)
+    some = learnt.iloc[5:20]
+    anew, met = (from_smiles(some, target="kind", space=one) for one in (None, space))
+    graph, atoms = source.graph, torch.isin(source.graph.batch, torch.arange(5, 20))
+    expected = graph.x[graph.node_type[atoms]]
+    torch.testing.assert_close(met.graph.x[met.graph.node_type], expected)
+    assert not torch.allclose(anew.graph.x[anew.graph.node_type], expected, atol=1e-3)
+    assert met.class_names == ("a", "b")
+    assert met.labels.tolist() == source.labels[5:20].tolist()
+    assert from_smiles(some.assign(kind="b"), target="kind", space=space, split="random").labels.tolist() == [1] * 15
+    with pytest.raises(ValueError, match="classes that the source does not: 'c', 15 instances, first 5"):
+        from_smiles(some.assign(kind="c"), target="kind", space=space)
+
+
+def test_molecules_without_a_label_can_be_asked_about_once_others_were_learnt() -> None:
+    space = FeatureSpace.of(from_smiles(table(), target="active"))
+    met = from_smiles(table()[["smiles"]], target="active", space=space)
+    assert met.splits == {}
+    assert met.labels.shape == (40, 1)
+    assert met.labels.isnan().all()
+    with pytest.raises(ValueError, match="no column active"):
+        from_smiles(table()[["smiles"]], target="active")

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
+from stemlib.data.feature_space import FeatureSpace
 from stemlib.data.graph import plain
 from stemlib.data.own_triples import fixed_vectors, from_triples
 from stemlib.data.public import available, data_set
@@ -141,3 +142,22 @@ def test_wn18rr_as_a_user_s_own_table() -> None:
     assert (len(split.train), len(split.val), len(split.test)) == (86835, 3034, 3134)
     assert (task.graph.num_nodes, task.outputs) == (40943, 11)
     assert any("own 34.7%" in note for note in task.notes)  # of the test, as published: given away by its reciprocal
+
+
+@pytest.mark.parametrize(
+    "texts", [None, {name: f"person {name} of the north" for name in map("p{}".format, range(60))}]
+)
+def test_other_triples_get_the_features_and_relations_of_those_that_were_learnt(texts: dict[str, str] | None) -> None:
+    source = from_triples(family(), texts=texts, width=8)
+    space = FeatureSpace.of(source)
+    other = family(60)
+    met = from_triples(other[other.relation == "likes"], texts=texts, width=8, space=space)
+    assert met.class_names == source.class_names == ("knows", "likes")
+    assert (met.labels == 1).all()
+    mine, theirs = source.graph.about["entity"], met.graph.about["entity"]
+    for name in ("p0", "p7"):
+        torch.testing.assert_close(met.graph.x[theirs.index(name)], source.graph.x[mine.index(name)])
+    torch.testing.assert_close(met.graph.edge_attr, source.graph.edge_attr)
+    space.require(met)
+    with pytest.raises(ValueError, match="relations that the source does not have: hates, in row 3"):
+        from_triples(other.assign(relation=["likes"] * 3 + ["hates"] + ["likes"] * 176), texts=texts, space=space)
