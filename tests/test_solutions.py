@@ -64,6 +64,8 @@ def test_every_exercise_is_asked_in_its_chapter_and_solved_in_its_solutions() ->
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
 def test_solutions(path: Path) -> None:
     notebook = nbformat.read(path, 4)
+    silent = [cell.id for cell in notebook.cells if "exercises.check" in cell.source and not cell.outputs]
+    assert not silent, f"{silent} do not say their answers"
     # An own kernel, with nothing written: a failed assertion raises, and so does a check that says anything but right.
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": path.parent}}).execute()
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
