@@ -30,6 +30,7 @@ from torch_geometric.utils import (
 from stemlib.data.batches import union_of_graphs
 from stemlib.data.graph import Graph, plain
 from stemlib.data.leaks import shares
+from stemlib.data.scores import score
 from stemlib.data.tasks import UNLABELLED, Task
 from stemlib.stress.shifts import feature_homophily
 from study.figures import PALETTE
@@ -97,7 +98,21 @@ def card(task: Task) -> dict[str, Any]:
         found["feature homophily"] = feature_homophily(graph)[edges[0].unique()].mean().item()
     for what, by_split in shares(task).items():
         found[what] = 100 * max(by_split.values(), default=0.0)
+    if task.regression:
+        found |= mean_answer(task)
     return found | class_balance(task.labels, task.regression)
+
+
+def mean_answer(task: Task) -> dict[str, float]:
+    """What always predicting the mean of the training labels scores on the first split, `R^2` in per cent.
+
+    A target that has none in training gets the mean of all.
+    """
+    split = next(iter(task.splits.values()))
+    learnt = task.labels[split.train]
+    mean = learnt.nanmean(0).nan_to_num(learnt.nanmean().item())
+    parts = {part: task.labels[getattr(split, part)] for part in ("val", "test")}
+    return {f"mean answer, {part}": 100 * score(mean.expand_as(labels), labels, True) for part, labels in parts.items()}
 
 
 def class_balance(labels: Tensor, regression: bool = False) -> dict[str, float]:

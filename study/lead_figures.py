@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,15 @@ from matplotlib.figure import Figure
 
 from study import figures
 from study.balance import not_dominated
+from study.balance_tables import over_sets
 from study.figures import COLOURS
 from study.meta_analysis import FEWEST, counted, over_data_sets
 from study.paper_tables import CLAIMS, claim_table
 from study.statistics import SIGNIFICANT, interval
 from study.stress_figures import BALANCE, FAR_OFF
+
+BALANCED = {"clean": "clean", "shift": "shift", "masked": "features masked", "deleted": "edges deleted"}
+EDGE = 10.0  # points: what lies beyond is an arrow
 
 
 def draw_effects(lead: pd.DataFrame, whole: pd.Series) -> Figure:
@@ -98,7 +102,7 @@ def draw_claims(compared: pd.DataFrame, axis: Axes | None = None) -> Figure:
     """A method's lead over the strongest other one, claim by claim: a circle per comparison, a diamond for their mean.
 
     Circles are filled where the corrected p-value is below 0.05; the mean is that of random effects over data sets,
-    with its 95 % interval where there are enough of them.
+    with its 95 % interval where there are enough of them. The farthest at either end have their names.
 
     Args:
         compared: from `study.paper_tables.comparisons`.
@@ -109,11 +113,16 @@ def draw_claims(compared: pd.DataFrame, axis: Axes | None = None) -> Figure:
     claims = claim_table(compared)
     for place, (claim, row) in enumerate(claims.iterrows()):
         found = compared[compared.demand.isin(CLAIMS[claim])].sort_values("difference")
-        _leads(axis, found, place + np.linspace(-0.3, 0.3, len(found)), s=12, linewidths=0.6)
+        heights = place + np.linspace(-0.3, 0.3, len(found))
+        _leads(axis, found, heights, s=12, linewidths=0.6)
+        for end, side, away in ((0, "right", -4), (-1, "left", 4)):  # who is farthest off, by name
+            name, there = found.task.iloc[end], (found.difference.iloc[end], heights[end])
+            axis.annotate(name, there, (away, 0), textcoords="offset points", ha=side, va="center", fontsize=6)
         bar = [[row.difference - row.low], [row.high - row.difference]]
         look = {"color": COLOURS["stem"], "ms": 6, "capsize": 3, "zorder": 4}
         axis.errorbar(row.difference, place, xerr=bar, fmt="D", **look)
     axis.axvline(0, color="black", linewidth=1)
+    axis.margins(x=0.2)
     axis.set(xlabel="points ahead", yticks=range(len(claims)), yticklabels=claims.index)
     axis.set_ylim(len(claims) - 0.5, -0.5)
     return axis.figure
@@ -140,3 +149,61 @@ def draw_by_task(compared: pd.DataFrame) -> Figure:
         axis.set(title=claim, xlabel="points ahead; filled: reliable", ylim=(len(tasks) + 0.7, -0.7))
     axes[0, 0].set_yticks(range(len(tasks) + 1), [*tasks, "mean"])
     return figure
+
+
+def draw_balance(by_method: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Figure:
+    """The lead on every data set with its 95 % interval, one panel per demand, and below them the means.
+
+    Marks are filled where the interval excludes zero; a star follows where the corrected p-value is below 0.05. The
+    axis ends at `EDGE`: an interval that goes on has an arrow there, a lead beyond it stands there as a number. Data
+    sets stand in the order of the first method's clean leads.
+
+    Args:
+        by_method: from `study.balance_tables.leads`, by method.
+        names: of the methods, for the legend.
+    """
+    clean = pd.concat([rows[rows.demand == "clean"].sort_values("difference") for rows in by_method.values()])
+    tasks = list(dict.fromkeys(clean.task))
+    figure, axes = figures.panels(len(BALANCED), sharex=True, sharey=True, height=2.1 + 0.32 * len(tasks))
+    for turn, (method, compared) in enumerate(by_method.items()):
+        means, down = over_sets(compared), 0.16 * (2 * turn + 1 - len(by_method))
+        for axis, kind in zip(axes, BALANCED, strict=True):
+            for row in compared[compared.demand == kind].itertuples():
+                _lead(axis, row, tasks.index(row.task) - down, COLOURS[method], "o", row.p < SIGNIFICANT)
+            if kind in means.index:
+                _lead(axis, means.loc[kind], -1.5 - down, COLOURS[method], "D")
+    for axis, title in zip(axes, BALANCED.values(), strict=True):
+        axis.axvline(0, color="black", lw=1)
+        axis.axhspan(-2.1, -0.9, color="black", alpha=0.07, lw=0)
+        axis.set(title=title, xlim=(-1.15 * EDGE, 1.15 * EDGE), ylim=(-2.1, len(tasks) - 0.4))
+        axis.set_xticks([-EDGE, 0, EDGE], [f"{-EDGE:.0f}", "0", f"{EDGE:.0f}"])
+    axes[0].set_yticks([-1.5, *range(len(tasks))], ["mean over\ndata sets", *tasks])
+    for method in by_method:
+        axes[0].plot([], [], color=COLOURS[method], label=names[method])
+    looks = {"interval or lead goes on beyond the axis": (">", "black"), "95 % interval excludes 0": ("o", "black")}
+    looks |= {"95 % interval includes 0": ("o", "white"), "excludes 0 after correction (Holm)": ("$*$", "black")}
+    for told, (mark, fill) in looks.items():
+        axes[0].plot([], [], ls="", marker=mark, ms=4, mfc=fill, color="black", label=told)
+    axes[0].set_xlabel(" ")  # keeps room for the label of all, which as one panel's would push the panels apart
+    below = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center", "va": "top"}
+    label = axes[1].annotate("points ahead of the strongest equally trained rival", (1.05, 0), (0, -21), **below)
+    label.set_in_layout(False)
+    figures.legend_below(figure, axes[0], 2)
+    return figure
+
+
+def _lead(axis: Axes, row: Any, place: float, colour: Any, mark: str, star: bool = False) -> None:
+    """One lead with its interval, cut at `EDGE`; of few data sets there is none."""
+    low, high = (row.difference if np.isnan(end) else end for end in (row.low, row.high))
+    axis.plot(np.clip([low, high], -EDGE, EDGE), [place, place], color=colour, lw=1)
+    for beyond, end, arrow in ((low < -EDGE, -EDGE, "<"), (high > EDGE, EDGE, ">")):
+        if beyond:
+            axis.plot(end, place, arrow, ms=3, color=colour)
+    side, text = np.sign(row.difference), "*" * star
+    if abs(row.difference) > EDGE:
+        look = {"ha": "left" if side < 0 else "right", "va": "center", "fontsize": 7, "color": colour}
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}
+        axis.text(0.85 * side * EDGE, place - 0.02, f"{row.difference:+.1f}{text}", bbox=box, **look)
+        return
+    axis.plot(row.difference, place, mark, ms=4, mfc=colour if row.low > 0 or row.high < 0 else "white", color=colour)
+    axis.text(row.difference, place, text, color=colour, fontsize=9, ha="center")
