@@ -21,6 +21,7 @@ from stemlib.report.words import method, who
 
 WIDTH = 4.4  # inches
 ROW = 0.26  # of a horizontal bar or point
+NEAR = 10.0  # points of validation behind the chosen method, within which a method can be the choice
 PARTS = {"dC": "coverage", "dS": "selection", "dX": "mixing"}
 
 
@@ -67,7 +68,8 @@ def _losses(found: Found) -> Figure | None:
         for name in [*found.methods, MAJORITY]:
             means = rows[rows.method == name].groupby("rate").score.mean()
             look = {"linestyle": ":", "color": "black"} if name == MAJORITY else {"marker": "o", "color": colour(name)}
-            axis.plot(means.index, means, label=method(name), markersize=3, linewidth=1.3, **look)
+            width = 2.4 if name == found.chosen else 1.0  # others may lie right beneath
+            axis.plot(means.index, means, label=method(name), markersize=3, linewidth=width, **look)
         axis.set(xlabel=f"share of {what} missing", ylabel="score")
     figure.legend(*axes[0].get_legend_handles_labels(), ncols=2, loc="outside lower center")
     return figure
@@ -77,11 +79,12 @@ def _shifts(found: Found) -> Figure | None:
     shifts = [key for key in found.met() if key[0] in ("shift", "other graph")]
     if not shifts:
         return None
-    figure, (axis,) = _panels(1, 1.4 + ROW * len(shifts))
+    figure, (axis,) = _panels(1, 1.4 + 1.4 * ROW * len(shifts))
     places = np.arange(len(shifts))[::-1]
-    for name in found.methods:
+    apart = np.linspace(0.3, -0.3, len(found.methods)) if len(found.methods) > 1 else [0.0]
+    for name, above in zip(found.methods, apart, strict=True):
         values = [(found.of(name, *key[:2]) - found.of(name, key[2])).mean() for key in shifts]
-        axis.plot(values, places, "o", color=colour(name), markersize=5, label=method(name))
+        axis.plot(values, places + above, "o", color=colour(name), markersize=4, label=method(name))
     axis.set_yticks(places, [who(found.task, condition) for _, condition, _ in shifts])
     axis.axvline(0, color="grey", linewidth=1)
     axis.set(xlabel="points gained or lost", ylim=(-0.6, len(shifts) - 0.4))
@@ -142,13 +145,20 @@ def _choice(found: Found) -> Figure | None:
     if len(found.methods) < 2:
         return None
     figure, (axis,) = _panels(1, 3.2)
-    for name in found.methods:
-        x = found.of(name, "clean", value="val").mean()
+    val = {name: found.of(name, "clean", value="val").mean() for name in found.methods}
+    far = [name for name in val if val[name] < val[found.chosen] - NEAR]
+    for name, x in val.items():
         y = stress[stress.method == name].score.mean()
+        if name in far:
+            continue
         axis.plot(x, y, "o" if name != found.chosen else "*", markersize=6 if name != found.chosen else 14,
                   color=colour(name), linestyle="none", label=method(name))  # fmt: skip
     axis.set(xlabel="validation score", ylabel="score under stress (mean)")
     axis.margins(0.15)
+    if far:
+        axis.set_title(
+            f"more than {NEAR:.0f} points behind: {words.listed([method(name) for name in far])}", loc="left"
+        )
     figure.legend(*axis.get_legend_handles_labels(), ncols=2, loc="outside lower center")
     return figure
 
