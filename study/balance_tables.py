@@ -1,18 +1,21 @@
-"""What the records say of the claims in docs/claims.md: leads over rivals that are trained alike."""
+"""What the records say of the better balance: leads over rivals that are trained alike, and what single changes do.
+
+Two kinds of intervals. Those *over data sets* say what other data sets might give (`over_sets`, `pair_over_sets`).
+Those *over seeds* say what other runs on the same data sets might give (`over_seeds`): where there are few data sets.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 import pandas as pd
-from matplotlib.axes import Axes
+from scipy.stats import t as student
 
-from study.better_balance import OURS, RATE, RIVALS, SMALLER, shifted_by
-from study.figures import COLOURS
+from study.better_balance import OURS, RATE, RIVALS, TRAINED, shifted_by
 from study.meta_analysis import OverDataSets, counted, of_comparisons, of_runs, over_data_sets
 from study.paper_tables import comparisons, demand_scores, of_classes
-from study.power import equivalence
-from study.statistics import SIGNIFICANT, corrected_together, holm, in_points
+from study.power import detectable, equivalence
+from study.statistics import SIGNIFICANT, PairedTest, corrected_together, holm, in_points
 
 KINDS = ("clean", "shift", "masked", "deleted")
 LARGE, SMALL = 2000, 1000  # instances: the claims are of data sets at least, and below
@@ -49,7 +52,7 @@ def over_sets(compared: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The columns of `OverDataSets`, `p` corrected over the demands; `above`, the share of data sets whose lead is
         positive; `wins` and `loses`, how many are significant; `on_test`, the flat mean against whoever is strongest on
-        test; `verdict` of `equivalence` within a point.
+        test; `mean_detectable`, the true mean that is found with 80 %; `verdict` of `equivalence` within a point.
     """
     rows = {}
     for kind in [kind for kind in KINDS if (compared.demand == kind).any()]:
@@ -58,7 +61,8 @@ def over_sets(compared: pd.DataFrame) -> pd.DataFrame:
         mean, sure = over_data_sets(found.difference, found.error), part.p < SIGNIFICANT
         counts = {"above": (found.difference > 0).mean(), "wins": (sure & (part.difference > 0)).sum()}
         counts |= {"loses": (sure & (part.difference < 0)).sum(), "on_test": part.on_test.mean()}
-        rows[kind] = mean._asdict() | counts | {"verdict": equivalence(mean).verdict}
+        counts |= {"mean_detectable": detectable(mean.error, mean.df), "verdict": equivalence(mean).verdict}
+        rows[kind] = mean._asdict() | counts
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("demand")
     known = table.p.notna() if len(table) else []
     if len(table) and known.any():
@@ -70,50 +74,18 @@ def lead_text(found: pd.DataFrame) -> pd.DataFrame:
     """The rows of `over_sets` to be read."""
     return pd.DataFrame(
         {
-            "mean": [in_points(*row) for row in found[["difference", "low", "high"]].itertuples(index=False)],
-            "flat mean": [in_points(*row) for row in found[["flat", "flat_low", "flat_high"]].itertuples(index=False)],
-            "median": [f"{value:+.1f}" for value in found["median"]],
-            "against the strongest on test": [f"{value:+.1f}" for value in found.on_test],
+            "random-effects mean": [in_points(*row) for row in found[["difference", "low", "high"]].to_numpy()],
+            "flat mean": [in_points(*row) for row in found[["flat", "flat_low", "flat_high"]].to_numpy()],
+            "median": found["median"].map("{:+.1f}".format),
+            "flat mean, rival best on test": found.on_test.map("{:+.1f}".format),
             "data sets": found.sets,
-            "lead above 0": [f"{share:.0%}" for share in found.above],
+            "families": found.families,
+            "lead above 0": found.above.map("{:.0%}".format),
             "won": found.wins,
             "lost": found.loses,
         },
         index=found.index,
     )
-
-
-def draw_leads(axes: Sequence[Axes], by_method: Mapping[str, pd.DataFrame]) -> None:
-    """The lead on every data set with its 95 % interval, one panel per demand, and the mean over all below them.
-
-    Points are filled where the corrected p-value is below 0.05; data sets stand in the order of the first method's
-    clean leads.
-
-    Args:
-        axes: one for each of `KINDS`, which share their vertical axis.
-        by_method: from `leads`, by method.
-    """
-    clean = next(iter(by_method.values())).query("demand == 'clean'")
-    tasks = list(clean.sort_values("difference").task)
-    for turn, (method, compared) in enumerate(by_method.items()):
-        means, look = over_sets(compared), {"color": COLOURS[method], "lw": 1}
-        for axis, kind in zip(axes, KINDS, strict=True):
-            rows = compared[compared.demand == kind].set_index("task").reindex(tasks)
-            for place, row in enumerate(rows.itertuples()):
-                fill = COLOURS[method] if row.p < SIGNIFICANT else "white"
-                reach = row.high - row.difference
-                axis.errorbar(row.difference, place - 0.3 * turn, xerr=reach, fmt="o", ms=4, mfc=fill, **look)
-            mean = means.loc[kind]
-            reach = mean.high - mean.difference
-            axis.errorbar(mean.difference, -1.2 - 0.4 * turn, xerr=reach, fmt="D", ms=5, label=method, **look)
-            axis.axvline(0, color="black", lw=1)
-            axis.set(title=kind, yticks=[-1.4, *range(len(tasks))], yticklabels=["mean", *tasks])
-            axis.set_xscale("symlog", linthresh=2)
-            axis.set_xticks(ticks := [-20, -5, 0, 5, 20], labels=map(str, ticks))
-            axis.minorticks_off()
-            axis.set_ylim(-2.2, len(tasks) - 0.3)
-            axis.grid(axis="y")
-    axes[0].set_xlabel("points ahead of the strongest\nequally trained rival (symlog)", loc="left")
 
 
 def by_size(
@@ -143,74 +115,104 @@ def pair_over_sets(demands: pd.DataFrame, first: str, second: str, labels: int =
     return pd.DataFrame.from_dict(rows, orient="index", columns=OverDataSets._fields).rename_axis("demand")
 
 
+def over_seeds(runs: pd.Series, labels: int = 0) -> pd.DataFrame:
+    """Mean over data sets of differences run by run, with the 95 % interval over seeds.
+
+    Args:
+        runs: differences with `task`, `seed` and `demand` in the index.
+        labels: of each class, 0 for all; see `study.protocols.split_overlap`.
+
+    Returns:
+        A row of `PairedTest` per demand of `KINDS`. Data sets are as they are: nothing is said of others. The error is
+        that of a mean of independent ones, with Satterthwaite's degrees of freedom; NaN where one has a single seed.
+    """
+    rows = {}
+    for kind in [kind for kind in KINDS if kind in runs.index.get_level_values("demand")]:
+        part = runs.xs(kind, level="demand").dropna()
+        found = of_runs(part, labels, kind)
+        mean, squares = found.difference.mean(), found.error**2
+        error = squares.sum(skipna=False) ** 0.5 / len(found)
+        if error == 0:
+            rows[kind] = PairedTest(mean, mean, mean, float("nan") if mean == 0 else 0.0, 0.0, float("nan"))
+            continue
+        seeds = part.reset_index().groupby("task").seed.nunique()
+        df = squares.sum() ** 2 / (squares**2 / (seeds - 1)).sum()
+        reach = student.ppf(0.975, df) * error
+        p = 2 * student.sf(abs(mean) / error, df)
+        rows[kind] = PairedTest(mean, mean - reach, mean + reach, p, error, df)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=PairedTest._fields).rename_axis("demand")
+
+
+def pair_over_seeds(demands: pd.DataFrame, first: str, second: str, labels: int = 0) -> pd.DataFrame:
+    """`first - second`, run by run, by `over_seeds`."""
+    scores = demands.pivot(index=["task", "seed", "demand"], columns="method", values="score")
+    return over_seeds(scores[first] - scores[second], labels)
+
+
+def against(demands: pd.DataFrame, ours: str, compared: pd.DataFrame, rival: str, labels: int = 0) -> pd.DataFrame:
+    """A method against the rival that was chosen for each data set and demand, by `over_seeds`.
+
+    Args:
+        demands: from `demands_of`.
+        ours: the method.
+        compared: from `leads`.
+        rival: the column of `compared` that names whom: `strongest` (on validation) or `strongest_on_test`.
+        labels: of each class, 0 for all.
+    """
+    by = ["task", "demand"]
+    chosen = compared[[*by, rival]].rename(columns={rival: "method"})
+    theirs = demands.merge(chosen, on=[*by, "method"]).set_index([*by, "seed"]).score
+    return over_seeds(demands[demands.method == ours].set_index([*by, "seed"]).score - theirs, labels)
+
+
 def ingredient_changes(rows: pd.DataFrame) -> pd.DataFrame:
-    """What each change of `study.better_balance.INGREDIENTS` does to the tuned network, in points over data sets.
+    """What each change of `study.better_balance.INGREDIENTS` does to the tuned network, in points.
 
     Args:
         rows: kept ones of `ingredients`, of several tasks.
 
     Returns:
-        A row of `OverDataSets` per `method`, `variant` and `demand`: the variant minus the tuned network. A variant
-        that every data set was tuned to has none.
+        A row of `PairedTest` per `method`, `variant` and `demand`, see `over_seeds`: the variant minus the tuned
+        network, with `p` corrected over all rows. A variant that every data set was tuned to has none.
     """
     parts = {}
     for method, part in rows.groupby("method", sort=False):
         demands = demands_of(part.assign(method=part.variant.fillna("").replace("", "tuned")))
         for variant in [name for name in demands.method.unique() if name != "tuned"]:
-            parts[method, variant] = pair_over_sets(demands, variant, "tuned")
-    return pd.concat(parts, names=["method", "variant", "demand"])
+            parts[method, variant] = pair_over_seeds(demands, variant, "tuned")
+    return _corrected(pd.concat(parts, names=["method", "variant", "demand"]))
 
 
-def claims(
-    demands: pd.DataFrame, instances: pd.Series, few: pd.DataFrame, changed: pd.DataFrame, uncertain: pd.DataFrame
-) -> pd.DataFrame:
-    """What the records say of each claim of docs/claims.md.
+def training_gains(rows: pd.DataFrame) -> pd.DataFrame:
+    """What each training of `TRAINED` brings over standard training, whichever of them a network was tuned to.
 
     Args:
-        demands: from `demands_of`.
-        instances: of each task.
-        few, changed, uncertain: kept rows of `study.better_balance`.
+        rows: kept ones of `ingredients`, of several tasks.
 
     Returns:
-        One row per claim: `found`, in words, and `holds` (yes, no; open where the interval allows both).
+        A row of `PairedTest` per `method`, `training` and `demand`, with `p` corrected over all rows.
     """
-    rows: dict[str, tuple[str, str]] = {}
+    standard, *others = TRAINED
+    parts = {}
+    for method, part in rows[rows.method.isin(rows[rows.variant.isin(TRAINED)].method)].groupby("method", sort=False):
+        named = []
+        for _, of_task in part.groupby("task"):  # the one that is missing is the one that was tuned to
+            absent = [name for name in TRAINED if name not in set(of_task.variant)]
+            tuned = absent[0] if len(absent) == 1 else "tuned"
+            named.append(of_task.assign(method=of_task.variant.fillna("").replace("", tuned)))
+        demands = demands_of(pd.concat(named))
+        for training in [name for name in others if {name, standard} <= set(demands.method)]:
+            parts[method, training] = pair_over_seeds(demands, training, standard)
+    return _corrected(pd.concat(parts, names=["method", "training", "demand"]))
 
-    def above(claim: str, mean: pd.Series, threshold: float = 0.0) -> None:
-        holds = "yes" if mean.low > threshold else "no" if mean.high < threshold else "open"
-        rows[claim] = in_points(mean.difference, mean.low, mean.high), holds
 
-    of_method = {SMALLER: (1, 2, 3, 3, 4, 5), "stacked": (13, 14, 15, 15, 16, 17), OURS: (18, 19, 20, 20, 21, 22)}
-    for ours, numbers in of_method.items():
-        rivals = RIVALS if ours == SMALLER else (*RIVALS, SMALLER)
-        compared = leads(demands, ours, rivals)
-        over = over_sets(by_size(compared, instances, at_least=LARGE))
-        small = over_sets(by_size(compared, instances, below=SMALL))
-        for number, kind in zip(numbers, over.index, strict=False):
-            above(f"{number}: {ours} ahead, {kind}", over.loc[kind])
-        told = ", ".join(f"{kind} {share:.0%}" for kind, share in over.above.items())
-        rows[f"{numbers[4]}: {ours} ahead on two thirds"] = told, "yes" if over.above.min() >= 2 / 3 else "no"
-        told = ", ".join(f"{kind} {in_points(*row)}" for kind, row in small[["difference", "low", "high"]].iterrows())
-        level = "yes" if (small.verdict == "level").all() else "no" if (small.high < -1).any() else "open"
-        rows[f"{numbers[5]}: {ours} level below {SMALL} instances"] = told, level
-    five = demands_of(few[few.labels == 5])
-    above("6: five labels, five points over a GCN", pair_over_sets(five, SMALLER, "plain gcn", 5).loc["clean"], 5.0)
-    for claim, pair in {
-        "7: validated over uniform weights": (SMALLER, "averaged"),
-        "8: filters over as many GCNs": ("averaged", "ensemble"),
-        "10: filters in the layer over means": ("filters", "routed"),
-    }.items():
-        above(claim, pair_over_sets(demands, *pair).loc["clean"])
-    effects = ingredient_changes(changed).flat.xs("clean", level="demand")
-    gain = {name: -effects.get((name, "trained plainly"), 0.0) for name in ("sage", SMALLER)}
-    told = f"training gives {gain['sage']:+.1f} to GraphSAGE, {gain[SMALLER]:+.1f} to the mixture"
-    rows["9: half of the lead is the training's"] = told, "yes" if gain["sage"] >= gain[SMALLER] / 2 else "no"
-    every, held = (
-        gain[SMALLER] + effects.get((SMALLER, f"consistency {how}"), 0.0) for how in ("alone", "without who is met")
-    )
-    told = f"{held:+.1f}, with them {every:+.1f}"
-    rows["11: consistency gains as much without who is met"] = told, "yes" if held >= every else "no"
-    errors = uncertain[uncertain.kind == "clean"].groupby(["task", "method"]).ece.mean().unstack()
-    gap = (errors[SMALLER] - errors[[name for name in errors if name in RIVALS]].min(axis=1)).mean()
-    rows["12: better calibrated than every rival"] = f"{gap:+.1f} points of error", "yes" if gap < 0 else "no"
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["found", "holds"])
+def _corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """The p-values of a table, corrected for each other."""
+    table.loc[table.p.notna(), "p"] = holm(table.p.dropna())
+    return table
+
+
+def to_read(table: pd.DataFrame) -> pd.DataFrame:
+    """Differences with their intervals as text, one column per demand; the table's last level is `demand`."""
+    text = table.assign(text=[in_points(*row) for row in table[["difference", "low", "high"]].to_numpy()]).text
+    return text.unstack("demand", sort=False).reindex(columns=list(KINDS)).fillna("")

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
+from balance_samples import TASKS, scores
 from run_samples import TINY
 from samples import node_task
 
@@ -13,22 +13,6 @@ from study.better_balance import OURS, RIVALS, SMALLER, averaged_draws, without
 from study.methods import ALL, named
 from study.protocols import Protocol
 from study.statistics import SIGNIFICANT
-
-TASKS = ("cora", "citeseer", "chameleon", "actor", "pubmed", "dblp", "wisconsin")
-
-
-def scores(lead: float, noise: float = 0.1, tasks: tuple[str, ...] = TASKS) -> pd.DataFrame:
-    """Rows of a stress test in which our method is ahead of the strongest rival, `mlp`, by `lead` points."""
-    generator, rows = np.random.default_rng(0), []
-    for task in tasks:
-        for seed in range(4):
-            for method in (OURS, SMALLER, *RIVALS):
-                level = 70 + (method == "mlp") + (1 + lead) * (method == OURS)
-                for kind, rate in (("clean", 0.0), ("shift", 0.0), ("masked", 0.4), ("deleted", 0.4), ("masked", 0.8)):
-                    score = level + noise * generator.normal() - 50 * (rate == 0.8)
-                    about = {"task": task, "covariate": "degree", "method": method, "seed": seed, "kind": kind}
-                    rows.append(about | {"rate": rate, "score": score, "val": level})
-    return pd.DataFrame(rows)
 
 
 def test_leads_are_over_the_strongest_rival_at_the_claimed_rate() -> None:
@@ -64,7 +48,7 @@ def test_a_change_is_the_variant_minus_the_tuned_network() -> None:
     base = scores(2.0).query("method == @OURS").assign(variant="")
     less = base.assign(score=base.score - 5, variant="without mlp")
     found = balance_tables.ingredient_changes(pd.concat([base, less]))
-    assert found.loc[(OURS, "without mlp")].flat.to_numpy() == pytest.approx(-5)
+    assert found.loc[(OURS, "without mlp")].difference.to_numpy() == pytest.approx(-5)
 
 
 def test_draws_of_damage_are_one_mean() -> None:

@@ -11,7 +11,8 @@ from figure_samples import WOBBLE, balance, lines_of
 from matplotlib.axes import Axes
 from matplotlib.colors import same_color
 
-from study.lead_figures import draw_by_task, draw_claims, draw_effects, draw_pareto
+from study.figures import COLOURS
+from study.lead_figures import EDGE, draw_balance, draw_by_task, draw_claims, draw_effects, draw_pareto
 from study.statistics import interval
 
 
@@ -83,3 +84,29 @@ def test_every_data_set_has_a_row_with_its_name_and_the_mean_is_below() -> None:
     assert lines_of(axis, "stem")[0].tolist() == [[4, 5]]
     assert len(draw_by_task(comparisons_of_five().iloc[:1]).axes) == 1  # of one data set there is no mean
     plt.close("all")
+
+
+def test_leads_are_filled_where_the_interval_excludes_zero_and_cut_at_the_edge() -> None:
+    rows = {
+        "task": ["a", "b", "c"],
+        "difference": [1.0, 2.0, -25.0],
+        "low": [-1.0, 1.0, -30.0],
+        "high": [3.0, 3.0, -20.0],
+    }
+    compared = pd.DataFrame(rows).assign(p=[0.9, 0.2, 0.01], error=1.0, df=4.0, on_test=0.0, demand="clean")
+    figure = draw_balance({"mixture": compared}, {"mixture": "five filters"})
+    clean, *others = figure.axes
+    assert [axis.get_title() for axis in figure.axes] == ["clean", "shift", "features masked", "edges deleted"]
+    assert [text.get_text() for text in clean.get_yticklabels()] == ["mean over\ndata sets", "c", "a", "b"]
+    marks = {
+        tuple(line.get_xydata()[0]): line for line in clean.lines if line.get_marker() == "o" and len(line.get_xydata())
+    }
+    filled = {place: same_color(line.get_markerfacecolor(), COLOURS["mixture"]) for place, line in marks.items()}
+    assert filled == {(1, 1): False, (2, 2): True}
+    assert "-25.0*" in [text.get_text() for text in clean.texts]  # beyond the edge, significant
+    (arrow,) = [line for line in clean.lines if line.get_marker() == "<"]
+    assert arrow.get_xydata().tolist() == [[-EDGE, 0]]
+    diamonds = [line.get_xydata()[0, 0] for line in clean.lines if line.get_marker() == "D"]
+    assert diamonds == [pytest.approx(-22 / 3)]
+    assert not [line for axis in others for line in axis.lines if line.get_marker() in "oD"]
+    plt.close(figure)

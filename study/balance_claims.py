@@ -1,0 +1,100 @@
+"""What came of each claim of docs/claims.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from scipy.stats import t as student
+
+from study.balance_tables import LARGE, SMALL, by_size, demands_of, ingredient_changes, leads, over_sets, pair_over_sets
+from study.better_balance import OURS, RIVALS, SMALLER
+from study.statistics import SIGNIFICANT, holm, in_points
+
+# The claims of one table of docs/claims.md, which are corrected together.
+TABLES = (range(1, 13), range(13, 18), range(18, 23))
+
+
+def claims(
+    demands: pd.DataFrame, instances: pd.Series, few: pd.DataFrame, changed: pd.DataFrame, uncertain: pd.DataFrame
+) -> pd.DataFrame:
+    """What the records say of each claim of docs/claims.md.
+
+    Args:
+        demands: from `demands_of`.
+        instances: of each task.
+        few, changed, uncertain: kept rows of `study.better_balance`.
+
+    Returns:
+        One row per claim, in their order: `scope`, the data sets that it speaks of; `found`, in words; `holds` (`yes`:
+        the interval lies above what is claimed, and the corrected p-value is below 0.05; `no`: it lies below; else
+        `open`).
+    """
+    rows: dict[str, tuple[str, str, str]] = {}
+    p_values: dict[str, float] = {}
+
+    def above(claim: str, scope: str, mean: Any, threshold: float = 0.0) -> None:
+        holds = "yes" if mean.low > threshold else "no" if mean.high < threshold else "open"
+        rows[claim] = scope, in_points(mean.difference, mean.low, mean.high), holds
+        if mean.error > 0:
+            p_values[claim] = 2 * student.sf(abs(mean.difference - threshold) / mean.error, mean.df)
+
+    of_method = {SMALLER: (1, 2, 3, 3, 4, 5), "stacked": (13, 14, 15, 15, 16, 17), OURS: (18, 19, 20, 20, 21, 22)}
+    for ours, numbers in of_method.items():
+        rivals = RIVALS if ours == SMALLER else (*RIVALS, SMALLER)
+        compared = leads(demands, ours, rivals)
+        large, below = by_size(compared, instances, at_least=LARGE), by_size(compared, instances, below=SMALL)
+        over, small = over_sets(large), over_sets(below)
+        scope = f"{sets_of(large)} of {LARGE:,} instances and more"
+        for number, kind in zip(numbers, over.index, strict=False):
+            above(f"{number}: {ours} ahead, {kind}", scope, over.loc[kind])
+        told = ", ".join(f"{kind} {share:.0%}" for kind, share in over.above.items())
+        two_thirds = "yes" if over.above.min() >= 2 / 3 else "no"
+        rows[f"{numbers[4]}: {ours} ahead on two thirds"] = scope, told, two_thirds
+        told = ", ".join(f"{kind} {in_points(*row)}" for kind, row in small[["difference", "low", "high"]].iterrows())
+        level = "yes" if (small.verdict == "level").all() else "no" if (small.high < -1).any() else "open"
+        scope = f"{sets_of(below)} below {SMALL:,} instances"
+        rows[f"{numbers[5]}: {ours} level"] = scope, told, level
+    five = demands_of(few[few.labels == 5])
+    mean = pair_over_sets(five, SMALLER, "plain gcn", 5).loc["clean"]
+    above("6: mixture five points over a GCN", f"{sets_of(five)}, five labels of each class", mean, 5.0)
+    for claim, pair in {
+        "7: validated over uniform weights": (SMALLER, "averaged"),
+        "8: filters over as many GCNs": ("averaged", "ensemble"),
+        "10: filters in the layer over means": ("filters", "routed"),
+    }.items():
+        mean = pair_over_sets(demands, *pair).loc["clean"]
+        above(claim, f"{mean.sets:.0f} data sets", mean)
+    effects = ingredient_changes(changed).difference.xs("clean", level="demand")
+    gain = {name: -effects.get((name, "trained plainly"), 0.0) for name in ("sage", SMALLER)}
+    told = f"training gives {gain['sage']:+.1f} to GraphSAGE, {gain[SMALLER]:+.1f} to the mixture"
+    half = "yes" if gain["sage"] >= gain[SMALLER] / 2 else "no"
+    rows["9: half of the lead is the training's"] = sets_of(changed), told, half
+    every, held = (
+        gain[SMALLER] + effects.get((SMALLER, f"consistency {how}"), 0.0) for how in ("alone", "without who is met")
+    )
+    told = f"{held:+.1f}, with them {every:+.1f}"
+    as_much = "yes" if held >= every else "no"
+    rows["11: consistency gains as much with evaluated nodes held out"] = sets_of(changed), told, as_much
+    errors = uncertain[uncertain.kind == "clean"].groupby(["task", "method"]).ece.mean().unstack()
+    gap = (errors[SMALLER] - errors[[name for name in errors if name in RIVALS]].min(axis=1)).mean()
+    better = "yes" if gap < 0 else "no"
+    rows["12: mixture better calibrated than every rival"] = sets_of(uncertain), f"{gap:+.1f} points of error", better
+    return _confirmed(pd.DataFrame.from_dict(rows, orient="index", columns=["scope", "found", "holds"]), p_values)
+
+
+def sets_of(rows: pd.DataFrame) -> str:
+    """How many data sets rows are of; a few by name."""
+    names = list(rows.task.unique())
+    return ", ".join(names) if len(names) < 3 else f"{len(names)} data sets"
+
+
+def _confirmed(table: pd.DataFrame, p_values: dict[str, float]) -> pd.DataFrame:
+    """The claims in their order; what holds by its interval alone is open."""
+    number = pd.Series([int(name.split(":")[0]) for name in table.index], index=table.index)
+    for numbers in TABLES:
+        names = [name for name in p_values if number[name] in numbers]
+        for name, p in zip(names, holm([p_values[name] for name in names]), strict=True):
+            if p >= SIGNIFICANT and table.loc[name, "holds"] == "yes":
+                table.loc[name, "holds"] = "open"
+    return table.loc[number.sort_values(kind="stable").index]

@@ -1,0 +1,120 @@
+"""What chapter 17 found, in sentences made of its records: more data sets cannot leave a false one behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from scipy.stats import spearmanr
+
+from study.balance_tables import LARGE, SMALL, by_size, over_sets, pair_over_sets
+from study.better_balance import OURS, RIVALS, SMALLER
+from study.power import MARGIN
+from study.stress_words import names
+
+OTHERS = {OURS: (*RIVALS, SMALLER), SMALLER: RIVALS}  # whom each of ours is compared with
+KNOWN = ("cora", "citeseer", "chameleon", "cornell", "wisconsin")  # whose scores were known when `OURS` was written
+SINGLE = ("mlp", "gcn", "sage", "appnp")  # networks of one filter each, four of the mixture's five
+
+
+def sets(rows: pd.DataFrame) -> str:
+    """How many data sets rows are of, which, and with how many seeds: `2 data sets (5 seeds: cora, dblp)`."""
+    seeds = rows.groupby("task", sort=False).seed.nunique()
+    parts = [f"{count} seeds: {', '.join(some.index)}" for count, some in seeds.groupby(seeds)]
+    return f"{len(seeds)} data set{'s' * (len(seeds) != 1)} ({'; '.join(reversed(parts))})"
+
+
+def excluded(over: Mapping[str, pd.DataFrame]) -> str:
+    """A list: what the means over data sets can and cannot exclude, by method.
+
+    Args:
+        over: from `over_sets`, by method.
+    """
+    lines = []
+    for method, found in over.items():
+        level, differs = (found.index[found.verdict == verdict] for verdict in ("level", "differs"))
+        line = f"- `{method}` is shown to be level, within {MARGIN:.1f} points, in: {_of(level)}."
+        line += f" It is reliably different in: {_of(differs)}."
+        if found.low.notna().all():
+            least, most = found.low.min(), found.high.max()
+            line += f" Mean leads above {most:+.1f} and below {least:+.1f} are excluded in every demand."
+            low, high = found.mean_detectable.min(), found.mean_detectable.max()
+            line += f" A true mean is found with 80 % probability from {low:.1f} to {high:.1f} points on, by demand."
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _of(some: pd.Index) -> str:
+    return ", ".join(some) or "no demand"
+
+
+def lost(compared: pd.DataFrame, demands: pd.DataFrame) -> str:
+    """A list: on which data sets the mixture is behind when clean, and whether that goes with one filter far ahead.
+
+    Args:
+        compared: the mixture's, from `leads`.
+        demands: from `demands_of`.
+    """
+    clean = compared[compared.demand == "clean"].set_index("task").sort_values("difference")
+    behind = clean[clean.difference < -MARGIN]
+    told = ", ".join(f"{task} ({row.difference:+.1f} to `{row.strongest}`)" for task, row in behind.iterrows())
+    lines = [
+        f"- When clean, `{SMALLER}` is more than a point behind on {len(behind)} of {len(clean)}: {told or 'none'}."
+    ]
+    scores = demands[(demands.demand == "clean") & demands.method.isin(SINGLE)].groupby(["task", "method"]).score.mean()
+    gap = (scores.groupby("task").max() - scores.groupby("task").mean()).reindex(clean.index)
+    if len(clean) > 2:
+        found = spearmanr(clean.difference, gap)
+        how = "lower" if found[0] < 0 else "higher"
+        lines.append(
+            f"- The further the best of {names(SINGLE)} is above the mean of these, the {how} its lead: "
+            f"rank correlation {found[0]:+.2f} over {len(clean)} data sets, p = {found[1]:.2f}."
+        )
+    return "\n".join(lines)
+
+
+def repaired(compared: pd.DataFrame, demands: pd.DataFrame, instances: pd.Series) -> str:
+    """A list: what selection gains over the mixture by size, and what it leads by on data sets not known before.
+
+    Args:
+        compared: of `OURS`, from `leads`.
+        demands: from `demands_of`.
+        instances: of each task.
+    """
+    lines = []
+    for told, part in {
+        f"of {LARGE:,} instances and more": by_size(compared, instances, at_least=LARGE),
+        f"below {SMALL:,}": by_size(compared, instances, below=SMALL),
+    }.items():
+        found = pair_over_sets(demands[demands.task.isin(part.task)], OURS, SMALLER)
+        if "clean" in found.index:
+            row = found.loc["clean"]
+            lines.append(
+                f"- On {row.sets:.0f} data sets {told}, selection is {row.flat:+.1f} over the mixture when clean."
+            )
+    fresh = over_sets(compared[~compared.task.isin(KNOWN)])
+    if len(fresh):
+        told = ", ".join(f"{kind} {row.flat:+.1f}" for kind, row in fresh.iterrows())
+        count = int(fresh.sets.max())
+        lines.append(f"- On the {count} that were not known when `{OURS}` was designed, its flat mean lead is: {told}.")
+    return "\n".join(lines)
+
+
+def came_of(found: pd.DataFrame) -> str:
+    """A list: how many claims hold, and which do not.
+
+    Args:
+        found: from `study.balance_claims.claims`.
+    """
+    told = {"yes": "Hold", "no": "Do not hold", "open": "Open"}
+    lines = []
+    for verdict, word in told.items():
+        some = list(dict.fromkeys(name.split(":")[0] for name in found.index[found.holds == verdict]))
+        lines.append(f"- {word}: {', '.join(some) or 'none'}.")
+    leading = found[found.index.str.contains("ahead, ")]
+    bare = (~leading.found.str.contains(r"\[")).sum()
+    lines.append(
+        f"- Of the {len(leading)} rows that claim a lead, {(leading.holds == 'yes').sum()} hold. {bare} have fewer "
+        "than five data sets in their scope, hence no interval, and cannot be decided."
+    )
+    return "\n".join(lines)
