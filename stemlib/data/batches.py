@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from stemlib.data.graph import Graph, node_features, plain, sorted_by_target
-from stemlib.data.sampling import edge_features, neighbourhood, spans
+from stemlib.data.sampling import edge_features, neighbourhood, sampled_neighbourhood, spans
 from stemlib.data.tasks import Task
 
 
@@ -35,6 +35,7 @@ def batches(
     *,
     fanouts: Sequence[int | None] = (),
     hide: bool = False,
+    as_one: bool = False,
 ) -> Iterator[Batch]:
     """Batches of the instances `index`, in order, or shuffled by `generator`.
 
@@ -47,6 +48,7 @@ def batches(
             instances need, see `stemlib.data.sampling.neighbourhood`.
         hide: leave out the edges that stand for the batch's own instances (a graph's `edge_pair` `[E]` says which
             instance an edge stands for). In training a triple would otherwise be read off the edge that it is.
+        as_one: with fan-outs, whether a batch's nodes come as one ordinary graph, for models that read no hops.
 
     Raises:
         ValueError: hiding the instances of one single batch would hide every edge there is.
@@ -61,7 +63,8 @@ def batches(
         instances = task.select(chunk)
         if fanouts:
             seeds, instances = instances.unique(return_inverse=True)
-            graph = neighbourhood(task.graph, seeds, fanouts, generator, hidden)
+            around = sampled_neighbourhood if as_one else neighbourhood
+            graph = around(task.graph, seeds, fanouts, generator, hidden)
         else:
             graph = task.graph if hidden is None else task.graph.without_edges(hidden)
         yield Batch(graph, instances, task.labels[chunk])

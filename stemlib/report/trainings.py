@@ -37,6 +37,8 @@ SETTINGS = (  # of training, for every method alike, in the order in which they 
 )
 SELECTED = "stacked"  # of all networks of a seed, see `stemlib.training.stacking`
 LARGEST_BATCH = {"node": 0, "link": 8192, "graph": 128}
+LARGE = 200_000  # nodes of a node task: larger ones are trained by batches, and no adversary is tried
+DRAWN_BATCH, FANOUT = 8192, 10  # nodes of such a batch, and neighbours drawn per node and layer
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ class Trained(NamedTuple):
     val: dict[str, float]
 
 
+def is_large(task: Task) -> bool:
+    """Whether a task is too large for many trainings on the whole graph."""
+    return task.kind == "node" and task.graph.num_nodes > LARGE
+
+
 def methods(effort: Effort) -> list[Method]:
     """Features alone, two graph networks, different filters weighed on validation, and experts chosen by a router."""
     train = TrainConfig(epochs=effort.epochs, patience=effort.patience, lipschitz=0.0, prior=True)
@@ -124,6 +131,11 @@ class Trainings:
         except ValueError as error:
             self.notes.append(f"shifts were not tried: {error}")
         self.chosen: dict[str, Method] = {}
+        if is_large(task):
+            self.notes.append(
+                f"more than {LARGE} nodes: trained by batches of {DRAWN_BATCH} with {FANOUT} neighbours drawn for each "
+                "node and layer; no adversary was tried"
+            )
 
     def _tails(self, task: Task) -> Buckets:
         """The tails of every covariate as buckets, and what lies in none of them as `ID`."""
@@ -154,10 +166,14 @@ class Trainings:
         size, trained = LARGEST_BATCH[task.kind], split.train.numel()
         if task.graph.edge_pair is not None:  # a step that shows all pairs would hide all edges
             size = min(size, math.ceil(trained / 4))
+        size = DRAWN_BATCH if is_large(task) else size
         size = 0 if size >= trained else size
         per_epoch = math.ceil(trained / size) if size else 1
         epochs = min(self.effort.epochs, max(3, self.effort.steps // per_epoch))
-        train = change(method.train, batch_size=size, epochs=epochs, patience=min(self.effort.patience, epochs))
+        fanout = FANOUT if is_large(task) else 0
+        train = change(
+            method.train, batch_size=size, fanout=fanout, epochs=epochs, patience=min(self.effort.patience, epochs)
+        )
         found = []
         for settings in SETTINGS[: self.effort.candidates]:
             dropout, rest = settings["dropout"], {key: settings[key] for key in ("lr", "weight_decay")}

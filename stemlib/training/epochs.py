@@ -22,16 +22,22 @@ def every_epoch(
     *,
     fanouts: Sequence[int | None] = (),
     hide: bool = False,
+    as_one: bool = False,
     device: torch.device | str = "cpu",
 ) -> Epochs:
     """`batches` again and again, on a device: what does not change between epochs is made once.
+
+    Args:
+        task, index, size, fanouts, hide, as_one: see `batches`.
+        device: of the batches.
 
     Returns:
         A function from the generator (None: in order) to the batches of one epoch.
     """
     if size or any(fanouts):
         return lambda generator: (
-            batch.to(device) for batch in batches(task, index, size, generator, fanouts=fanouts, hide=hide)
+            batch.to(device)
+            for batch in batches(task, index, size, generator, fanouts=fanouts, hide=hide, as_one=as_one)
         )
     whole = [batch.to(device) for batch in batches(task, index, fanouts=fanouts, hide=hide)]
     for batch in whole:

@@ -130,15 +130,18 @@ def training_batches(
     require_fit(model, task)
     # The routing regulariser is a mean over all nodes of the graph, so that no step can do with a part of them.
     reach = 0 if train.routing else hops(model, task)
-    if train.fanout and not reach:
+    as_one = bool(train.fanout and not reach)
+    if as_one and (task.kind == "graph" or taught or isinstance(model, StemGNN)):
         raise ValueError(
-            f"fanout={train.fanout}: neighbours can be drawn for node and link tasks, for a StemGNN whose layers are "
-            "means over neighbours without batch norm, trained with routing=0; set fanout=0"
+            f"fanout={train.fanout}: neighbours can be drawn for node and link tasks without consistency, for "
+            "baselines, mixtures, and a StemGNN whose layers are means over neighbours without batch norm, trained "
+            "with routing=0; set fanout=0"
         )
     if taught:
         return taught.shown(task, reach, device_of(model))
-    fanouts = (train.fanout or None,) * reach
-    return every_epoch(task, split.train, train.batch_size, fanouts=fanouts, hide=True, device=device_of(model))
+    fanouts = (train.fanout or None,) * (model.config.layers if as_one else reach)
+    shown = {"fanouts": fanouts, "as_one": as_one, "hide": True, "device": device_of(model)}
+    return every_epoch(task, split.train, train.batch_size, **shown)
 
 
 def train_epoch(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from samples import ENCODERS, link_task, node_task, small_baseline, small_model
+from samples import ENCODERS, graph_task, link_task, node_task, small_baseline, small_model
 from torch import Tensor, nn
 
 from stemlib.data.batches import batches, own_edges
@@ -15,7 +15,7 @@ from stemlib.data.graph import plain
 from stemlib.data.tasks import Task
 from stemlib.model.losses import task_loss
 from stemlib.model.messages import neighbour_mean
-from stemlib.presets import TrainConfig
+from stemlib.presets import MixtureConfig, TrainConfig
 from stemlib.training import finetune
 from stemlib.training.epochs import every_epoch
 from stemlib.training.evaluation import answer, evaluation_batches, hops, predict
@@ -138,14 +138,44 @@ def test_training_with_drawn_neighbours_learns_and_repeats(task: Task) -> None:
     assert fits[0].history[-1]["loss"] < 0.8 * fits[0].history[0]["loss"]
 
 
-@pytest.mark.parametrize(
-    ("config", "settings"),
-    [(small_baseline("sage"), {}), (small_model(norm="batch"), {}), (small_model(), {"routing": 0.1})],
-)
+@pytest.mark.parametrize(("config", "settings"), [(small_model(norm="batch"), {}), (small_model(), {"routing": 0.1})])
 def test_drawing_neighbours_where_all_nodes_are_needed_is_refused(config: object, settings: dict) -> None:
     task = node_task()
     with pytest.raises(ValueError, match="fanout=5"):
         training_batches(build(config, task), task, task.split("random"), TrainConfig(fanout=5, **settings))
+
+
+@pytest.mark.parametrize("config", [small_baseline("sage"), small_baseline("gcn"), MixtureConfig(hidden=8)], ids=str)
+def test_baselines_and_mixtures_learn_from_drawn_neighbours_and_repeat(config: object) -> None:
+    task, train = node_task(), TrainConfig(lr=0.02, epochs=15, batch_size=16, fanout=3)
+    fits = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        fits.append(fit(build(config, task), task, task.split("random"), train, 0))
+    assert fits[0].history == fits[1].history
+    assert fits[0].history[-1]["loss"] < fits[0].history[0]["loss"]
+
+
+def test_a_graphsage_that_draws_all_neighbours_learns_as_from_the_whole_graph() -> None:
+    task, found = node_task(), []
+    for fanout in (0, 1000):
+        torch.manual_seed(0)
+        model = build(small_baseline("sage"), task)
+        found.append(fit(model, task, task.split("random"), TrainConfig(epochs=5, fanout=fanout), 0).history)
+    losses = [[epoch["loss"] for epoch in history] for history in found]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_drawing_neighbours_of_whole_graphs_or_with_consistency_is_refused() -> None:
+    for task, settings in ((graph_task(), {}), (node_task(), {"consistency": 1.0})):
+        with pytest.raises(ValueError, match="fanout=5"):
+            fit(
+                build(small_baseline("sage"), task),
+                task,
+                next(iter(task.splits.values())),
+                TrainConfig(fanout=5, **settings),
+                0,
+            )
 
 
 def test_codebooks_of_large_tasks_start_on_a_part(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 
 import stemlib
 from stemlib.data.built_in import mixed_graph
+from stemlib.report import trainings
 from stemlib.report.card import Card, Effort, report
 
 TINY = Effort(hidden=8, epochs=3, patience=3, steps=6, seeds=2, candidates=1, draws=1)
@@ -78,6 +79,15 @@ def test_an_adversary_takes_as_much_and_costs_no_less_than_chance(card: Card) ->
     for kind, rows in worst.groupby("kind"):
         assert rows.score.mean() <= card.found.of(chosen, kind, f"{kind} 0.2").mean()
     assert any("adversary" in line for answer in card.answers for line in answer.sentences)
+
+
+def test_a_large_graph_is_trained_by_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainings, "LARGE", 100)
+    monkeypatch.setattr(trainings, "DRAWN_BATCH", 64)
+    card = report(mixed_graph(300), tmp_path, replace(TINY, seeds=1))
+    assert card.found.worst.empty
+    assert "by batches of 64 with 10 neighbours drawn" in " ".join(card.found.notes)
+    assert set(card.found.methods) == {"mlp", "gcn", "sage", "mixture", "routed", "stacked"}
 
 
 def test_losses_of_the_decomposition_add_up(card: Card) -> None:
