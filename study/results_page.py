@@ -1,0 +1,115 @@
+"""The tables of docs/results.md, from the records: `python -m study.results_page` writes them anew.
+
+A table stands between `<!-- name -->` and `<!-- /name -->`. What stands between is replaced.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+
+import pandas as pd
+
+from study import router_tables
+from study.balance_tables import RIVALS, demands_of, leads, over_sets
+from study.better_balance import SMALLER
+from study.lead_tables import leads_by_domain
+from study.paper_tables import claim_table, comparisons, demand_scores, mean_text, of_classes
+from study.paths import ROOT
+from study.records import read_results
+from study.statistics import in_points
+from study.transfer import kept_comparisons
+
+PAGE = ROOT / "docs" / "results.md"
+RIVALS_OF = {
+    "the strongest of six": ["stem", "pretrained, no tokens", "routed", "sage", "gcn", "mlp"],
+    "itself from scratch": ["stem"],
+    "a GraphSAGE": ["sage"],
+    "a GCN": ["gcn"],
+}
+OURS = {SMALLER: RIVALS, "stacked": (*RIVALS, SMALLER), "selected": (*RIVALS, SMALLER)}
+NULLS = {"frozen": "frozen random router", "hash": "hash of the node", "one expert": "one expert", "filters": "filters"}
+DEMANDS = {"clean": "clean", "shift": "shifted", "masked": "features masked", "deleted": "edges deleted"}
+
+
+def _all_labels() -> pd.DataFrame:
+    rows = of_classes(kept_comparisons().assign(covariate="degree"))
+    return demand_scores(rows[rows.labels == 0])
+
+
+def published() -> str:
+    """The pretrained network against others, with all labels."""
+    demands = _all_labels()
+    columns = {}
+    for name, some in RIVALS_OF.items():
+        found = claim_table(comparisons(demands[demands.method.isin(["pretrained", *some])], "pretrained"))
+        columns[f"against {name}"] = found.apply(mean_text, axis=1).map(without_flat)
+    return markdown(pd.DataFrame(columns), "all labels")
+
+
+def kinds() -> str:
+    """The pretrained network against plain ones, by kind of graph."""
+    found = {rival: leads_by_domain(_all_labels(), rival, "pretrained") for rival in ("gcn", "sage")}
+    table = pd.DataFrame(
+        {
+            "lead over a GCN, clean": found["gcn"]["clean"],
+            "edges deleted": found["gcn"]["deleted edges"],
+            "over a GraphSAGE, clean": found["sage"]["clean"],
+        }
+    ).map(without_flat)
+    table.index = [f"{kind} ({count})" for kind, count in found["gcn"]["data sets"].items()]
+    return markdown(table, "kind of graph (data sets)")
+
+
+def routers() -> str:
+    """Routers that learn nothing, one expert, and different filters, minus the published router over three means."""
+    table = router_tables.changes(router_tables.values(router_tables.kept()), router_tables.BASES["three means"])
+    columns = {}
+    for name, words in NULLS.items():
+        found = table.loc[name].xs("score").loc[list(DEMANDS), ["difference", "low", "high"]]
+        columns[words] = [in_points(*row) for row in found.to_numpy()]
+    return markdown(pd.DataFrame(columns, DEMANDS.values()), "minus the published router")
+
+
+def balance() -> str:
+    """Our own models against the strongest rival, data sets run by the fair protocol."""
+    rows = read_results("stress")
+    demands, columns = demands_of(rows[rows.val.notna()]), {}
+    for ours, rivals in OURS.items():
+        found = over_sets(leads(demands, ours, rivals))
+        texts = [in_points(*row) for row in found[["difference", "low", "high"]].to_numpy()]
+        columns[f"`{ours}`"] = pd.Series(texts, [DEMANDS[kind] for kind in found.index])
+    return markdown(pd.DataFrame(columns), f"lead over the strongest rival, {demands.task.nunique()} data sets")
+
+
+TABLES: dict[str, Callable[[], str]] = {"published": published, "kinds": kinds, "routers": routers, "balance": balance}
+
+
+def without_flat(text: str) -> str:
+    """A mean of random effects with its interval, without the flat mean behind it."""
+    return text.partition(", flat")[0]
+
+
+def markdown(table: pd.DataFrame, corner: str) -> str:
+    """A table of texts in Markdown; `corner` is the title of its index."""
+    return table.rename_axis(corner).reset_index().to_markdown(index=False, disable_numparse=True)
+
+
+def written(page: str) -> str:
+    """The page with all tables from the records.
+
+    Raises:
+        ValueError: a table has no place in it.
+    """
+    for name, make in TABLES.items():
+        place = re.compile(rf"(?<=<!-- {name} -->\n).*?(?=\n<!-- /{name} -->)", re.DOTALL)
+        if not place.search(page):
+            raise ValueError(f"{PAGE.name} has no place for the table {name!r}: <!-- {name} --> ... <!-- /{name} -->")
+        page = place.sub(make().replace("\\", r"\\"), page)
+    return page
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text()))
+    sys.exit()
