@@ -36,6 +36,18 @@ KEPT = ["loss", "condition", "seed", "R", "C", "S", "X", "C_env", "C_independent
 KEPT += ["R_independent", "blind", "C_all", "independent_floor", "routing_gain", "oracle_share", "dR", "dC", "dS", "dX"]
 KEPT += ["C_mix", "C_env_held_out", "C_all_held_out", "routing_gain_held_out", "soft_below", "gap_mean", "gap_max"]
 KEPT += [f"{name}_graph" for name in ("C", "S", "X", *OWN)]
+VERDICT = {
+    "R": "risk R",
+    "C": "coverage C: left by an oracle's path",
+    "S": "selection S: the router's regret",
+    "X": "mixing X: what soft gates change",
+    "C_independent": "null: the same of independent networks",
+    "null_gap": "C minus the null (above 0: paths cover less)",
+    "saved": "saved over a uniformly random path",
+    "routing_gain": "gain over the static floor, same nodes",
+    "routing_gain_held_out": "gain over the static floor, held out",
+    "against_independent": "R minus one independent network's risk",
+}
 
 
 @dataclass(frozen=True)
