@@ -1,4 +1,4 @@
-"""What a frozen network is met with, one graph after the other, and how tables name it."""
+"""What a frozen network is met with, one graph after the other, how tables name it, and scores along a covariate."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stemlib.data.leaks import filtered
+from stemlib.data.scores import score
 from stemlib.data.tasks import Task
-from stemlib.stress.conditions import CORRUPTIONS, Condition, alone, corrupt
+from stemlib.stress.conditions import CORRUPTIONS, Condition, alone, corrupt, is_scored
+from stemlib.training.evaluation import predict
 from study.protocols import FILTERED
 
 BETWEEN_DRAWS = 1000  # seeds lie below, so that no two draws of a table are the same
@@ -56,3 +59,28 @@ def with_filtered(task: Task, meeting: Meeting, kept: Tensor) -> Iterator[tuple[
         left = met.index[torch.isin(met.index, kept)]
         if 0 < left.numel() < met.index.numel():
             yield replace(met, name=f"{met.name}{FILTERED}", index=left), about | {"task": f"{task.name}{FILTERED}"}
+
+
+def scores_along(model: nn.Module, task: Task, index: Tensor, covariate: Tensor, groups: int = 10) -> pd.DataFrame:
+    """The score of equally large groups of instances, in the order of a covariate.
+
+    Args:
+        model: a trained model.
+        task: what it is asked about.
+        index: instances that it has not been trained on, `[n]`.
+        covariate: of all instances, `[M]`.
+        groups: how many.
+
+    Returns:
+        One row per group: the `covariate`'s mean, `score` in per cent (NaN where it is undefined), `instances`.
+    """
+    ordered = index[covariate[index].argsort(stable=True)]
+    logits = predict(model, task, ordered)
+    rows = []
+    for place in torch.arange(ordered.numel()).tensor_split(groups):
+        members = Condition("group", task, ordered[place])
+        labels = task.labels[members.index]
+        value = score(logits[place], labels, task.regression) if is_scored(members) else float("nan")
+        mean = covariate[members.index].mean().item()
+        rows.append({"covariate": mean, "score": 100 * value, "instances": place.numel()})
+    return pd.DataFrame(rows)

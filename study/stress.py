@@ -13,9 +13,8 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from stemlib.data.scores import score
 from stemlib.data.tasks import Split, Task
 from stemlib.model.stem import StemGNN
 from stemlib.presets import Preset
@@ -25,10 +24,10 @@ from stemlib.stress.shifts import Buckets
 from stemlib.theory.coverage import coverages
 from stemlib.theory.sensitivity import sensitivity
 from stemlib.training.adversary import worst_conditions
-from stemlib.training.evaluation import predict, scores
+from stemlib.training.evaluation import scores
 from study.costs import size
 from study.forecast import forecast
-from study.meetings import kept_apart, meetings, with_filtered
+from study.meetings import kept_apart, meetings, scores_along, with_filtered
 from study.method import Method
 from study.methods import main_method
 from study.protocols import Protocol, split_overlap, tuned
@@ -262,28 +261,3 @@ class StressTest:
             overlap = 0.0  # all seeds have the split that the task came with
         scores = scores.assign(overlap=overlap)
         return against_strongest(scores, "score", main_method(names), by, overlap="overlap").round(2)
-
-
-def scores_along(model: nn.Module, task: Task, index: Tensor, covariate: Tensor, groups: int = 10) -> pd.DataFrame:
-    """The score of equally large groups of instances, in the order of a covariate.
-
-    Args:
-        model: a trained model.
-        task: what it is asked about.
-        index: instances that it has not been trained on, `[n]`.
-        covariate: of all instances, `[M]`.
-        groups: how many.
-
-    Returns:
-        One row per group: the `covariate`'s mean, `score` in per cent (NaN where it is undefined), `instances`.
-    """
-    ordered = index[covariate[index].argsort(stable=True)]
-    logits = predict(model, task, ordered)
-    rows = []
-    for place in torch.arange(ordered.numel()).tensor_split(groups):
-        members = Condition("group", task, ordered[place])
-        labels = task.labels[members.index]
-        value = score(logits[place], labels, task.regression) if is_scored(members) else float("nan")
-        mean = covariate[members.index].mean().item()
-        rows.append({"covariate": mean, "score": 100 * value, "instances": place.numel()})
-    return pd.DataFrame(rows)

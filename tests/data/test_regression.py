@@ -21,7 +21,7 @@ from stemlib.data.scores import score
 from stemlib.data.tasks import Split, Task, standardised
 from stemlib.model.losses import task_loss
 from stemlib.presets import TrainConfig
-from stemlib.stress.conditions import shift_protocol
+from stemlib.stress.conditions import is_scored, shift_protocol
 from stemlib.stress.shifts import instance_covariate, tail_buckets
 from stemlib.theory.sensitivity import sensitivity
 from stemlib.training import adversary, finetune
@@ -31,9 +31,9 @@ from stemlib.training.finetune import fit
 from study.cards import card
 from study.decompositions import independent_losses
 from study.families import build
+from study.meetings import scores_along
 from study.method import Method
 from study.rivals.settings import MowstConfig
-from study.stress import is_scored, scores_along
 from study.trained import run
 
 NAN = float("nan")

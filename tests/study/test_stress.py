@@ -17,11 +17,11 @@ from stemlib.stress.shifts import instance_covariate, tail_buckets
 from stemlib.training.adversary import worst_conditions
 from stemlib.training.evaluation import scores
 from study import protocols
-from study.meetings import BETWEEN_DRAWS, kept_apart, with_filtered
+from study.meetings import BETWEEN_DRAWS, kept_apart, scores_along, with_filtered
 from study.method import Method
 from study.protocols import split_overlap
 from study.records import read_record
-from study.stress import READ_OUT, StressTest, scores_along
+from study.stress import READ_OUT, StressTest
 from study.trained import trained_model
 
 
