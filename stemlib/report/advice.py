@@ -129,7 +129,7 @@ def watch(found: Found) -> Answer:
     moved = set(rows.covariate)
     calm = [words.covariate(name) for name in found.watch.covariate.unique() if name not in moved]
     if calm and moved:
-        said.append(f"No reliable effect: {listed(calm)}.")
+        said.append(f"Not known to cost a point, however far they drift: {listed(calm)}.")
     said.append("To hold a later graph against this one: python -m stemlib.report NEW_GRAPH --watch OUT")
     return Answer(
         "What should be watched?", said, "watch", "How much larger the error is at each end of every covariate."

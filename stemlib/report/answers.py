@@ -10,6 +10,7 @@ from stemlib.report.trainings import SELECTED
 from stemlib.report.words import Difference, listed, mean, the, who
 
 FEW_CLASSES = 60.0  # per cent of one answer from which on scores say little
+LOSS = 0.005  # nats of a loss from which on it is taken apart in a sentence
 LEAD = 1.0  # points from which on another model is worth a word
 PARTS = {"dC": "coverage", "dS": "selection", "dX": "mixing"}
 MEANS = {
@@ -149,7 +150,7 @@ def _parts(found: Found) -> Answer:
         said.append(f"This was not asked: {why}.")
     for condition, rows in table.groupby("condition", sort=False):
         changes = {part: Difference(rows[part], digits=2) for part in ("dR", *PARTS)}
-        if condition == "clean" or changes["dR"].sign <= 0:
+        if condition == "clean" or changes["dR"].sign <= 0 or changes["dR"].mean < LOSS:
             continue
         largest = max(PARTS, key=lambda part: changes[part].mean)
         told = listed([f"{changes[part].text} is {name}" for part, name in PARTS.items()])

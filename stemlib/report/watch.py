@@ -57,7 +57,8 @@ def watch_list(task: Task, risk: pd.DataFrame) -> pd.DataFrame:
     Returns:
         By `covariate` and `end`: `border`, `share` of all instances beyond it, the `rise` of the error there over that
         of the others with its interval `low` to `high` (Welch's t at 95 %, corrected for all rows by Bonferroni), and
-        `alarm`: the share from which on the whole error is a point higher; NaN where the error does not rise for sure.
+        `alarm`: the share from which on the whole error is a point higher; NaN where it does not rise reliably, or so
+            little that no share does.
         An end that a border cannot tell from the rest, or that has fewer than `FEWEST` errors to judge by, is left out.
     """
     values, risk = covariate_table(task), risk.sort_index()
@@ -79,7 +80,8 @@ def watch_list(task: Task, risk: pd.DataFrame) -> pd.DataFrame:
             found = ttest_ind(inside, outside, equal_var=False).confidence_interval(1 - LEVEL / len(rows))
             reach = (float(found.low), float(found.high))
         row |= {"low": reach[0], "high": reach[1]}
-        row["alarm"] = min(1.0, row["share"] + POINT / row["rise"]) if reach[0] > 0 else np.nan
+        alarm = row["share"] + POINT / row["rise"] if reach[0] > 0 else np.nan
+        row["alarm"] = alarm if alarm < 1 else np.nan  # not even if all were there
     return pd.DataFrame(rows, columns=["covariate", "end", "border", "share", "rise", "low", "high", "alarm"])
 
 
