@@ -109,12 +109,10 @@ def landing_page() -> str:
     """`index.md` with its lists of chapters and documents filled in."""
     chapters = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     others = sorted(path.stem for path in (ROOT / "docs").glob("*.md") if path.stem not in OWN_PLACE)
-    report_card = next((path for path in chapters if path.name.startswith("15")), None)
     lists = {
         "chapters": [f"- {path.name[:2]} [{title(path)}](notebooks/{path.name})" for path in chapters],
         "chapter tree": [f"{path.stem.replace('_', ' ')} <notebooks/{path.stem}>" for path in chapters],
         "documents": [f"docs/{name}" for name in others],
-        "report card": [f"2. [](notebooks/{report_card.name})"] if report_card else [],
     }
     text = (HERE / "index.md").read_text()
     for name, lines in lists.items():
