@@ -37,7 +37,7 @@ def stable(found: Found) -> Answer:
             f"bound is cautious: others may be as stable."
         )
     return Answer(
-        "Which share of predictions is certainly stable?", said, "stable",
+        "Which share of predictions is stable, and for which is it proved?", said, "stable",
         "Share of test instances that kept their answer in every draw, and that are certified.",
     )  # fmt: skip
 
@@ -129,7 +129,7 @@ def watch(found: Found) -> Answer:
     moved = set(rows.covariate)
     calm = [words.covariate(name) for name in found.watch.covariate.unique() if name not in moved]
     if calm and moved:
-        said.append(f"Not known to cost a point, however far they drift: {listed(calm)}.")
+        said.append(f"No reliable cost of a point was measured for {listed(calm)}; that does not make drift harmless.")
     said.append("To hold a later graph against this one: python -m stemlib.report NEW_GRAPH --watch OUT")
     return Answer(
         "What should be watched?", said, "watch", "How much larger the error is at each end of every covariate."

@@ -14,9 +14,9 @@ LOSS = 0.005  # nats of a loss from which on it is taken apart in a sentence
 LEAD = 1.0  # points from which on another model is worth a word
 PARTS = {"dC": "coverage", "dS": "selection", "dX": "mixing"}
 MEANS = {
-    "dC": "no expert fits these instances: try more experts, or more different ones",
-    "dS": "an expert that fits is there, but the router picks another one: try another router",
-    "dX": "the experts that are mixed spoil each other's answer: try fewer experts at a time",
+    "dC": "even the best experts fit these instances worse: more, or more diverse, experts may help",
+    "dS": "some experts fit these instances, but the router picks others: another router may help",
+    "dX": "the experts that are mixed spoil each other's answer: fewer at a time may help",
 }
 
 
@@ -29,7 +29,7 @@ def _fit(found: Found) -> Answer:
     task, scores = found.task, {name: found.of(name, "clean") for name in (*found.methods, MAJORITY)}
     best = found.chosen
     many = f"mean of {len(scores[best])} trainings, 95 % interval" if len(scores[best]) > 1 else "one model"
-    chosen = ", which validation chose," if len(found.methods) > 1 else ""
+    chosen = ", recommended below," if len(found.methods) > 1 else ""
     said = [
         f"On test {words.KINDS[task.kind]} {the(best)}{chosen} scores {mean(scores[best])} "
         f"({words.METRICS[task.metric]}; {many}). Always giving {the(MAJORITY)} scores {mean(scores[MAJORITY])}."
@@ -106,8 +106,8 @@ def _losses(found: Found) -> Answer:
         attacked, random = rows.set_index("seed").score, found.of(found.chosen, damage, f"{damage} {ATTACKED:g}")
         said.append(
             f"Where an adversary who knows the model and the labels takes {100 * ATTACKED:.0f} % of "
-            f"{words.DAMAGE[damage]}, it scores {mean(attacked)}, by chance {mean(random)}. A stronger search may find "
-            f"worse."
+            f"{words.DAMAGE[damage]}, it scores {mean(attacked)}; with as much missing at random {mean(random)}. A "
+            f"stronger search may find worse."
         )
     for key, lost in losses.items():
         if key[0] == "other graph":
@@ -144,14 +144,17 @@ def _ahead(found: Found) -> list[str]:
 
 
 def _parts(found: Found) -> Answer:
-    table, said, largest_in = found.decomposition, [], {}
+    table, said, largest_in, risen = found.decomposition, [], {}, False
     if table.empty:
         why = "a regression has no such decomposition" if found.task.regression else "this model routes nothing"
         said.append(f"This was not asked: {why}.")
+    elif found.chosen != "routed":
+        said.append(f"Only the routed network can be taken apart. The model recommended below is {the(found.chosen)}.")
     for condition, rows in table.groupby("condition", sort=False):
         changes = {part: Difference(rows[part], digits=2) for part in ("dR", *PARTS)}
         if condition == "clean" or changes["dR"].sign <= 0 or changes["dR"].mean < LOSS:
             continue
+        risen = True
         largest = max(PARTS, key=lambda part: changes[part].mean)
         told = listed([f"{changes[part].text} is {name}" for part, name in PARTS.items()])
         said.append(
@@ -161,7 +164,7 @@ def _parts(found: Found) -> Answer:
             largest_in.setdefault(largest, []).append(who(found.task, condition))
     for part, where in largest_in.items():
         said.append(f"Where {PARTS[part]} is the largest part ({'; '.join(where)}), {MEANS[part]}.")
-    if not said:
+    if not risen and len(table):
         said.append(
             "In no condition does the loss of the routed network rise reliably: there is nothing to take apart."
         )
@@ -181,6 +184,6 @@ def _parts(found: Found) -> Answer:
                 f"{advice}."
             )
     return Answer(
-        "Where does the loss come from?", said, "parts",
+        "Where does the loss of the routed network come from?", said, "parts",
         "Change of the loss in every condition, stacked by coverage, selection and mixing.",
     )  # fmt: skip

@@ -25,7 +25,7 @@ LEVEL = 0.05
 FEWEST = 10  # instances in an end, and outside of it
 FILE = "watch.json"
 DROP = {"features": "share of features that are 0", "length": "length of the features"}
-LEFT = {"deleted": "edges of a node", "masked": "features of a node that are not 0"}  # what damage takes away
+LEFT = {"deleted": "incoming edges of a node", "masked": "features of a node that are not 0"}  # what damage takes away
 MEAN = "mean"  # end of a row about a whole graph
 
 

@@ -176,7 +176,7 @@ def test_the_command_works_in_any_folder_without_the_study_and_watches_a_later_g
         [*command, str(mine), "--watch", "card"], cwd=here, env=environment, check=True, capture_output=True, text=True
     )
     assert "number of neighbours below" in later.stdout
-    assert "edges of a node: " in later.stdout
+    assert "incoming edges of a node: " in later.stdout
     assert "LOOK CLOSER" not in later.stdout
     wrong = subprocess.run([*command, "nothing"], cwd=here, env=environment, capture_output=True, text=True)
     assert wrong.returncode == 2

@@ -95,15 +95,15 @@ def test_lost_edges_are_worried_about_from_the_rate_that_costs_a_reliable_point(
             for seed, loss in enumerate(of_seeds)
         ]
     found = damage_list(task, pd.DataFrame(rows), "gcn", 0.0).set_index("covariate")
-    edges, features = found.loc["edges of a node"], found.loc["features of a node that are not 0"]
+    edges, features = found.loc["incoming edges of a node"], found.loc["features of a node that are not 0"]
     assert (edges.border, edges.alarm, edges.rise) == (1.8, pytest.approx(0.6), pytest.approx(0.05))
     assert features.isna().alarm
     write_watch(tmp_path, task, found.reset_index())
     assert not watched(tmp_path, task).worry.any()
     fewer = task.graph.without_edges(torch.arange(task.graph.num_edges) % 2 == 0)
     later = watched(tmp_path, replace(task, graph=fewer)).set_index("covariate")
-    assert later.now.to_dict() == {"edges of a node": 0.5, "features of a node that are not 0": 1.0}
-    assert later.worry.to_dict() == {"edges of a node": True, "features of a node that are not 0": False}
+    assert later.now.to_dict() == {"incoming edges of a node": 0.5, "features of a node that are not 0": 1.0}
+    assert later.worry.to_dict() == {"incoming edges of a node": True, "features of a node that are not 0": False}
 
 
 def test_a_later_graph_needs_a_report(tmp_path: Path) -> None:
