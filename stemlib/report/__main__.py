@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stemlib.data.own_files import COLUMNS, read_own
 from stemlib.report.card import FULL, QUICK, report
+from stemlib.report.trainings import ONCE, is_large
 from stemlib.report.watch import MEAN, watched
 from stemlib.report.words import covariate
 from stemlib.stress.domains import met_elsewhere
@@ -24,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser("python -m stemlib.report", description=__doc__.splitlines()[0])
     made.add_argument("graph", help="folder or file: tables, GraphML, PyG, .mat, triples or molecules")
     made.add_argument("--out", default="report", help="folder that is written (default: report)")
-    made.add_argument("--quick", action="store_true", help="a first look, in minutes")
+    made.add_argument("--quick", action="store_true", help="a first look, in minutes; a large graph is learnt once")
     made.add_argument(
         "--meet", nargs="+", default=[], metavar="GRAPH", help="other graphs that the models are tested on"
     )
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     others = {Path(path).stem: read_own(path, space=own.space, **given).task for path in arguments.meet}
     for name, task in others.items():
         met_elsewhere(own.task, name, task)  # refused before anything is trained
-    effort = QUICK if arguments.quick else FULL
+    effort = (ONCE if is_large(own.task) else QUICK) if arguments.quick else FULL
     card = report(own.task, arguments.out, effort, others=others, names=own.names, read=own.notes, space=own.space)
     for answer in card.answers:
         print(f"\n{answer.question}", *answer.sentences, sep="\n  ")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +38,7 @@ SETTINGS = (  # of training, for every method alike, in the order in which they 
 SELECTED = "stacked"  # of all networks of a seed, see `stemlib.training.stacking`
 LARGEST_BATCH = {"node": 0, "link": 8192, "graph": 128}
 LARGE = 200_000  # nodes of a node task: larger ones are trained by batches, and no adversary is tried
-DRAWN_BATCH, FANOUT = 8192, 10  # nodes of such a batch, and neighbours drawn per node and layer
+DRAWN_BATCH, FANOUT = 1024, 10  # nodes of such a batch, and neighbours drawn per node and layer
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Effort:
 
 
 QUICK = Effort(hidden=32, epochs=60, patience=15, steps=600, seeds=3, candidates=2, draws=1)
+ONCE = replace(QUICK, seeds=1, candidates=1)  # a first look at a large graph
 FULL = Effort()
 
 
@@ -169,7 +170,8 @@ class Trainings:
         size = DRAWN_BATCH if is_large(task) else size
         size = 0 if size >= trained else size
         per_epoch = math.ceil(trained / size) if size else 1
-        epochs = min(self.effort.epochs, max(3, self.effort.steps // per_epoch))
+        fewest = 1 if is_large(task) else 3
+        epochs = min(self.effort.epochs, max(fewest, self.effort.steps // per_epoch))
         fanout = FANOUT if is_large(task) else 0
         train = change(
             method.train, batch_size=size, fanout=fanout, epochs=epochs, patience=min(self.effort.patience, epochs)
