@@ -38,6 +38,7 @@ SETTINGS = (  # of training, for every method alike, in the order in which they 
 SELECTED = "stacked"  # of all networks of a seed, see `stemlib.training.stacking`
 LARGEST_BATCH = {"node": 0, "link": 8192, "graph": 128}
 LARGE = 200_000  # nodes of a node task: larger ones are trained by batches, and no adversary is tried
+LONG = 10.0  # seconds of an epoch, of which one is enough for an estimate
 DRAWN_BATCH, FANOUT = 1024, 10  # nodes of such a batch, and neighbours drawn per node and layer
 
 
@@ -83,6 +84,14 @@ class Trained(NamedTuple):
     drawn: Drawn
     models: dict[str, nn.Module]
     val: dict[str, float]
+
+
+def _timed(method: Method, drawn: Drawn, epochs: int, trained: int | None = None) -> float:
+    """Seconds of some epochs on the first of the training instances."""
+    split, train = replace(drawn.split, train=drawn.split.train[:trained]), change(method.train, epochs=epochs)
+    began = time.perf_counter()
+    fit(build(method.config, drawn.task).to(device()), drawn.task, split, train, 0)
+    return time.perf_counter() - began
 
 
 def is_large(task: Task) -> bool:
@@ -189,21 +198,14 @@ class Trainings:
         runs = sum(map(len, self.drawn.values())) + self.effort.candidates - 1
         for base in methods(self.effort):
             method = self.candidates(base, drawn.task, drawn.split)[0]
-            taken = []
-            for epochs in (1, 3):
-                began = time.perf_counter()
-                fit(
-                    build(method.config, drawn.task).to(device()),
-                    drawn.task,
-                    drawn.split,
-                    change(method.train, epochs=epochs),
-                    0,
-                )
-                taken.append(time.perf_counter() - began)
-                if taken[0] > 10:
-                    break
-            step = taken[0] if len(taken) == 1 else max(taken[1] - taken[0], 0) / 2
-            total += runs * (taken[0] + step * (method.train.epochs - 1))
+            if is_large(drawn.task):  # an epoch from some of its batches
+                few, more = (_timed(method, drawn, 1, DRAWN_BATCH * count) for count in (2, 6))
+                first = step = few + max(more - few, 0) / 4 * (drawn.split.train.numel() / DRAWN_BATCH - 2)
+            else:
+                first = step = _timed(method, drawn, 1)
+                if first < LONG:
+                    step = max(_timed(method, drawn, 3) - first, 0) / 2
+            total += runs * (first + step * (method.train.epochs - 1))
         return total
 
     def run(self) -> dict[str, list[Trained]]:
