@@ -168,10 +168,17 @@ def data_sets_found(compared: pd.DataFrame, ours: str = "stem") -> str:
         lines.append(
             f"- **{demand.capitalize()}**, {row.sets} data sets of {row.families} families: the mean lead of `{ours}` "
             f"over its rival is {mean} points.{zero} The median is {row['median']:+.1f}. One by one, after correction, "
-            f"it wins {row.wins} of {row.comparisons} comparisons and loses {row.loses}. The rival was chosen on "
-            f"validation in {row.on_val} of them, and on test, which favours it, in the others."
+            f"it wins {row.wins} of {row.comparisons} comparisons and loses {row.loses}."
+            + chosen_on(row.on_val, row.comparisons)
         )
     return "\n".join(lines) or "- Fewer than two data sets are kept: there is no mean over data sets."
+
+
+def chosen_on(validation: int, comparisons: int) -> str:
+    """Where not all rivals were chosen on validation, how many were."""
+    if validation == comparisons:
+        return ""
+    return f" Validation chose the rival in {validation} of them, the test, which favours it, in the others."
 
 
 def data_sets_title(compared: pd.DataFrame, ours: str = "stem") -> str:
