@@ -52,6 +52,7 @@ def _fit(found: Found) -> Answer:
             0: "It is open whether the graph is needed",
             -1: "The graph does harm here",
         }[lead.sign]
+        verdict = verdict if lead.known else "A single training cannot tell whether the graph is needed"
         side = "higher" if lead.mean > 0 else "lower"
         said.append(f"{verdict}: {the(rival)} scores {lead.size} points {side} than an MLP, which sees features alone.")
     top = max(found.methods, key=lambda name: scores[name].mean())
@@ -167,6 +168,8 @@ def _parts(found: Found) -> Answer:
     if not risen and len(table):
         said.append(
             "In no condition does the loss of the routed network rise reliably: there is nothing to take apart."
+            if table.seed.nunique() > 1
+            else "A single training cannot tell which losses rise reliably: none is taken apart."
         )
     for damage, missing in words.DAMAGE.items():
         rows = table[table.condition == f"{damage} {SHARE:g}"] if not table.empty else table

@@ -88,6 +88,8 @@ def test_a_large_graph_is_trained_by_batches(tmp_path: Path, monkeypatch: pytest
     assert card.found.worst.empty
     assert "by batches of 64 with 10 neighbours drawn" in " ".join(card.found.notes)
     assert set(card.found.methods) == {"mlp", "gcn", "sage", "mixture", "routed", "stacked"}
+    told = [line for answer in card.answers for line in answer.sentences]
+    assert sum("A single training cannot tell" in line for line in told) == 2
 
 
 def test_losses_of_the_decomposition_add_up(card: Card) -> None:
