@@ -58,7 +58,7 @@ def watch_list(task: Task, risk: pd.DataFrame) -> pd.DataFrame:
         By `covariate` and `end`: `border`, `share` of all instances beyond it, the `rise` of the error there over that
         of the others with its interval `low` to `high` (Welch's t at 95 %, corrected for all rows by Bonferroni), and
         `alarm`: the share from which on the whole error is a point higher; NaN where it does not rise reliably, or so
-            little that no share does.
+        little that no share does.
         An end that a border cannot tell from the rest, or that has fewer than `FEWEST` errors to judge by, is left out.
     """
     values, risk = covariate_table(task), risk.sort_index()
