@@ -99,11 +99,11 @@ def card(task: Task) -> dict[str, Any]:
     for what, by_split in shares(task).items():
         found[what] = 100 * max(by_split.values(), default=0.0)
     if task.regression:
-        found |= mean_answer(task)
+        found |= _mean_answer(task)
     return found | class_balance(task.labels, task.regression)
 
 
-def mean_answer(task: Task) -> dict[str, float]:
+def _mean_answer(task: Task) -> dict[str, float]:
     """What always predicting the mean of the training labels scores on the first split, `R^2` in per cent.
 
     A target that has none in training gets the mean of all.

@@ -14,6 +14,7 @@ import pandas as pd
 from study import router_tables
 from study.balance_tables import RIVALS, demands_of, leads, over_sets
 from study.better_balance import SMALLER
+from study.interrupt import ANEW, interruptible
 from study.lead_tables import leads_by_domain
 from study.paper_tables import claim_table, comparisons, demand_scores, mean_text, of_classes
 from study.paths import ROOT
@@ -133,6 +134,10 @@ def written(page: str) -> str:
     return page
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write the page."""
     PAGE.write_text(written(PAGE.read_text()))
-    sys.exit()
+
+
+if __name__ == "__main__":
+    sys.exit(interruptible(main, ANEW))
