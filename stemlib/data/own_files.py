@@ -234,7 +234,8 @@ class _Reading:
         """All that is said of a task: counts, the largest class, what was done, what its own checks say."""
         graph, labels = task.graph, task.labels
         source, target = plain(graph.edge_index)
-        notes = [f"{graph.num_nodes} nodes, {len(source)} edges, each direction counted; {task.instances} {task.kind}s"]
+        asked = "" if task.kind == "node" else f"; {task.instances} {task.kind}s"
+        notes = [f"{graph.num_nodes} nodes, {len(source)} edges (each direction counts){asked}"]
         if labels.dim() == 1 and (labels != UNLABELLED).any():
             count = labels[labels != UNLABELLED].bincount()
             most = int(count.argmax())
