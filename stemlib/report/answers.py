@@ -5,7 +5,7 @@ from __future__ import annotations
 from stemlib.report import words
 from stemlib.report.advice import choice, risk, stable, watch
 from stemlib.report.found import Answer, Found
-from stemlib.report.measure import ATTACKED, MAJORITY, SHARE
+from stemlib.report.measure import ATTACKED, MAJORITY, SHARE, spared
 from stemlib.report.trainings import SELECTED
 from stemlib.report.words import Difference, listed, mean, the, who
 
@@ -110,6 +110,9 @@ def _losses(found: Found) -> Answer:
             f"{words.DAMAGE[damage]}, it scores {mean(attacked)}; with as much missing at random {mean(random)}. A "
             f"stronger search may find worse."
         )
+    for damage, missing in words.DAMAGE.items():
+        if why := spared(found.task, damage):
+            said.append(f"No adversary was tried on {missing}: {why}.")
     for key, lost in losses.items():
         if key[0] == "other graph":
             value = mean(found.of(found.chosen, key[0], key[1]))

@@ -143,8 +143,8 @@ class Trainings:
         self.chosen: dict[str, Method] = {}
         if is_large(task):
             self.notes.append(
-                f"more than {LARGE} nodes: trained by batches of {DRAWN_BATCH} with {FANOUT} neighbours drawn for each "
-                "node and layer; no adversary was tried"
+                f"more than {LARGE:,} nodes: trained by batches of {DRAWN_BATCH} with {FANOUT} neighbours drawn for "
+                "each node and layer"
             )
 
     def _tails(self, task: Task) -> Buckets:

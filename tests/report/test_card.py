@@ -157,6 +157,8 @@ def test_a_regression_and_graphs_get_a_card_without_what_has_no_meaning_there(tm
     assert card.found.decomposition.empty
     assert "confidence" not in card.found.risk
     assert set(card.found.worst.kind) == {"masked"}
+    told = [line for answer in card.answers for line in answer.sentences]
+    assert "No adversary was tried on the edges: the search needs classes." in told
     assert report(graph_task(), tmp_path / "graphs", few).found.task.kind == "graph"
 
 
