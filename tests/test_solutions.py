@@ -61,13 +61,21 @@ def test_every_exercise_is_asked_in_its_chapter_and_solved_in_its_solutions() ->
         assert all(number.startswith(f"{chapter}.") for chapter, numbers in found.items() for number in numbers)
 
 
+def checked_outputs(notebook: nbformat.NotebookNode) -> dict[str, str]:
+    """What the cells print that are to be checked, by their id."""
+    cells = [cell for cell in notebook.cells if cell.source.startswith("# NBVAL_CHECK_OUTPUT")]
+    return {cell.id: "".join(one.text for one in cell.outputs if one.output_type == "stream") for cell in cells}
+
+
 @pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
 def test_solutions(path: Path) -> None:
     notebook = nbformat.read(path, 4)
     silent = [cell.id for cell in notebook.cells if "exercises.check" in cell.source and not cell.outputs]
     assert not silent, f"{silent} do not say their answers"
     # An own kernel, with nothing written: a failed assertion raises, and so does a check that says anything but right.
+    committed = checked_outputs(notebook)
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": path.parent}}).execute()
+    assert checked_outputs(notebook) == committed
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
     for number in asked(path):
         assert re.search(rf"assert exercises\.check\(\"{number}\", .+\) == \"right\"", code), (
