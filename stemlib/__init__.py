@@ -10,6 +10,7 @@ The way of the data through the library, each room reading only what stands befo
     theory/      floors; coverage and selection; sensitivity and amplification; certificates (docs/theory.md)
     baselines/   what STEM-GNN is compared with
     training/    evaluation, fine-tuning, pretraining
+    audit/       what models are worth on a graph, measured: trained alike, stressed, taken apart; whom they fail
     report/      the report card of anyone's graph: `python -m stemlib.report`
 
 Three types carry everything: a *task* (what is to be learnt, on what, scored how), *gates* (who computed it), and a

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from stemlib.report.statistics import PairedTest, paired_test
-from stemlib.report.statistics import interval as interval
+from stemlib.audit.statistics import PairedTest, paired_test
+from stemlib.audit.statistics import interval as interval
 from study.power import detectable
 
 TIED = 1e-6  # points of a mean validation score, which rounding tells apart

@@ -20,11 +20,11 @@ from samples import graph_task, link_task, node_task
 
 import stemlib
 import study
+from stemlib.audit.trainings import Effort
+from stemlib.audit.watch import watch_list, write_watch
 from stemlib.data.graph import plain, undirected_pairs
 from stemlib.data.tasks import Split, Task
 from stemlib.presets import ModelConfig, TrainConfig
-from stemlib.report.trainings import Effort
-from stemlib.report.watch import watch_list, write_watch
 from stemlib.stress.conditions import Condition, corrupt
 from stemlib.stress.shifts import tail_buckets
 from stemlib.theory.a_priori import Budget
@@ -62,7 +62,7 @@ WRONG: dict[str, Callable[[], Task]] = {
 }
 APART_FROM_MODELS = ("hops", "encoder_folder", "train_encoder")  # they take a model's settings, or ask its reach
 # `model` is settings, or asked for its reach alone, or a user's own beside those that are trained.
-NO_NETWORK = ("hops", "encoder_folder", "train_encoder", "report")
+NO_NETWORK = ("hops", "encoder_folder", "train_encoder", "report", "audit")
 OF_ANOTHER_SHAPE = ("of links", "of graphs", "of wider features", "of more classes")
 
 

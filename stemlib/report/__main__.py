@@ -9,10 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from stemlib.audit.trainings import ONCE, is_large
+from stemlib.audit.watch import MEAN, watched
+from stemlib.data.feature_space import FeatureSpace
 from stemlib.data.own_files import COLUMNS, read_own
 from stemlib.report.card import FULL, QUICK, report
-from stemlib.report.trainings import ONCE, is_large
-from stemlib.report.watch import MEAN, watched
 from stemlib.report.words import covariate
 from stemlib.stress.domains import met_elsewhere
 
@@ -46,8 +47,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.watch:
         space = None
         if (Path(arguments.watch) / "frozen" / "features.json").is_file():
-            from stemlib.data.feature_space import FeatureSpace
-
             space = FeatureSpace.load(Path(arguments.watch) / "frozen")
         table = watched(arguments.watch, read_own(arguments.graph, space=space, **given).task)
         return _say_watched(arguments.graph, table)

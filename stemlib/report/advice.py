@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from stemlib.audit.found import Found
+from stemlib.audit.measure import SHARE, Certified
+from stemlib.audit.risk import LEAST
+from stemlib.audit.trainings import SELECTED
 from stemlib.report import words
-from stemlib.report.found import Answer, Found
-from stemlib.report.measure import SHARE, Certified
-from stemlib.report.risk import LEAST
-from stemlib.report.trainings import SELECTED
+from stemlib.report.page import Answer
 from stemlib.report.words import listed, mean, the
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from stemlib.audit.found import Found
+from stemlib.audit.measure import ATTACKED, MAJORITY, SHARE, spared
+from stemlib.audit.statistics import Difference
+from stemlib.audit.trainings import SELECTED
 from stemlib.report import words
 from stemlib.report.advice import choice, risk, stable, watch
-from stemlib.report.found import Answer, Found
-from stemlib.report.measure import ATTACKED, MAJORITY, SHARE, spared
-from stemlib.report.trainings import SELECTED
-from stemlib.report.words import Difference, listed, mean, the, who
+from stemlib.report.page import Answer
+from stemlib.report.words import listed, mean, the, who
 
 FEW_CLASSES = 60.0  # per cent of one answer from which on scores say little
 LOSS = 0.005  # nats of a loss from which on it is taken apart in a sentence

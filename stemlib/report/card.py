@@ -10,27 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
+from stemlib.audit.found import Found
+from stemlib.audit.measure import MAJORITY
+from stemlib.audit.run import audit
+from stemlib.audit.trainings import FULL, QUICK, Effort
+from stemlib.audit.watch import write_watch
 from stemlib.data.feature_space import FeatureSpace
 from stemlib.data.tasks import Task
 from stemlib.files import installed_versions, write_atomically
 from stemlib.report import words
 from stemlib.report.answers import answers
-from stemlib.report.drawn import shifted_by, whole
 from stemlib.report.figures import draw
-from stemlib.report.found import Answer, Found, effects
-from stemlib.report.measure import MAJORITY, certify, choose, decomposition_table, routes, score_table, worst_table
-from stemlib.report.own_model import OwnModel
-from stemlib.report.page import page
-from stemlib.report.risk import ranked, risk_table, signal_table
-from stemlib.report.trainings import FULL, QUICK, TAIL, Effort, Trained, Trainings
-from stemlib.report.watch import damage_list, watch_list, write_watch
-from stemlib.stress.conditions import MOST_OVERLAP, Condition
-from stemlib.stress.shifts import tail_buckets
-from stemlib.training.evaluation import evaluate
-from stemlib.training.saved import save
+from stemlib.report.page import Answer, page
 
 FIRST = 12  # rows of the risk table on the page
 TRIED = (
@@ -91,78 +84,12 @@ def report(
         >>> from stemlib.data.built_in import mixed_graph
         >>> card = report(mixed_graph(2000), "report", QUICK)  # doctest: +SKIP
     """
-    began, out, others = time.perf_counter(), Path(out), dict(others or {})
-    out.mkdir(parents=True, exist_ok=True)
-    if model is None:
-        trainings = Trainings(task, out / "trainings", effort)
-        _announce(task, trainings)
-        trained, notes = trainings.run(), trainings.notes
-        covariates, overlap = trainings.covariates, trainings.overlap
-    else:
-        covariates, notes, overlap = shifted_by(task), [], 0.0
-        trained = {"whole": [_given(model, task, covariates)]}
-    print("trained; now everything is stressed and taken apart", flush=True)
-    scores = score_table(trained, effort.draws, others)
-    chosen, level = choose(scores, overlap)
-    best = max(trained["whole"], key=lambda one: one.val[chosen])
-    certified = certify(best.models["routed"], best.drawn) if routes(best.models.get("routed", nn.Identity())) else []
-    risk = risk_table(best.models, chosen, best.drawn, effort.draws, covariates)
-    signals = signal_table(risk, task.regression)
-    risk, signal = ranked(risk, signals)
-    found = Found(
-        task=best.drawn.task,
-        scores=scores,
-        decomposition=decomposition_table(trained),
-        certified=certified,
-        risk=risk,
-        signals=signals,
-        watch=watch_list(best.drawn.task, risk),
-        worst=worst_table(trained["whole"], chosen),
-        damage=damage_list(best.drawn.task, scores, chosen, overlap),
-        chosen=chosen,
-        level=level,
-        signal=signal,
-        overlap=overlap,
-        notes=[*(task.notes if read is None else read), *notes],
-    )
-    if model is None:
-        split = best.drawn.split
-        metrics = evaluate(best.models[chosen], best.drawn.task, split)
-        save(best.models[chosen].cpu(), out / "frozen", best.drawn.task, space, split, metrics)
-    card = Card(out, found, answers(found))
+    began = time.perf_counter()
+    found = audit(task, out, effort, others=others, model=model, space=space)
+    found.notes[:0] = task.notes if read is None else read
+    card = Card(Path(out), found, answers(found))
     _write(card, names, time.perf_counter() - began)
     return card
-
-
-def _announce(task: Task, trainings: Trainings) -> None:
-    """What will be done, and how long it may take."""
-    runs = sum(map(len, trainings.drawn.values()))
-    tried = trainings.effort.candidates
-    print(
-        f"{task.name}: {len(trainings.effort.tried)} methods; settings tried for each: {tried}; trainings "
-        f"of each: {runs}, {trainings.effort.seeds} of them on the whole task"
-        + (", the others with the tails of every covariate held out" if len(trainings.drawn) > 1 else ""),
-        flush=True,
-    )
-    seconds = trainings.estimate()
-    told = f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
-    print(f"at most about {told} of training; stopped, the same call goes on from there", flush=True)
-
-
-def _given(model: nn.Module, task: Task, covariates: Mapping[str, torch.Tensor]) -> Trained:
-    """A model that is trained already, as if it were one training; tails are those of its test."""
-    drawn, tails = whole(task, 0), {}
-    for name, values in covariates.items():
-        found = tail_buckets(values, TAIL)
-        for side in ("low", "high"):
-            index = found.members[f"OOD-{side}"]
-            index = index[torch.isin(index, drawn.split.test)]
-            if index.numel() and found.overlap[f"OOD-{side}"] <= MOST_OVERLAP:
-                tails[f"{name} {side}"] = index
-    own = OwnModel(model, task)
-    conditions = [*drawn.conditions, *(Condition(name, drawn.task, index) for name, index in tails.items())]
-    val = 100 * evaluate(own, drawn.task, drawn.split, ["val"])["val"]
-    return Trained(drawn._replace(conditions=conditions), {"model": own}, {"model": val})
 
 
 def _write(card: Card, names: Sequence[str] | None, seconds: float) -> None:
@@ -196,6 +123,16 @@ def _write(card: Card, names: Sequence[str] | None, seconds: float) -> None:
         temporary.write_text(json.dumps(content, indent=2))
     with write_atomically(out / "report.html") as temporary:
         temporary.write_text(_html(card, risk, figures, seconds))
+
+
+def effects(found: Found) -> pd.DataFrame:
+    """Mean scores, one row per condition and one column per method: the page's table."""
+    order = found.scores.drop_duplicates(["kind", "condition"])
+    table = found.scores.groupby(["kind", "condition", "method"], sort=False).score.mean().unstack()
+    table = table.loc[list(zip(order.kind, order.condition, strict=True)), [*found.methods, MAJORITY]]
+    names = {"clean": "as trained", "inside": "ordinary, tails kept out of training"}
+    table.index = [names.get(kind, words.who(found.task, condition)) for kind, condition in table.index]
+    return table.rename(columns=words.method).round(1).replace(np.nan, "")
 
 
 def _html(card: Card, risk: pd.DataFrame, figures: dict[str, Path], seconds: float) -> str:

@@ -11,11 +11,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stemlib.audit.found import Found
+from stemlib.audit.measure import MAJORITY, SHARE, Certified
+from stemlib.audit.statistics import interval
 from stemlib.files import write_atomically
 from stemlib.report import words
-from stemlib.report.found import Found
-from stemlib.report.measure import MAJORITY, SHARE, Certified
-from stemlib.report.statistics import interval
 from stemlib.report.style import COLOURS, PALETTE, use_style
 from stemlib.report.words import method, who
 

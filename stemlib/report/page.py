@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import pandas as pd
-
-from stemlib.report.found import Answer
 
 STYLE = """
 :root { color-scheme: light; }
@@ -31,6 +30,19 @@ th:first-child, td:first-child { text-align: left; min-width: 8rem; }
 code { background: #f3f3f3; padding: 0 .2rem; }
 footer { color: #555; font-size: .85rem; margin-top: 3rem; }
 """
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question, what the numbers say, each with a capital, the name of its figure, and that figure in words."""
+
+    question: str
+    sentences: list[str]
+    figure: str
+    alt: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sentences", [line[0].upper() + line[1:] for line in self.sentences])
 
 
 def page(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pandas as pd
-
+from stemlib.audit.statistics import interval
 from stemlib.data.tasks import Task
-from stemlib.report.statistics import interval, paired_test
 
 METHODS = {
     "mlp": "MLP (features alone)",
@@ -85,30 +83,3 @@ def mean(values: Sequence[float], digits: int = 1) -> str:
     if low == high:
         return middle
     return f"{middle} [{low:z.{digits}f}, {high:z.{digits}f}]"
-
-
-class Difference:
-    """A mean difference over seeds, and whether it is sure: `text`, `sign` (0 where its interval includes 0)."""
-
-    def __init__(self, differences: pd.Series, overlap: float = 0.0, digits: int = 1) -> None:
-        self.mean = float(differences.mean())
-        self.text, self.sign = f"{self.mean:+z.{digits}f}", 0
-        self.low = self.high = float("nan")
-        if len(differences) > 1:
-            found = paired_test(differences, overlap)
-            self.low, self.high = found.low, found.high
-            self.text += f" [{found.low:+z.{digits}f}, {found.high:+z.{digits}f}]"
-            self.sign = int(found.low > 0) - int(found.high < 0)
-
-    @property
-    def known(self) -> bool:
-        """Whether there were enough seeds for an interval."""
-        return self.low == self.low
-
-    @property
-    def size(self) -> str:
-        """The difference without its sign, to stand behind `loses` or `gains`."""
-        if not self.known:
-            return f"{abs(self.mean):.1f}"
-        low, high = (self.low, self.high) if self.mean >= 0 else (-self.high, -self.low)
-        return f"{abs(self.mean):.1f} [{low:z.1f}, {high:z.1f}]"

@@ -17,8 +17,8 @@ from samples import graph_task, node_task
 from torch import nn
 
 import stemlib
+from stemlib.audit import trainings
 from stemlib.data.built_in import mixed_graph
-from stemlib.report import trainings
 from stemlib.report.card import Card, Effort, report
 
 TINY = Effort(hidden=8, epochs=3, patience=3, steps=6, seeds=2, candidates=1, draws=1)

@@ -1,4 +1,4 @@
-"""What the report card computes from answers: signals that find failures, covariates that move errors, differences."""
+"""What an audit computes from answers: signals that find failures, covariates that move errors, differences."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
+from stemlib.audit.measure import choose
+from stemlib.audit.risk import _area_error, _entropy_gap, ranked, signal_table
+from stemlib.audit.statistics import Difference
+from stemlib.audit.watch import damage_list, watch_list, watched, write_watch
 from stemlib.data.own_data import from_data
 from stemlib.data.tasks import Task
 from stemlib.report import words
-from stemlib.report.measure import choose
-from stemlib.report.risk import _area_error, _entropy_gap, ranked, signal_table
-from stemlib.report.watch import damage_list, watch_list, watched, write_watch
 
 
 def risk_rows(size: int = 200) -> pd.DataFrame:
@@ -124,10 +125,10 @@ def test_validation_chooses_and_stress_decides_among_equals() -> None:
 
 
 def test_a_difference_has_a_sign_only_where_its_interval_leaves_out_zero() -> None:
-    sure, open_ = words.Difference(pd.Series([5.0, 5.5, 6.0])), words.Difference(pd.Series([-5.0, 6.0, 1.0]))
+    sure, open_ = Difference(pd.Series([5.0, 5.5, 6.0])), Difference(pd.Series([-5.0, 6.0, 1.0]))
     assert (sure.sign, open_.sign) == (1, 0)
     assert sure.text == "+5.5 [+4.3, +6.7]"
-    assert words.Difference(pd.Series([-5.0, -5.5, -6.0])).size == "5.5 [4.3, 6.7]"
+    assert Difference(pd.Series([-5.0, -5.5, -6.0])).size == "5.5 [4.3, 6.7]"
     assert words.mean([3.0, 3.0]) == "3.0"
 
 

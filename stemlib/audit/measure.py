@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import pandas as pd
 import torch
@@ -11,12 +11,12 @@ from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor, nn
 
+from stemlib.audit.drawn import Drawn
+from stemlib.audit.statistics import paired_test
+from stemlib.audit.trainings import Trained, is_large
 from stemlib.data.scores import score
 from stemlib.data.tasks import Task
 from stemlib.model.stem import StemGNN
-from stemlib.report.drawn import Drawn
-from stemlib.report.statistics import paired_test
-from stemlib.report.trainings import Trained, is_large
 from stemlib.stress.conditions import CORRUPTIONS, Condition, alone, corrupt, is_scored
 from stemlib.stress.domains import met_elsewhere
 from stemlib.theory.a_priori import Budget, a_priori
@@ -182,7 +182,7 @@ def certify(model: nn.Module, drawn: Drawn) -> list[Certified]:
     return found
 
 
-def routes(model: nn.Module) -> bool:
+def routes(model: nn.Module | None) -> TypeGuard[StemGNN]:
     """Whether the decompositions can take it apart."""
     return isinstance(model, StemGNN) and model.encoder.routed_layers > 0
 
@@ -194,7 +194,7 @@ def choose(scores: pd.DataFrame, overlap: float) -> tuple[str, list[str]]:
 
     Args:
         scores: of `score_table`.
-        overlap: see `stemlib.report.statistics.paired_test`.
+        overlap: see `stemlib.audit.statistics.paired_test`.
     """
     rows = scores[(scores.kind == "clean") & (scores.method != MAJORITY)]
     val = rows.pivot_table(index="seed", columns="method", values="val", sort=False)

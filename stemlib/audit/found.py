@@ -1,20 +1,19 @@
-"""All that was measured for a report card, as its answers and figures read it."""
+"""All that an audit measured, as answers and figures read it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 
+from stemlib.audit.measure import MAJORITY, Certified
+from stemlib.audit.statistics import Difference
 from stemlib.data.tasks import Task
-from stemlib.report.measure import MAJORITY, Certified
-from stemlib.report.words import Difference, method, who
 
 
 @dataclass(frozen=True)
 class Found:
-    """All that was measured; the tables are those of `stemlib.report.measure`, `risk` and `watch`.
+    """All that was measured; the tables are those of `stemlib.audit.measure`, `risk` and `watch`.
 
     Attributes:
         chosen: the method to freeze.
@@ -63,26 +62,3 @@ class Found:
             (kind, name, base if kind == "shift" else "clean")
             for kind, name in zip(rows.kind, rows.condition, strict=True)
         ]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A question, what the numbers say, each with a capital, the name of its figure, and that figure in words."""
-
-    question: str
-    sentences: list[str]
-    figure: str
-    alt: str
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sentences", [line[0].upper() + line[1:] for line in self.sentences])
-
-
-def effects(found: Found) -> pd.DataFrame:
-    """Mean scores, one row per condition and one column per method: the page's table."""
-    order = found.scores.drop_duplicates(["kind", "condition"])
-    table = found.scores.groupby(["kind", "condition", "method"], sort=False).score.mean().unstack()
-    table = table.loc[list(zip(order.kind, order.condition, strict=True)), [*found.methods, MAJORITY]]
-    names = {"clean": "as trained", "inside": "ordinary, tails kept out of training"}
-    table.index = [names.get(kind, who(found.task, condition)) for kind, condition in table.index]
-    return table.rename(columns=method).round(1).replace(np.nan, "")

@@ -65,3 +65,30 @@ def paired_test(differences: pd.Series, overlap: float = 0.0) -> PairedTest:
         return PairedTest(mean, mean, mean, float("nan") if mean == 0 else 0.0, 0.0, df)
     reach = student.ppf(0.975, df) * error
     return PairedTest(mean, mean - reach, mean + reach, 2 * student.sf(abs(mean) / error, df), error, df)
+
+
+class Difference:
+    """A mean difference over seeds, and whether it is sure: `text`, `sign` (0 where its interval includes 0)."""
+
+    def __init__(self, differences: pd.Series, overlap: float = 0.0, digits: int = 1) -> None:
+        self.mean = float(differences.mean())
+        self.text, self.sign = f"{self.mean:+z.{digits}f}", 0
+        self.low = self.high = float("nan")
+        if len(differences) > 1:
+            found = paired_test(differences, overlap)
+            self.low, self.high = found.low, found.high
+            self.text += f" [{found.low:+z.{digits}f}, {found.high:+z.{digits}f}]"
+            self.sign = int(found.low > 0) - int(found.high < 0)
+
+    @property
+    def known(self) -> bool:
+        """Whether there were enough seeds for an interval."""
+        return self.low == self.low
+
+    @property
+    def size(self) -> str:
+        """The difference without its sign, to stand behind `loses` or `gains`."""
+        if not self.known:
+            return f"{abs(self.mean):.1f}"
+        low, high = (self.low, self.high) if self.mean >= 0 else (-self.high, -self.low)
+        return f"{abs(self.mean):.1f} [{low:z.1f}, {high:z.1f}]"

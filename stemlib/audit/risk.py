@@ -11,10 +11,10 @@ from scipy.stats import norm, rankdata
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from stemlib.audit.drawn import Drawn, shifted_by
+from stemlib.audit.measure import BETWEEN_DRAWS, SHARE, routes
 from stemlib.data.tasks import PARTS, UNLABELLED, Task, in_unit
 from stemlib.model.mixture import Mixture
-from stemlib.report.drawn import Drawn
-from stemlib.report.measure import BETWEEN_DRAWS, SHARE, routes
 from stemlib.stress.conditions import CORRUPTIONS, Condition, corrupt
 from stemlib.theory.certificates import DecisionCertificate
 from stemlib.theory.routing import evaluating
@@ -27,9 +27,7 @@ SIGNS = {"radius": -1, "margin": -1, "confidence": -1, "disagreement": 1}  # wit
 LEAST = 5  # failures, and others, that an AUROC needs
 
 
-def risk_table(
-    models: Mapping[str, nn.Module], chosen: str, drawn: Drawn, draws: int, covariates: Mapping[str, Tensor]
-) -> pd.DataFrame:
+def risk_table(models: Mapping[str, nn.Module], chosen: str, drawn: Drawn, draws: int) -> pd.DataFrame:
     """Every instance with what the chosen network says of it, and how sure that is.
 
     Args:
@@ -37,7 +35,6 @@ def risk_table(
         chosen: which of them is to be frozen.
         drawn: what it was trained on.
         draws: of each damage of the whole graph, masked and deleted by `SHARE`.
-        covariates: of all instances.
 
     Returns:
         By instance `part` (train, val, test or none), `answer` (a class's number, or numbers in the labels' unit),
@@ -58,12 +55,13 @@ def risk_table(
     table["flips"] = _changes(model, task, logits, draws)
     if not task.regression:
         table["confidence"], table["margin"] = _sureness(logits, task.labels.dim() == 2)
-        if "routed" in models and routes(models["routed"]):
-            table["radius"] = _radius(models["routed"], task)
+        routed = models.get("routed")
+        if routes(routed):
+            table["radius"] = _radius(routed, task)
     mixing = [one for one in (model, *models.values()) if isinstance(one, Mixture | Stacked) and len(one.gate) > 1]
     if mixing:
         table["disagreement"] = _disagreement(mixing[0], task, every)
-    for name, values in covariates.items():
+    for name, values in shifted_by(task).items():
         ranks = rankdata(values.numpy(), method="average") / task.instances
         table[f"{name}_tenth"] = np.ceil(10 * ranks).astype(int)
     return table

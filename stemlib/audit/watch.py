@@ -12,10 +12,10 @@ import torch
 from scipy.stats import ttest_ind
 from torch import Tensor
 
+from stemlib.audit.statistics import paired_test
 from stemlib.data.graph import node_features
 from stemlib.data.tasks import Task, read_out
 from stemlib.files import write_atomically
-from stemlib.report.statistics import paired_test
 from stemlib.stress.shifts import covariates, instance_covariate
 from stemlib.training.saved import WATCHED
 
@@ -52,7 +52,7 @@ def watch_list(task: Task, risk: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         task: that the model was trained on.
-        risk: of `stemlib.report.risk.risk_table`; errors count where training has not been.
+        risk: of `stemlib.audit.risk.risk_table`; errors count where training has not been.
 
     Returns:
         By `covariate` and `end`: `border`, `share` of all instances beyond it, the `rise` of the error there over that
@@ -98,9 +98,9 @@ def damage_list(task: Task, scores: pd.DataFrame, chosen: str, overlap: float) -
 
     Args:
         task: that the model was trained on.
-        scores: of `stemlib.report.measure.score_table`.
+        scores: of `stemlib.audit.measure.score_table`.
         chosen: the method that is frozen.
-        overlap: of the seeds' splits, see `stemlib.report.statistics.paired_test`.
+        overlap: of the seeds' splits, see `stemlib.audit.statistics.paired_test`.
 
     Returns:
         Rows as `watch_list` has them, `end` being `mean`: `border` the mean over the nodes of what damage takes away,

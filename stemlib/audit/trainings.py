@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from stemlib.audit.drawn import Drawn, is_drawn, shifted_by, whole
 from stemlib.data.tasks import Split, Task
 from stemlib.devices import device
 from stemlib.files import run_key
 from stemlib.presets import BaselineConfig, MixtureConfig, ModelConfig, TrainConfig, change
-from stemlib.report.drawn import Drawn, is_drawn, shifted_by, whole
 from stemlib.stress.conditions import MOST_OVERLAP, shift_protocol
 from stemlib.stress.shifts import Buckets, tail_buckets
 from stemlib.training.evaluation import evaluate
@@ -38,7 +38,6 @@ SETTINGS = (  # of training, for every method alike, in the order in which they 
 SELECTED = "stacked"  # of all networks of a seed, see `stemlib.training.stacking`
 LARGEST_BATCH = {"node": 0, "link": 8192, "graph": 128}
 LARGE = 200_000  # nodes of a node task: larger ones are trained by batches, and no adversary is tried
-LONG = 10.0  # seconds of an epoch, of which one is enough for an estimate
 DRAWN_BATCH, FANOUT = 1024, 10  # nodes of such a batch, and neighbours drawn per node and layer
 
 
@@ -86,14 +85,6 @@ class Trained(NamedTuple):
     val: dict[str, float]
 
 
-def _timed(method: Method, drawn: Drawn, epochs: int, trained: int | None = None) -> float:
-    """Seconds of some epochs on the first of the training instances."""
-    split, train = replace(drawn.split, train=drawn.split.train[:trained]), change(method.train, epochs=epochs)
-    began = time.perf_counter()
-    fit(build(method.config, drawn.task).to(device()), drawn.task, split, train, 0)
-    return time.perf_counter() - began
-
-
 def is_large(task: Task) -> bool:
     """Whether a task is too large for many trainings on the whole graph."""
     return task.kind == "node" and task.graph.num_nodes > LARGE
@@ -123,7 +114,7 @@ class Trainings:
         drawn: of every protocol what the seeds draw.
         covariates: of all instances, see `shifted_by`.
         notes: what cannot be shifted, and why.
-        overlap: of the seeds' splits, see `stemlib.report.statistics.paired_test`.
+        overlap: of the seeds' splits, see `stemlib.audit.statistics.paired_test`.
     """
 
     def __init__(self, task: Task, folder: Path, effort: Effort) -> None:
@@ -191,22 +182,6 @@ class Trainings:
             config = change(method.config, dropout=dropout, input_dropout=dropout)
             found.append(Method(method.name, config, change(train, **rest)))
         return found
-
-    def estimate(self) -> float:
-        """Seconds that all trainings take at most, from an epoch or two of each method; what is finished too."""
-        drawn, total = self.drawn["whole"][0], 0.0
-        runs = sum(map(len, self.drawn.values())) + self.effort.candidates - 1
-        for base in methods(self.effort):
-            method = self.candidates(base, drawn.task, drawn.split)[0]
-            if is_large(drawn.task):  # an epoch from some of its batches
-                few, more = (_timed(method, drawn, 1, DRAWN_BATCH * count) for count in (2, 6))
-                first = step = few + max(more - few, 0) / 4 * (drawn.split.train.numel() / DRAWN_BATCH - 2)
-            else:
-                first = step = _timed(method, drawn, 1)
-                if first < LONG:
-                    step = max(_timed(method, drawn, 3) - first, 0) / 2
-            total += runs * (first + step * (method.train.epochs - 1))
-        return total
 
     def run(self) -> dict[str, list[Trained]]:
         """Train what is not trained yet, and say of each when it is done."""

@@ -6,10 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from stemlib.audit.drawn import shifted_by, whole
+from stemlib.audit.trainings import TAIL, Trained
 from stemlib.data.graph import Graph, node_features, plain
 from stemlib.data.tasks import Task, read_out
 from stemlib.devices import device_of
 from stemlib.model.network import Output
+from stemlib.stress.conditions import MOST_OVERLAP, Condition
+from stemlib.stress.shifts import tail_buckets
+from stemlib.training.evaluation import evaluate
 
 
 class OwnModel(nn.Module):
@@ -48,3 +53,27 @@ class OwnModel(nn.Module):
         z = self.net(node_features(graph), plain(graph.edge_index))
         logits = read_out(z, graph, instances, self.kind)
         return Output(logits, logits)
+
+
+def given(model: nn.Module, task: Task) -> Trained:
+    """A model that is trained already, as if it were one training; tails are those of its test.
+
+    Args:
+        model: any module with `forward(x, edge_index)`.
+        task: that it was trained on.
+
+    Raises:
+        ValueError: it does not answer as `OwnModel` asks.
+    """
+    drawn, tails = whole(task, 0), {}
+    for name, values in shifted_by(task).items():
+        found = tail_buckets(values, TAIL)
+        for side in ("low", "high"):
+            index = found.members[f"OOD-{side}"]
+            index = index[torch.isin(index, drawn.split.test)]
+            if index.numel() and found.overlap[f"OOD-{side}"] <= MOST_OVERLAP:
+                tails[f"{name} {side}"] = index
+    own = OwnModel(model, task)
+    conditions = [*drawn.conditions, *(Condition(name, drawn.task, index) for name, index in tails.items())]
+    val = 100 * evaluate(own, drawn.task, drawn.split, ["val"])["val"]
+    return Trained(drawn._replace(conditions=conditions), {"model": own}, {"model": val})

@@ -1,0 +1,80 @@
+"""One audit: train alike, stress, take apart, and keep the model to freeze."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import nn
+
+from stemlib.audit.forecast import foretell
+from stemlib.audit.found import Found
+from stemlib.audit.measure import certify, choose, decomposition_table, routes, score_table, worst_table
+from stemlib.audit.own_model import given
+from stemlib.audit.risk import ranked, risk_table, signal_table
+from stemlib.audit.trainings import FULL, Effort, Trainings
+from stemlib.audit.watch import damage_list, watch_list
+from stemlib.data.feature_space import FeatureSpace
+from stemlib.data.tasks import Task
+from stemlib.training.evaluation import evaluate
+from stemlib.training.saved import save
+
+
+def audit(
+    task: Task,
+    folder: str | Path,
+    effort: Effort = FULL,
+    *,
+    others: Mapping[str, Task] | None = None,
+    model: nn.Module | None = None,
+    space: FeatureSpace | None = None,
+) -> Found:
+    """Measure what models are worth on a graph, what breaks them and whom they fail; killed, it goes on.
+
+    Args:
+        task: of nodes, links or graphs; classes, binary labels or numbers.
+        folder: gets `trainings/`, and `frozen/` with the model to freeze.
+        effort: `FULL`, or `QUICK` for a first look.
+        others: other graphs that the trained models meet, by name.
+        model: one that is already trained, any module with `forward(x, edge_index)`: then none is trained here.
+        space: what the features were made with, saved with the model; None for the task's own.
+
+    Raises:
+        ValueError: a task that cannot be learnt, or an other graph that does not fit.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    trained, notes, overlap = {}, [], 0.0
+    if model is None:
+        trainings = Trainings(task, folder / "trainings", effort)
+        foretell(trainings)
+        trained, notes, overlap = trainings.run(), trainings.notes, trainings.overlap
+    else:
+        trained["whole"] = [given(model, task)]
+    print("trained; now everything is stressed and taken apart", flush=True)
+    scores = score_table(trained, effort.draws, dict(others or {}))
+    chosen, level = choose(scores, overlap)
+    best = max(trained["whole"], key=lambda one: one.val[chosen])
+    routed, drawn = best.models.get("routed"), best.drawn
+    risk = risk_table(best.models, chosen, drawn, effort.draws)
+    signals = signal_table(risk, task.regression)
+    risk, signal = ranked(risk, signals)
+    if model is None:
+        frozen = best.models[chosen].cpu()
+        save(frozen, folder / "frozen", drawn.task, space, drawn.split, evaluate(frozen, drawn.task, drawn.split))
+    return Found(
+        task=drawn.task,
+        scores=scores,
+        decomposition=decomposition_table(trained),
+        certified=certify(routed, drawn) if routes(routed) else [],
+        risk=risk,
+        signals=signals,
+        watch=watch_list(drawn.task, risk),
+        worst=worst_table(trained["whole"], chosen),
+        damage=damage_list(drawn.task, scores, chosen, overlap),
+        chosen=chosen,
+        level=level,
+        signal=signal,
+        overlap=overlap,
+        notes=notes,
+    )
