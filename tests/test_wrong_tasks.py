@@ -133,6 +133,7 @@ SUPPLIED: dict[str, Callable[[Task, Path], Any]] = {
     "asked": lambda task, folder: some(task),
     "train": lambda task, folder: TrainConfig(epochs=1),
     "losses": lambda task, folder: torch.rand(len(some(task))),
+    "covariates": lambda task, folder: {"place": torch.arange(task.instances).float()},
     "worth": lambda task, folder: torch.rand(pairs_of(task)),
     "covariate": lambda task, folder: torch.arange(task.instances).float(),
     "buckets": lambda task, folder: tail_buckets(torch.arange(task.instances).float()),

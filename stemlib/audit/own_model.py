@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from stemlib.audit.drawn import shifted_by, whole
+from stemlib.audit.drawn import whole
 from stemlib.audit.trainings import TAIL, Trained
 from stemlib.data.graph import Graph, node_features, plain
 from stemlib.data.tasks import Task, read_out
@@ -55,18 +57,19 @@ class OwnModel(nn.Module):
         return Output(logits, logits)
 
 
-def given(model: nn.Module, task: Task) -> Trained:
+def given(model: nn.Module, task: Task, covariates: Mapping[str, Tensor]) -> Trained:
     """A model that is trained already, as if it were one training; tails are those of its test.
 
     Args:
         model: any module with `forward(x, edge_index)`.
         task: that it was trained on.
+        covariates: of all instances, see `shifted_by`.
 
     Raises:
         ValueError: it does not answer as `OwnModel` asks.
     """
     drawn, tails = whole(task, 0), {}
-    for name, values in shifted_by(task).items():
+    for name, values in covariates.items():
         found = tail_buckets(values, TAIL)
         for side in ("low", "high"):
             index = found.members[f"OOD-{side}"]

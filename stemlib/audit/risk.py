@@ -11,7 +11,7 @@ from scipy.stats import norm, rankdata
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from stemlib.audit.drawn import Drawn, shifted_by
+from stemlib.audit.drawn import Drawn
 from stemlib.audit.measure import BETWEEN_DRAWS, SHARE, routes
 from stemlib.data.tasks import PARTS, UNLABELLED, Task, in_unit
 from stemlib.model.mixture import Mixture
@@ -27,7 +27,9 @@ SIGNS = {"radius": -1, "margin": -1, "confidence": -1, "disagreement": 1}  # wit
 LEAST = 5  # failures, and others, that an AUROC needs
 
 
-def risk_table(models: Mapping[str, nn.Module], chosen: str, drawn: Drawn, draws: int) -> pd.DataFrame:
+def risk_table(
+    models: Mapping[str, nn.Module], chosen: str, drawn: Drawn, draws: int, covariates: Mapping[str, Tensor]
+) -> pd.DataFrame:
     """Every instance with what the chosen network says of it, and how sure that is.
 
     Args:
@@ -35,6 +37,7 @@ def risk_table(models: Mapping[str, nn.Module], chosen: str, drawn: Drawn, draws
         chosen: which of them is to be frozen.
         drawn: what it was trained on.
         draws: of each damage of the whole graph, masked and deleted by `SHARE`.
+        covariates: of all instances, see `shifted_by`.
 
     Returns:
         By instance `part` (train, val, test or none), `answer` (a class's number, or numbers in the labels' unit),
@@ -61,7 +64,7 @@ def risk_table(models: Mapping[str, nn.Module], chosen: str, drawn: Drawn, draws
     mixing = [one for one in (model, *models.values()) if isinstance(one, Mixture | Stacked) and len(one.gate) > 1]
     if mixing:
         table["disagreement"] = _disagreement(mixing[0], task, every)
-    for name, values in shifted_by(task).items():
+    for name, values in covariates.items():
         ranks = rankdata(values.numpy(), method="average") / task.instances
         table[f"{name}_tenth"] = np.ceil(10 * ranks).astype(int)
     return table

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from stemlib.audit.drawn import shifted_by
 from stemlib.audit.forecast import foretell
 from stemlib.audit.found import Found
 from stemlib.audit.measure import certify, choose, decomposition_table, routes, score_table, worst_table
@@ -44,19 +45,19 @@ def audit(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    trained, notes, overlap = {}, [], 0.0
+    covariates, notes, overlap = shifted_by(task), [], 0.0
     if model is None:
-        trainings = Trainings(task, folder / "trainings", effort)
+        trainings = Trainings(task, folder / "trainings", effort, covariates)
         foretell(trainings)
         trained, notes, overlap = trainings.run(), trainings.notes, trainings.overlap
     else:
-        trained["whole"] = [given(model, task)]
+        trained = {"whole": [given(model, task, covariates)]}
     print("trained; now everything is stressed and taken apart", flush=True)
     scores = score_table(trained, effort.draws, dict(others or {}))
     chosen, level = choose(scores, overlap)
     best = max(trained["whole"], key=lambda one: one.val[chosen])
     routed, drawn = best.models.get("routed"), best.drawn
-    risk = risk_table(best.models, chosen, drawn, effort.draws)
+    risk = risk_table(best.models, chosen, drawn, effort.draws, covariates)
     signals = signal_table(risk, task.regression)
     risk, signal = ranked(risk, signals)
     if model is None:

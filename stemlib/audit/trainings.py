@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from stemlib.audit.drawn import Drawn, is_drawn, shifted_by, whole
+from stemlib.audit.drawn import Drawn, is_drawn, whole
 from stemlib.data.tasks import Split, Task
 from stemlib.devices import device
 from stemlib.files import run_key
@@ -109,22 +109,21 @@ class Trainings:
         task: of any kind.
         folder: where trainings are kept.
         effort: how much is done.
+        covariates: of all instances, see `shifted_by`.
 
     Attributes:
         drawn: of every protocol what the seeds draw.
-        covariates: of all instances, see `shifted_by`.
         notes: what cannot be shifted, and why.
         overlap: of the seeds' splits, see `stemlib.audit.statistics.paired_test`.
     """
 
-    def __init__(self, task: Task, folder: Path, effort: Effort) -> None:
+    def __init__(self, task: Task, folder: Path, effort: Effort, covariates: Mapping[str, Tensor]) -> None:
         self.folder, self.effort, self.notes = folder, effort, []
         self.drawn: dict[str, list[Drawn]] = {"whole": [whole(task, seed) for seed in range(effort.seeds)]}
         self.overlap = 0.5 if len({one.split.hash for one in self.drawn["whole"]}) > 1 else 0.0
-        self.covariates = shifted_by(task)
         kept = [None] if is_drawn(task) else list(task.splits)
         try:
-            buckets = self._tails(task)
+            buckets = self._tails(task, covariates)
             self.drawn["inside"] = [
                 Drawn(*shift_protocol(task, buckets, seed, own_split=kept[seed % len(kept)]))
                 for seed in range(effort.seeds)
@@ -138,13 +137,13 @@ class Trainings:
                 "each node and layer"
             )
 
-    def _tails(self, task: Task) -> Buckets:
+    def _tails(self, task: Task, covariates: Mapping[str, Tensor]) -> Buckets:
         """The tails of every covariate as buckets, and what lies in none of them as `ID`."""
         members, first = {}, None
         met = torch.ones(task.instances, dtype=torch.bool)
         if task.kind != "graph" and not is_drawn(task):  # of these only the user's own test is met
             met = torch.zeros_like(met).index_fill_(0, next(iter(task.splits.values())).test, True)
-        for name, values in self.covariates.items():
+        for name, values in covariates.items():
             tails = tail_buckets(values, TAIL)
             first = tails if first is None else first
             for side, words in (("low", "lowest"), ("high", "highest")):
