@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from stemlib import __version__
 from stemlib.data.tasks import Task
 from stemlib.presets import PRESETS, Preset
 from study.computing import add_device
@@ -29,6 +30,7 @@ from study.records import KEPT, read_all_results, save_results, table
 from study.trained import run
 
 EXPERIMENT = "02_data_sets"
+OLDEST = "0.2"  # version of kept rows that do not say theirs: fewer candidates, less patience, repairs for one method
 METHODS = ("mlp", "gcn", "sage", "stem")
 
 
@@ -44,12 +46,14 @@ def task_results(task: Task, protocol: Protocol, preset: Preset) -> pd.DataFrame
 
     Returns:
         One row per method and run as `records.table` gives them, in per cent, with the chosen `lr`, `weight_decay`
-        and `dropout`, the `metric` and the `preset`.
+        and `dropout`, the `metric`, the `preset` and the `library`'s version.
     """
     frames = []
     for method in tuned(task, protocol, preset):
         records = [run(EXPERIMENT, task, split, method, seed) for split, seed in protocol.runs]
-        frames.append(table(records).assign(**method.tuned, metric=task.metric, preset=preset.name))
+        frames.append(
+            table(records).assign(**method.tuned, metric=task.metric, preset=preset.name, library=__version__)
+        )
     return pd.concat(frames, ignore_index=True)
 
 
@@ -67,8 +71,9 @@ def kept_runs() -> pd.DataFrame:
     """The rows of `results` that are kept, in the order of `PROTOCOLS`.
 
     Returns:
-        The rows, with `splits`: the split's name without its number, so that `draw-0`, `draw-1`, ... are one. Where
-        training gives some of a test away, `<task>-filtered` has the same runs' scores without that.
+        The rows, with `splits`: the split's name without its number, so that `draw-0`, `draw-1`, ... are one; and the
+        `library`'s version that made them. Where training gives some of a test away, `<task>-filtered` has the same
+        runs' scores without that.
 
     Raises:
         FileNotFoundError: none are.
@@ -78,6 +83,7 @@ def kept_runs() -> pd.DataFrame:
         without = rows[rows.test_filtered.notna()]
         without = without.assign(task=without.task + FILTERED, test=without.test_filtered, test_best=float("nan"))
         rows = pd.concat([rows, without], ignore_index=True)
+    rows["library"] = rows["library"].fillna(OLDEST) if "library" in rows else OLDEST
     rows["splits"] = rows.split.str.replace(r"-\d+$", "", regex=True)
     place = (
         rows.task.str.removesuffix(FILTERED).str.removesuffix("-all").map(order.index)

@@ -10,6 +10,7 @@ import pytest
 from run_samples import SHORT, TINY
 from samples import link_task
 
+import stemlib
 from stemlib.data.public import DATA_SETS
 from stemlib.data.tasks import Task
 from stemlib.presets import Preset
@@ -26,6 +27,7 @@ def test_results_say_what_was_run_and_are_read_back(task: Task, runs: Path, monk
     assert set(found.hash) == {task.split("random").hash}
     assert set(found.metric) == {task.metric}
     assert set(found.preset) == {"tiny"}
+    assert set(found.library) == {stemlib.__version__}
     assert set(zip(found.lr, found.weight_decay, found.dropout, strict=True)) <= {
         candidate[:3] for candidate in SHORT.candidates
     }
@@ -84,6 +86,9 @@ def test_kept_runs_come_in_the_order_of_the_protocols(tmp_path: Path, monkeypatc
     kept = kept[~kept.task.str.startswith("wn18rr")]
     assert kept.task.unique().tolist() == ["cora", "fb15k237", "fb15k237-all", "actor"]
     assert kept.splits.tolist() == ["draw", "draw", "public"] * 4
+    assert set(kept.library) == {"0.2"}  # the rows do not say theirs
+    save_results(kept[kept.task == "cora"].assign(library="0.3.0"), "02_data_sets-cora")
+    assert kept_runs().groupby("task").library.first()[["cora", "actor"]].tolist() == ["0.3.0", "0.2"]
 
 
 def test_an_unknown_data_set_is_refused() -> None:
