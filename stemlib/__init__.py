@@ -3,7 +3,7 @@
 The way of the data through the library, each room reading only what stands before it::
 
     paths, settings, devices, memory, presets,    ground: folders, every setting, where is computed,
-    files, weights                                whole files, safe weights
+    files, cache, weights                         whole files, what made them, safe weights
     data/        tasks on prepared graphs: public data sets, the built-in graph, a user's own; splits, features, batches
     stress/      who is evaluated (shifts), what is damaged (corruptions), and both as conditions
     model/       experts, routers, tokens, head: `StemGNN`, and its deployed form

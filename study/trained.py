@@ -11,9 +11,10 @@ import pandas as pd
 import torch
 from torch import nn
 
+from stemlib.cache import run_key
 from stemlib.data.leaks import filtered
 from stemlib.data.tasks import Split, Task, standardised
-from stemlib.files import held, run_key
+from stemlib.files import held
 from stemlib.training.evaluation import evaluate
 from stemlib.training.finetune import fit
 from stemlib.training.stacking import stacked

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import few
 
-from stemlib import files as cache
-from stemlib.files import read_checked, write_checked
+from stemlib import cache
+from stemlib.cache import read_checked, write_checked
 
 VALUES = {"x": torch.arange(6.0).view(2, 3), "n": torch.tensor([3])}
 DAMAGES = ["cut", "empty", "longer", *range(200)]  # a number: of the draw of one bit that is flipped

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from stemlib.audit.drawn import Drawn, is_drawn, whole
+from stemlib.cache import run_key
 from stemlib.data.tasks import Split, Task
 from stemlib.devices import device
-from stemlib.files import run_key
 from stemlib.presets import BaselineConfig, MixtureConfig, ModelConfig, TrainConfig, change
 from stemlib.stress.conditions import MOST_OVERLAP, shift_protocol
 from stemlib.stress.shifts import Buckets, tail_buckets

@@ -23,10 +23,10 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn import functional as F
 
+from stemlib.cache import cached, digest
 from stemlib.data.feature_source import FeatureSource, Step, Terms
 from stemlib.data.graph import Graph
 from stemlib.data.tasks import Task
-from stemlib.files import cached, digest
 
 TFIDF, MINILM = "tfidf-svd", "minilm"
 FORMAT = 2  # of the cached features; raise it when they change

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch_geometric import EdgeIndex
 from torch_geometric.data import Data
 
+from stemlib.cache import digest
 from stemlib.data.feature_source import FeatureSource, Step
-from stemlib.files import digest
 
 T = TypeVar("T")
 CONTENT = ("x", "edge_index", "edge_attr", "edge_type", "node_type", "edge_pair", "batch", "ptr", "scaffold")

@@ -22,7 +22,8 @@ from typing import Any
 
 from torch_geometric.data import Data, InMemoryDataset
 
-from stemlib.files import digest, write_atomically
+from stemlib.cache import digest
+from stemlib.files import write_atomically
 from stemlib.paths import data_folder
 
 # What a reader meets in a file that is not what its name says.

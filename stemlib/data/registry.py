@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 from torch_geometric.data import Data
 
+from stemlib.cache import digest
 from stemlib.data.checks import checked
 from stemlib.data.graph import Graph
 from stemlib.data.tasks import Kind, Split, Task
-from stemlib.files import digest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,9 +21,9 @@ from torch import Tensor
 from torch_geometric.utils import from_smiles
 from torch_geometric.utils.smiles import e_map, x_map
 
+from stemlib.cache import cached, digest
 from stemlib.data.graph import Graph
 from stemlib.data.tasks import Split
-from stemlib.files import cached, digest
 
 FORMAT = 1  # of the cached graphs; raise it when they change
 CHUNK = 1000  # molecules that one process takes at a time

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch_geometric.nn import global_add_pool, global_max_pool, global_mean_pool
 
+from stemlib.cache import digest
 from stemlib.data.graph import Graph, sorted_by_target
-from stemlib.files import digest
 
 Kind = Literal["node", "link", "graph"]
 PARTS = ("train", "val", "test")

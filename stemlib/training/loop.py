@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from stemlib.files import quiet, read_checked, write_checked
+from stemlib.cache import read_checked, write_checked
+from stemlib.files import quiet
 from stemlib.memory import keep_freed
 from stemlib.training import processes
 

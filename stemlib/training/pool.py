@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stemlib.cache import digest
 from stemlib.data.features import require_unit_features
 from stemlib.data.graph import plain
 from stemlib.data.tasks import Task
-from stemlib.files import digest
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from stemlib.files import installed_versions, run_key, write_atomically
+from stemlib.cache import run_key
+from stemlib.files import installed_versions, write_atomically
 from stemlib.paths import cache_folder
 from stemlib.presets import ModelConfig, PretrainConfig
 from stemlib.training import processes

@@ -16,10 +16,11 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from stemlib.baselines.networks import adjacency, network_input
+from stemlib.cache import run_key
 from stemlib.data.batches import union_of_graphs
 from stemlib.data.graph import Graph
 from stemlib.data.tasks import Task
-from stemlib.files import held, run_key, write_atomically
+from stemlib.files import held, write_atomically
 from stemlib.training.evaluation import EVALUATION_BATCH
 from stemlib.training.loop import Loop, State, cosine
 from stemlib.weights import read_settings, read_weights, write_weights

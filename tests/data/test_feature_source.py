@@ -27,7 +27,7 @@ WORDS = scipy.sparse.csr_matrix(np.array([[3.0, 0, 4], [0, 2, 0], [0, 0, 0]], dt
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("stemlib.data.raw_files.listed_sums", dict)
-    monkeypatch.setattr("stemlib.files.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("stemlib.cache.cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setenv("STEMLIB_DATA", str(tmp_path))
     return tmp_path
 

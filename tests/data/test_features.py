@@ -13,7 +13,7 @@ TEXTS = ["a red apple", "a green apple", "apple tree in a garden", "steam engine
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stemlib.files.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("stemlib.cache.cache_folder", lambda: tmp_path)
 
 
 def test_svd_keeps_inner_products_where_the_rank_allows() -> None:

@@ -26,7 +26,7 @@ MOLECULES = [name for name in of_kind("graph") if isinstance(data_set(name), Mol
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("stemlib.files.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("stemlib.cache.cache_folder", lambda: tmp_path / "cache")
     return tmp_path
 
 

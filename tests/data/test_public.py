@@ -31,7 +31,7 @@ TINY = {
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(raw_files, "listed_sums", dict)
-    monkeypatch.setattr("stemlib.files.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("stemlib.cache.cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setenv("STEMLIB_DATA", str(tmp_path))
     return tmp_path
 

@@ -10,9 +10,9 @@ from samples import ring
 from torch_geometric.data import Data, HeteroData
 from torch_geometric.transforms import RandomLinkSplit
 
+from stemlib.cache import digest
 from stemlib.data.own_data import from_data
 from stemlib.data.tasks import Task
-from stemlib.files import digest
 from stemlib.presets import ModelConfig, TrainConfig
 from stemlib.training.finetune import fit
 from stemlib.weights import read_weights, write_weights

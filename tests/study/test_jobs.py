@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -197,3 +199,8 @@ def test_the_study_s_own_grid_files_are_right(file: Path) -> None:
     found = read_grid(file)
     assert {job.parameters["preset"] for job in found} == {file.stem}
     assert all("save_run" in job.notebook.read_text() for job in found)
+
+
+def test_the_process_of_a_job_imports_neither_pytorch_nor_what_a_notebook_computes_with() -> None:
+    asked = "import sys, study.batch.jobs; print(sorted({'torch', 'torch_geometric', 'seaborn'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -12,8 +12,8 @@ import torch
 from run_samples import equal, weights
 from samples import node_task
 
+from stemlib.cache import run_key
 from stemlib.data.tasks import Task
-from stemlib.files import run_key
 from stemlib.presets import PRESETS, Preset
 from stemlib.training.evaluation import predict
 from study.figures import COLOURS

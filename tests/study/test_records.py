@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
-from stemlib.files import installed_versions, run_key
+from stemlib.cache import run_key
+from stemlib.files import installed_versions
 from study import records
 from study.records import (
     Record,
