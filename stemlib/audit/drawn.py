@@ -12,6 +12,7 @@ from stemlib.data.tasks import Split, Task, standardised
 from stemlib.stress.conditions import Condition
 from stemlib.stress.shifts import covariates, instance_covariate
 
+LEAST = 5  # of either answer to a binary label, below which its score says nothing
 LOCAL = 200_000  # edges, beyond which locality takes too long
 
 
@@ -27,6 +28,14 @@ def is_drawn(task: Task) -> bool:
     """Whether the task came without a split of its own, so that each seed may draw one."""
     names = list(task.splits)
     return task.kind == "node" and (not names or (len(names) == 1 and names[0].startswith("stratified-")))
+
+
+def rare(task: Task, index: Tensor) -> bool:
+    """Whether some instances have too few of an answer for a score: fewer than `LEAST` of 0 or of 1, if binary."""
+    if task.labels.dim() == 1 or task.regression:
+        return False
+    labels = task.labels[index]
+    return min(int((labels > 0).sum(0).max()), int((labels <= 0).sum(0).max())) < LEAST
 
 
 def shifted_by(task: Task) -> dict[str, Tensor]:

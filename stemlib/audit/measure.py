@@ -97,7 +97,7 @@ def spared(task: Task, damage: str) -> str:
     if is_large(task):
         return "the graph is too large"
     if damage == "masked" and task.graph.source is not None:
-        return "they were made of others"
+        return "they were made from other columns"
     if damage == "deleted" and task.regression:
         return "the search needs classes"
     return ""

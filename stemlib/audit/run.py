@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from stemlib.audit.drawn import shifted_by
+from stemlib.audit.drawn import is_drawn, shifted_by
 from stemlib.audit.forecast import foretell
 from stemlib.audit.found import Found
 from stemlib.audit.measure import certify, choose, decomposition_table, routes, score_table, worst_table
@@ -19,6 +19,11 @@ from stemlib.data.feature_space import FeatureSpace
 from stemlib.data.tasks import Task
 from stemlib.training.evaluation import evaluate
 from stemlib.training.saved import save
+
+UNSEEN = (
+    "the split was drawn here: unless the model was trained on this task's own training part alone, it has seen nodes "
+    "that it is tested on, and its scores are too good. Give the split that it was trained with (masks, or a column)"
+)
 
 
 def audit(
@@ -52,7 +57,10 @@ def audit(
         trained, notes, overlap = trainings.run(), trainings.notes, trainings.overlap
     else:
         trained = {"whole": [given(model, task, covariates)]}
-    print("trained; now everything is stressed and taken apart", flush=True)
+        if is_drawn(task):
+            notes.append(UNSEEN)
+            print(UNSEEN, flush=True)
+    print("now everything is stressed and taken apart", flush=True)
     scores = score_table(trained, effort.draws, dict(others or {}))
     chosen, level = choose(scores, overlap)
     best = max(trained["whole"], key=lambda one: one.val[chosen])

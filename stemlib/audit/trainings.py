@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from stemlib.audit.drawn import Drawn, is_drawn, whole
+from stemlib.audit.drawn import LEAST, Drawn, is_drawn, rare, whole
 from stemlib.cache import run_key
 from stemlib.data.tasks import Split, Task
 from stemlib.devices import device
@@ -37,6 +37,7 @@ SETTINGS = (  # of training, for every method alike, in the order in which they 
 )
 SELECTED = "stacked"  # of all networks of a seed, see `stemlib.training.stacking`
 LARGEST_BATCH = {"node": 0, "link": 8192, "graph": 128}
+MANY = 50_000  # nodes, instances or tens of edges, beyond which a first look trains each network once
 LARGE = 200_000  # nodes of a node task: larger ones are trained by batches, and no adversary is tried
 DRAWN_BATCH, FANOUT = 1024, 10  # nodes of such a batch, and neighbours drawn per node and layer
 
@@ -85,6 +86,11 @@ class Trained(NamedTuple):
     val: dict[str, float]
 
 
+def quick(task: Task) -> Effort:
+    """A first look: `QUICK`, or `ONCE` where a training takes minutes."""
+    return ONCE if max(task.graph.num_nodes, task.instances, task.graph.num_edges / 10) > MANY else QUICK
+
+
 def is_large(task: Task) -> bool:
     """Whether a task is too large for many trainings on the whole graph."""
     return task.kind == "node" and task.graph.num_nodes > LARGE
@@ -128,6 +134,9 @@ class Trainings:
                 Drawn(*shift_protocol(task, buckets, seed, own_split=kept[seed % len(kept)]))
                 for seed in range(effort.seeds)
             ]
+            if any(rare(task, one.split.test) for one in self.drawn["inside"]):
+                del self.drawn["inside"]
+                raise ValueError(f"outside of the tails fewer than {LEAST} test {task.kind}s have the rarer answer")
         except ValueError as error:
             self.notes.append(f"shifts were not tried: {error}")
         self.chosen: dict[str, Method] = {}
@@ -152,13 +161,15 @@ class Trainings:
                     self.notes.append(f"no shift to the {words} {name}: most {task.kind}s have the same value")
                 elif task.labelled(index[met[index]]).numel() < FEWEST:
                     self.notes.append(f"no shift to the {words} {name}: fewer than {FEWEST} {task.kind}s to test")
+                elif rare(task, index[met[index]]):
+                    self.notes.append(f"no shift to the {words} {name}: fewer than {LEAST} have the rarer answer")
                 else:
                     members[f"{name} {side}"] = index
         outer = torch.zeros(task.instances, dtype=torch.bool)
         for index in members.values():
             outer[index] = True
         if not members or outer.all():
-            raise ValueError("no covariate tells some instances from the others")
+            raise ValueError("no covariate has tails that can be tested")
         return Buckets(first.covariate, first.borders, {"ID": (~outer).nonzero().flatten(), **members})
 
     def candidates(self, method: Method, task: Task, split: Split) -> list[Method]:

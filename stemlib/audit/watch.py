@@ -86,7 +86,7 @@ def watch_list(task: Task, risk: pd.DataFrame) -> pd.DataFrame:
 
 
 def left(task: Task) -> dict[str, float]:
-    """What damage takes away, as means over the nodes: edges; and features, unless they were made of others."""
+    """What damage takes away, as means over the nodes: edges; features too, unless made from other columns."""
     graph, found = task.graph, {"deleted": task.graph.num_edges / task.graph.num_nodes}
     if graph.source is None:
         found["masked"] = float((node_features(graph) != 0).float().sum(1).mean())
@@ -94,7 +94,7 @@ def left(task: Task) -> dict[str, float]:
 
 
 def damage_list(task: Task, scores: pd.DataFrame, chosen: str, overlap: float) -> pd.DataFrame:
-    """Every damage: the least of the rates that cost a reliable point.
+    """Every damage: the least of the rates that cost a point, reliably where there are several trainings.
 
     Args:
         task: that the model was trained on.
@@ -105,7 +105,7 @@ def damage_list(task: Task, scores: pd.DataFrame, chosen: str, overlap: float) -
     Returns:
         Rows as `watch_list` has them, `end` being `mean`: `border` the mean over the nodes of what damage takes away,
         `share` 1, `alarm` the share that is left at that rate, `rise` the loss there as a share of the score, with its
-        interval; NaN where no rate costs a point for sure.
+        interval (NaN for a single training); all NaN where no rate costs a point.
     """
     rows, mine = [], scores[scores.method == chosen]
     clean = mine[mine.kind == "clean"].groupby("seed").score.mean()
@@ -114,9 +114,9 @@ def damage_list(task: Task, scores: pd.DataFrame, chosen: str, overlap: float) -
         row |= dict.fromkeys(("rise", "low", "high", "alarm"), np.nan)
         for rate, met in mine[mine.kind == damage].groupby("rate"):
             loss = (clean - met.groupby("seed").score.mean()) / 100
-            found = paired_test(loss, overlap) if len(loss) > 1 else None
-            if found is not None and found.low > 0 and found.difference >= POINT:
-                row |= {"rise": found.difference, "low": found.low, "high": found.high, "alarm": 1 - rate}
+            low, high = paired_test(loss, overlap)[1:3] if len(loss) > 1 else (np.nan, np.nan)
+            if loss.mean() >= POINT and not low <= 0:  # of a single training there is no interval
+                row |= {"rise": loss.mean(), "low": low, "high": high, "alarm": 1 - rate}
                 break
         rows.append(row)
     return pd.DataFrame(rows)
@@ -128,7 +128,8 @@ def _beyond(values: np.ndarray, border: float, end: str) -> np.ndarray:
 
 def write_watch(folder: Path, task: Task, found: pd.DataFrame) -> None:
     """Keep what a later graph is held against: rows of `watch_list` and `damage_list`."""
-    content = {"kind": task.kind, "regression": task.regression, "rows": found.to_dict("records")}
+    rows = json.loads(found.to_json(orient="records", double_precision=15))  # JSON has no NaN
+    content = {"kind": task.kind, "regression": task.regression, "rows": rows}
     with write_atomically(folder / FILE) as temporary:
         temporary.write_text(json.dumps(content, indent=2))
 
@@ -157,7 +158,8 @@ def watched(folder: str | Path, task: Task) -> pd.DataFrame:
         raise ValueError(f"the report in {folder} is of a {content['kind']} task; {task.name!r} is a {task.kind} task")
     values, means, rows = covariate_table(task), left(task), []
     means = {LEFT[damage]: mean for damage, mean in means.items()}
-    for row in content["rows"]:
+    for kept in content["rows"]:
+        row = {name: np.nan if value is None else value for name, value in kept.items()}
         if row["end"] == MEAN:
             now = means.get(row["covariate"], 0.0) / row["border"]
             worry = now < row["alarm"]  # never below NaN

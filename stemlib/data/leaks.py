@@ -10,12 +10,12 @@ from stemlib.data.tasks import Task
 
 CHUNK = 2**24  # features hashed at once
 WORDS = {
-    "twins": "nodes have a twin in training, with equal features and neighbours",
-    "answered": "pairs stand in training with the same label, in this or the other direction; a filtered score leaves "
-    "them out",
-    "validated": "pairs stand in validation with the same label, in this or the other direction",
-    "joined": "pairs are edges that messages run along, in this or the other direction; their labels may be read off "
-    "them",
+    "twins": "nodes with a twin in training, of equal features and neighbours",
+    "answered": "pairs that stand in training with the same label, in this or the other direction; a filtered score "
+    "leaves them out",
+    "validated": "pairs that stand in validation with the same label, in this or the other direction",
+    "joined": "pairs that are edges which messages run along, in this or the other direction; their labels may be read "
+    "off them",
 }
 
 
@@ -64,7 +64,7 @@ def leaks(task: Task) -> list[str]:
     notes = []
     for what, by_split in shares(task).items():
         if some := [f"{name} {share:.1%}" for name, share in by_split.items() if share]:
-            notes.append(f"of the test {WORDS[what]}: {', '.join(some)}")
+            notes.append(f"test {WORDS[what]}: {', '.join(some)}")
     return notes
 
 

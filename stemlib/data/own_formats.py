@@ -29,7 +29,7 @@ def found(path: Path) -> Path | dict[str, Path]:
     """
     known = (*TABLES, *ARRAYS, *NETWORKS)
     if not path.exists():
-        raise FileNotFoundError(f"{path} is not there")
+        raise FileNotFoundError(f"there is no file or folder {str(path)!r}")
     if path.is_file():
         if path.suffix not in known:
             raise ValueError(f"{path}: a file must be one of {', '.join(known)}")

@@ -118,4 +118,8 @@ def _named_parts(column: pd.Series, index: Tensor, reader: Reader) -> Split | No
         reader.notes.append(
             f"column {column.name!r} names no validation part: {size} of the training part are drawn for it"
         )
+    reader.notes.append(
+        f"split by {column.name!r}: {len(train)} to train, {len(val)} to validate, {len(test)} to test, "
+        f"{len(column) - len(train) - len(val) - len(test)} left out"
+    )
     return Split("own", train, val, test)

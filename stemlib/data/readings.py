@@ -50,7 +50,7 @@ class Reader:
                 value = torch.from_numpy(value)
             if value.is_complex() or value.is_quantized or value.is_meta or value.is_nested:
                 raise TypeError(f"{value.dtype} on {value.device}")
-            return value.detach().to_dense().cpu().clone()
+            return value.detach().to_dense().cpu().clone(memory_format=torch.contiguous_format)
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:
             kind = type(value).__name__
             self.problems[name] = f"`{name}` must be an array of real numbers, got {kind} ({error}); encode it first"

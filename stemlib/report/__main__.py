@@ -9,11 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from stemlib.audit.trainings import ONCE, is_large
+import pandas as pd
+
+from stemlib.audit.trainings import FULL, quick
 from stemlib.audit.watch import MEAN, watched
 from stemlib.data.feature_space import FeatureSpace
 from stemlib.data.own_files import COLUMNS, read_own
-from stemlib.report.card import FULL, QUICK, report
+from stemlib.report.card import report
 from stemlib.report.words import covariate
 from stemlib.stress.domains import met_elsewhere
 
@@ -26,7 +28,11 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser("python -m stemlib.report", description=__doc__.splitlines()[0])
     made.add_argument("graph", help="folder or file: tables, GraphML, PyG, .mat, triples or molecules")
     made.add_argument("--out", default="report", help="folder that is written (default: report)")
-    made.add_argument("--quick", action="store_true", help="a first look, in minutes; a large graph is learnt once")
+    made.add_argument(
+        "--quick",
+        action="store_true",
+        help="a first look: minutes for 10,000 nodes; beyond 50,000 each network is trained once",
+    )
     made.add_argument(
         "--meet", nargs="+", default=[], metavar="GRAPH", help="other graphs that the models are tested on"
     )
@@ -51,11 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
         table = watched(arguments.watch, read_own(arguments.graph, space=space, **given).task)
         return _say_watched(arguments.graph, table)
     own = read_own(arguments.graph, **given)
+    if not len(own.task.labelled()):
+        raise ValueError(f"{arguments.graph} says of no {own.task.kind} what is to be learnt: name a column by --label")
     print("\n".join(f"- {line}" for line in own.notes), flush=True)
     others = {Path(path).stem: read_own(path, space=own.space, **given).task for path in arguments.meet}
     for name, task in others.items():
         met_elsewhere(own.task, name, task)  # refused before anything is trained
-    effort = (ONCE if is_large(own.task) else QUICK) if arguments.quick else FULL
+    effort = quick(own.task) if arguments.quick else FULL
     card = report(own.task, arguments.out, effort, others=others, names=own.names, read=own.notes, space=own.space)
     for answer in card.answers:
         print(f"\n{answer.question}", *answer.sentences, sep="\n  ")
@@ -63,18 +71,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _say_watched(graph: str, table) -> int:
+def _say_watched(graph: str, table: pd.DataFrame) -> int:
     for row in table.itertuples():
-        if row.end == MEAN:
-            known = f"look closer below {row.alarm:.0%}" if row.alarm == row.alarm else "not known to move the error"
-            mark = "LOOK CLOSER" if row.worry else "ok"
-            print(f"{mark:<12}{row.covariate}: {row.border:.3g} then, {row.now:.0%} of that now ({known})")
-            continue
-        side = "below" if row.end == "low" else "above"
-        known = f"look closer from {row.alarm:.0%}" if row.alarm == row.alarm else "not known to move the error"
-        mark = "LOOK CLOSER" if row.worry else "drifted" if row.now >= DRIFTED * row.share else "ok"
-        where = f"{covariate(row.covariate)} {side} {row.border:.3g}"
-        print(f"{mark:<12}{where}: {row.share:.0%} then, {row.now:.0%} now ({known})")
+        left, known = row.end == MEAN, "not known to move the error"
+        if row.alarm == row.alarm:
+            known = f"look closer {'below' if left else 'from'} {row.alarm:.0%}"
+        drifted = "drifted" if not left and row.now >= DRIFTED * row.share else "ok"
+        side = {"low": " below", "high": " above"}.get(row.end, ":")
+        now = f"then, {row.now:.0%} of that now" if left else f": {row.share:.0%} then, {row.now:.0%} now"
+        where = f"{covariate(row.covariate)}{side} {row.border:.3g}{' ' * left}{now}"
+        print(f"{'LOOK CLOSER' if row.worry else drifted:<12}{where} ({known})")
     worried = bool(table.worry.any())
     print(f"{graph}: " + ("the error has probably risen" if worried else "nothing that is known to move the error"))
     return WORRIED if worried else 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from stemlib.audit.found import Found
 from stemlib.audit.measure import SHARE, Certified
 from stemlib.audit.risk import LEAST
@@ -16,14 +18,17 @@ def stable(found: Found) -> Answer:
     test = found.risk[found.risk.part == "test"]
     steady = int((test.flips == 0).sum())
     draws = f"in every draw of damage ({100 * SHARE:.0f} % of the features missing, or of the edges)"
+    answers = test.answer.map(str)
     said = []
     if not found.task.regression:
         low, high = Certified("", steady, len(test)).interval
         said.append(
-            f"{the(found.chosen)} keeps its decision for {100 * steady / len(test):.0f} % "
-            f"[{100 * low:.0f}, {100 * high:.0f}] of {len(test)} test {words.KINDS[found.task.kind]}, {draws}. That "
-            f"was observed; it is no guarantee."
+            f"{the(found.chosen)} keeps its decision for {steady} of {len(test)} test {words.KINDS[found.task.kind]} "
+            f"({100 * steady / len(test):.0f} % [{100 * low:.0f}, {100 * high:.0f}]), {draws}. That was observed; it "
+            f"is no guarantee."
         )
+        if answers.nunique() == 1:
+            said.append("It gives all of them the same answer: that it keeps it says little.")
     else:
         said.append(f"The numbers of {the(found.chosen)} change by {test.flips.mean():.3g} on average under damage.")
     for one in found.certified:
@@ -70,7 +75,7 @@ def risk(found: Found) -> Answer:
         said.append(
             f"The fifth of the test {words.KINDS[found.task.kind]} that comes first in risk.csv (sorted by "
             f"the {words.SIGNALS.get(found.signal, found.signal)}) has {100 * first:.0f} % of {errors}; by chance it "
-            f"would have 20."
+            f"would have 20 %."
         )
     return Answer(
         f"Which {words.KINDS[found.task.kind]} are at risk?", said, "risk",
@@ -105,6 +110,11 @@ def choice(found: Found) -> Answer:
     )  # fmt: skip
 
 
+def _between(row: Any) -> str:
+    """The interval of a rise; of a single training there is none."""
+    return f"[{100 * row.low:.1f}, {100 * row.high:.1f}]" if row.low == row.low else "(a single model: no interval)"
+
+
 def watch(found: Found) -> Answer:
     """Which covariates move the error, and from when on to worry."""
     rows, said = found.watch[found.watch.alarm.notna()], []
@@ -122,16 +132,20 @@ def watch(found: Found) -> Answer:
         unit = "points of R²" if found.task.regression else "points"
         said.append(
             f"{row.covariate}, {row.border:.3g} on average: with {100 * row.alarm:.0f} % of them left the score is "
-            f"{100 * row.rise:.1f} {unit} lower [{100 * row.low:.1f}, {100 * row.high:.1f}]. Look closer when "
-            f"fewer are left."
+            f"{100 * row.rise:.1f} {unit} lower {_between(row)}. Look closer when fewer are left."
         )
     if rows.empty:
-        said.append("No covariate is known to move the error: at no end of any is it reliably higher than elsewhere.")
+        said.append(
+            "At no end of any covariate is the error of this model reliably higher than elsewhere: no alarm is set."
+        )
     moved = set(rows.covariate)
     calm = [words.covariate(name) for name in found.watch.covariate.unique() if name not in moved]
     if calm and moved:
         said.append(f"No reliable cost of a point was measured for {listed(calm)}; that does not make drift harmless.")
-    said.append("To hold a later graph against this one: python -m stemlib.report NEW_GRAPH --watch OUT")
+    said.append(
+        "To hold a later graph against this one, give the folder of this report: "
+        "python -m stemlib.report NEW_GRAPH --watch FOLDER"
+    )
     return Answer(
         "What should be watched?", said, "watch", "How much larger the error is at each end of every covariate."
     )

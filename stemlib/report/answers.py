@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from stemlib.audit.found import Found
 from stemlib.audit.measure import ATTACKED, MAJORITY, SHARE, spared
 from stemlib.audit.statistics import Difference
@@ -14,6 +16,7 @@ from stemlib.report.words import listed, mean, the, who
 FEW_CLASSES = 60.0  # per cent of one answer from which on scores say little
 LOSS = 0.005  # nats of a loss from which on it is taken apart in a sentence
 LEAD = 1.0  # points from which on another model is worth a word
+SURE = 20  # instances of the rarer answer, below which a score hangs on few
 PARTS = {"dC": "coverage", "dS": "selection", "dX": "mixing"}
 MEANS = {
     "dC": "even the best experts fit these instances worse: more, or more diverse, experts may help",
@@ -58,10 +61,11 @@ def _fit(found: Found) -> Answer:
         side = "higher" if lead.mean > 0 else "lower"
         said.append(f"{verdict}: {the(rival)} scores {lead.size} points {side} than an MLP, which sees features alone.")
     top = max(found.methods, key=lambda name: scores[name].mean())
-    if top != best:
-        lead = Difference(scores[top] - scores[best], found.overlap)
+    lead = Difference(scores[top] - scores[best], found.overlap)
+    if lead.sign > 0 or lead.mean >= LEAD / 2:
         sure = "reliably" if lead.sign > 0 else "though not reliably"
         said.append(f"The best on test is {the(top)}, {sure}: {lead.text} points. The choice was not made by the test.")
+    said += _of_two_answers(found)
     level = [name for name in found.methods if name != best]
     level = [name for name in level if Difference(scores[best] - scores[name], found.overlap).sign == 0]
     if level and len(scores[best]) > 1:
@@ -70,6 +74,19 @@ def _fit(found: Found) -> Answer:
         "How well does it fit, and is the graph needed?", said, "fit",
         "Test score of every model with its interval; a line marks the most frequent answer.",
     )  # fmt: skip
+
+
+def _of_two_answers(found: Found) -> list[str]:
+    """Of binary labels: how rare the rarer answer is, and how few decide the score."""
+    task, test = found.task, found.risk.index[found.risk.part == "test"]
+    if task.labels.dim() == 1 or task.regression:
+        return []
+    labels = task.labels[torch.tensor(test.to_numpy())]
+    share, few = float((labels > 0).sum() / labels.isfinite().sum()), int((labels > 0).sum(0).min())
+    said = [f"{100 * share:.1f} % of the test labels are 1."]
+    if few < SURE:
+        said.append(f"Only {few} test {words.KINDS[task.kind]} decide this score: its interval does not know of that.")
+    return said
 
 
 def _losses(found: Found) -> Answer:
@@ -89,7 +106,8 @@ def _losses(found: Found) -> Answer:
             if lost.sign or not lost.known
         ]
         unsure = [f"{who(found.task, key[1])} ({lost.text})" for key, lost in ordered if not lost.sign and lost.known]
-        ordinary = f"compared with ordinary {words.KINDS[found.task.kind]}"
+        usual = "ordinary" if next(iter(shifts))[2] == "inside" else "all test"
+        ordinary = f"compared with {usual} {words.KINDS[found.task.kind]}"
         if told:
             said.append(f"{trained} {listed(told)}, {ordinary}.")
         if unsure:
@@ -100,10 +118,12 @@ def _losses(found: Found) -> Answer:
             worst = found.scores[(found.scores.kind == damage)].rate.max()
             end = found.of(found.chosen, damage, f"{damage} {worst:g}")
             lost = losses[key]
+            verb = f"it {'gains' if lost.mean > 0 else 'loses'} {lost.size} points"
+            verb = verb if lost.sign or not lost.known else f"its score does not change reliably ({lost.text} points)"
             said.append(
                 f"With {100 * SHARE:.0f} % of {missing} missing around the tested {words.KINDS[found.task.kind]} "
-                f"it {'gains' if lost.mean > 0 else 'loses'} {lost.size} points; with {100 * worst:.0f} % it scores "
-                f"{mean(end)}, {the(MAJORITY)} {mean(found.of(MAJORITY, 'clean'))}."
+                f"{verb}; with {100 * worst:.0f} % it scores {mean(end)}, {the(MAJORITY)} "
+                f"{mean(found.of(MAJORITY, 'clean'))}."
             )
     for damage, rows in found.worst.groupby("kind", sort=False):
         attacked, random = rows.set_index("seed").score, found.of(found.chosen, damage, f"{damage} {ATTACKED:g}")
@@ -150,7 +170,7 @@ def _ahead(found: Found) -> list[str]:
 
 
 def _parts(found: Found) -> Answer:
-    table, said, largest_in, risen = found.decomposition, [], {}, False
+    table, said, largest_in, risen = found.decomposition, [], {}, set()
     if table.empty:
         why = "a regression has no such decomposition" if found.task.regression else "this model routes nothing"
         said.append(f"This was not asked: {why}.")
@@ -160,7 +180,7 @@ def _parts(found: Found) -> Answer:
         changes = {part: Difference(rows[part], digits=2) for part in ("dR", *PARTS)}
         if condition == "clean" or changes["dR"].sign <= 0 or changes["dR"].mean < LOSS:
             continue
-        risen = True
+        risen.add(condition)
         largest = max(PARTS, key=lambda part: changes[part].mean)
         told = listed([f"{changes[part].text} is {name}" for part, name in PARTS.items()])
         said.append(
@@ -172,7 +192,7 @@ def _parts(found: Found) -> Answer:
         said.append(f"Where {PARTS[part]} is the largest part ({'; '.join(where)}), {MEANS[part]}.")
     if not risen and len(table):
         said.append(
-            "In no condition does the loss of the routed network rise reliably: there is nothing to take apart."
+            "In no condition does the loss of the routed network rise reliably: no loss is taken apart."
             if table.seed.nunique() > 1
             else "A single training cannot tell which losses rise reliably: none is taken apart."
         )
@@ -185,11 +205,11 @@ def _parts(found: Found) -> Answer:
                 if base.mean() >= routed.mean()
                 else "try fewer routes, or gates that do not see the damage, before smoother features"
             )
+            so = f" So {advice}." if f"{damage} {SHARE:g}" in risen else ""
             said.append(
                 f"When {100 * SHARE:.0f} % of {missing} are missing, {mean(base, 0)} % of the (squared) change "
                 f"inside the routed network is base sensitivity, which is there with the routes held fixed, and "
-                f"{mean(routed, 0)} % is amplification by routes that change; the rest is their cross term. So "
-                f"{advice}."
+                f"{mean(routed, 0)} % is amplification by routes that change; the rest is their cross term.{so}"
             )
     return Answer(
         "Where does the loss of the routed network come from?", said, "parts",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +32,13 @@ TRIED = (
     "chooses among experts for every node. All were tuned alike on validation. The selected ensemble averages those of "
     "them that together fit validation best (greedy selection)."
 )
-COLUMNS = (
-    "flips: share of damaged copies of the graph in which the answer changes. radius: how far what the last layer of "
-    "the routed network reads may move before its answer changes. disagreement: between the networks that are mixed. "
-    "Tenths: 1 is the lowest, 10 the highest. risk: the rank by the best column, 1 being most at risk."
-)
+LONGEST = 24  # characters of a name on the page
+COLUMNS = {
+    "flips": "share of damaged copies of the graph in which the answer changes",
+    "radius": "how far what the last layer of the routed network reads may move before its answer changes",
+    "disagreement": "between the networks that are mixed",
+    "risk": "the rank by the best column, from 0 to 1, the most at risk",
+}
 
 
 @dataclass(frozen=True)
@@ -88,16 +90,18 @@ def report(
     found = audit(task, out, effort, others=others, model=model, space=space)
     found.notes[:0] = task.notes if read is None else read
     card = Card(Path(out), found, answers(found))
-    _write(card, names, time.perf_counter() - began)
+    _write(card, names, effort, time.perf_counter() - began)
     return card
 
 
-def _write(card: Card, names: Sequence[str] | None, seconds: float) -> None:
+def _write(card: Card, names: Sequence[str] | None, effort: Effort, seconds: float) -> None:
     """All files; the page last."""
     out, found = card.folder, card.found
     task, risk = found.task, found.risk.copy()
     if names is not None:
         risk.insert(0, "name", np.asarray(names, dtype=object)[risk.index])
+    if task.labels.dim() == 2 and task.outputs == 1 and not task.regression:
+        risk["answer"] = [answer for (answer,) in risk.answer]
     if task.class_names and task.labels.dim() == 1:
         risk["answer"] = np.asarray(task.class_names, dtype=object)[risk.answer]
     for name, table in (("scores", found.scores), ("decomposition", found.decomposition), ("risk", risk)):
@@ -116,6 +120,7 @@ def _write(card: Card, names: Sequence[str] | None, seconds: float) -> None:
         "signals": json.loads(found.signals.to_json(orient="records")),
         "worst case": json.loads(found.worst.to_json(orient="records")),
         "watch": json.loads(found.watch.to_json(orient="records")),
+        "effort": asdict(effort),
         "seconds": round(seconds, 1),
         "versions": installed_versions(),
     }
@@ -139,14 +144,24 @@ def _html(card: Card, risk: pd.DataFrame, figures: dict[str, Path], seconds: flo
     found = card.found
     task, kind = found.task, words.KINDS[found.task.kind]
     test = risk[risk.part == "test"].drop(columns=["part"]).head(FIRST)
-    first = test.set_index("name") if "name" in test else test
+    first = test[["risk", *test.columns.drop("risk")]]
+    if not task.regression:
+        first = first.assign(wrong=first.wrong.map({1.0: "yes", 0.0: "no"}))
+    if "name" in first:
+        short = [name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in first.pop("name").astype(str)]
+        first = first.set_axis(pd.Index(short, name="name"))
+    told = [f"{name}: {meaning}." for name, meaning in COLUMNS.items() if name in first]
+    told += ["Tenths: 1 is the lowest, 10 the highest."] * any(name.endswith("_tenth") for name in first)
     tables = {
         "losses": (f"Mean scores: {words.METRICS[task.metric]}.", effects(found)),
-        "risk": (f"The {len(first)} test {kind} most at risk; all others are in risk.csv. {COLUMNS}", first.round(2)),
+        "risk": (
+            f"The {len(first)} test {kind} most at risk; all others are in risk.csv. {' '.join(told)}",
+            first.round(2),
+        ),
     }
     clean = words.mean(found.of(found.chosen, "clean"))
     fallback = words.mean(found.of(MAJORITY, "clean"))
-    begin = "Freeze" if len(found.methods) > 1 else "This is of"
+    begin = "Freeze" if len(found.methods) > 1 else "This is about"
     if found.useless:
         begin = "Nothing here is reliably better than always giving the most frequent answer. The least bad is"
     lead = [
@@ -156,12 +171,14 @@ def _html(card: Card, risk: pd.DataFrame, figures: dict[str, Path], seconds: flo
     ]
     if len(found.methods) > 1:
         lead.append(TRIED)
-    counts = [f"{task.instances} {kind}, {task.graph.num_nodes} nodes, {task.graph.num_edges} edges (each direction)"]
+    asked = f"{task.instances} {kind}, " if task.kind != "node" else ""
+    counts = [f"{asked}{task.graph.num_nodes} nodes, {task.graph.num_edges} edges (each direction)"]
     notes = found.notes if found.notes and found.notes[0].startswith(f"{task.graph.num_nodes} nodes") else None
     footer = (
         f"Made in {seconds / 60:.1f} minutes by python -m stemlib.report; settings and versions are in report.json."
     )
-    return page(f"Report card: {task.name}", lead, notes or counts + found.notes, card.answers, figures, tables, footer)
+    title = f"Report card: {task.name}" if len(found.methods) > 1 else f"Report card: your model on {task.name}"
+    return page(title, lead, notes or counts + found.notes, card.answers, figures, tables, words.TERMS, footer)
 
 
 __all__ = ["FULL", "QUICK", "Card", "Effort", "report"]

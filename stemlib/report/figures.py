@@ -22,12 +22,13 @@ from stemlib.report.words import method, who
 WIDTH = 4.4  # inches
 ROW = 0.26  # of a horizontal bar or point
 NEAR = 10.0  # points of validation behind the chosen method, within which a method can be the choice
+OF_METHODS = {"routed": PALETTE["purple"], "stacked": PALETTE["blue"]}  # far from the mixture's red
 PARTS = {"dC": "coverage", "dS": "selection", "dX": "mixing"}
 
 
 def colour(name: str) -> tuple[float, float, float]:
     """A method's."""
-    return COLOURS.get(name, (0.2, 0.2, 0.2))
+    return OF_METHODS.get(name, COLOURS.get(name, (0.2, 0.2, 0.2)))
 
 
 def _panels(rows: int, height: float) -> tuple[Figure, Sequence[Axes]]:

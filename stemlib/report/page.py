@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -26,6 +26,7 @@ th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #e5e
 th, td { overflow-wrap: normal; }
 th { min-width: 4.5rem; }
 th:first-child, td:first-child { text-align: left; min-width: 8rem; }
+summary { margin-top: 2.2rem; cursor: pointer; } dt { font-weight: 600; } dd { margin: 0 0 .4rem 1rem; }
 .caption { color: #555; font-size: .85rem; margin-bottom: .3rem; }
 code { background: #f3f3f3; padding: 0 .2rem; }
 footer { color: #555; font-size: .85rem; margin-top: 3rem; }
@@ -52,6 +53,7 @@ def page(
     answers: Sequence[Answer],
     figures: dict[str, Path],
     tables: dict[str, tuple[str, pd.DataFrame]],
+    terms: Mapping[str, str],
     footer: str,
 ) -> str:
     """The whole page.
@@ -63,6 +65,7 @@ def page(
         answers: in order.
         figures: SVG files by the names that the answers give, with what may stand behind a hyphen.
         tables: caption and rows, by the figure's name after which they stand.
+        terms: what the words of the page mean.
         footer: how it was made.
     """
     parts = [f"<h1>{escape(title)}</h1>", f'<div class="lead">{_paragraphs(lead)}</div>']
@@ -75,9 +78,11 @@ def page(
                 parts.append(f'<figure><img src="{source}" alt="{escape(answer.alt, quote=True)}"></figure>')
         if answer.figure in tables:
             caption, rows = tables[answer.figure]
-            html = rows.to_html(border=0, justify="inherit", na_rep="")
+            html = rows.rename_axis(index=None, columns=rows.index.name).to_html(border=0, justify="inherit", na_rep="")
             parts.append(f'<p class="caption">{escape(caption)}</p><div class="wide" tabindex="0">{html}</div>')
         parts.append("</section>")
+    told = "".join(f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>" for term, meaning in terms.items())
+    parts.append(f"<details><summary>Words on this page</summary><dl>{told}</dl></details>")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

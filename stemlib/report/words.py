@@ -32,6 +32,21 @@ ENDS = {
     "scaffold": ("with the rarest scaffolds", "with the commonest scaffolds"),
     "locality": ("farthest from the best-connected node", "closest to the best-connected node"),
 }
+OF_GRAPHS = {  # the same of whole graphs
+    "degree": ("whose nodes have the fewest neighbours", "whose nodes have the most neighbours"),
+    "homophily": ("whose nodes are least like their neighbours", "whose nodes are most like their neighbours"),
+}
+TERMS = {
+    "AUROC": "the chance that a wrong answer ranks above a right one; 0.5 is guessing",
+    "certificate": "a proof that no change of a given size can alter an answer",
+    "coverage": "the loss that would be left if every node took its best experts",
+    "selection": "the loss that comes from a router that picks other experts than these",
+    "mixing": "the loss or gain from averaging the experts that were picked",
+    "cross-entropy, nats": "the loss that training lowers; guessing among two classes costs 0.69",
+    "likeness to the neighbours": "the cosine between a node's features and the mean of its neighbours'",
+    "locality": "closeness to the best-connected node, by PageRank from there",
+    "covariate": "a number that each node has and that may drift, such as its number of neighbours",
+}
 SIGNALS = {
     "radius": "radius of the routed network's answer",
     "margin": "margin between the two best answers",
@@ -55,7 +70,8 @@ def who(task: Task, condition: str) -> str:
     """A condition in words: a tail by whom it holds, damage by its share, another graph by its name."""
     kind, (name, _, rest) = KINDS[task.kind], condition.partition(" ")
     if rest in ("low", "high"):
-        low, high = ENDS.get(name, (f"of lowest {name}", f"of highest {name}"))
+        ends = ENDS | OF_GRAPHS if task.kind == "graph" else ENDS
+        low, high = ends.get(name, (f"of lowest {name}", f"of highest {name}"))
         return f"{kind} {low if rest == 'low' else high}"
     if name in DAMAGE:
         return f"{100 * float(rest):.0f} % of {DAMAGE[name]} missing"
@@ -65,7 +81,7 @@ def who(task: Task, condition: str) -> str:
 def covariate(name: str) -> str:
     """A covariate in words."""
     words = {"degree": "number of neighbours", "homophily": "likeness to the neighbours", "size": "number of nodes"}
-    return words.get(name, name)
+    return words.get(name, name)  # "locality" is among `TERMS`
 
 
 def listed(items: Sequence[str]) -> str:

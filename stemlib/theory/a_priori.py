@@ -66,7 +66,7 @@ def a_priori(model: StemGNN, task: Task, index: Tensor, budget: Budget) -> Tenso
         budget: what may be done.
 
     Raises:
-        ValueError: a model or task of another form; features to be masked that were made of others.
+        ValueError: a model or task of another form; features to be masked that were made from other columns.
     """
     _require(model, task, budget)
     dtype = next(model.parameters()).dtype
@@ -82,13 +82,14 @@ def _require(model: StemGNN, task: Task, budget: Budget) -> None:
     require_fit(model, task)
     refused = {
         f"{task.kind} tasks": task.kind != "node",
-        "tasks other than of classes": task.regression or task.labels.dim() != 1,
+        "labels that are not one class each": task.regression or task.labels.dim() != 1,
         "edge features": task.edge_width is not None,
         f"norm={model.config.norm!r}": model.config.norm != "none",
         f"expert={model.config.expert!r}": model.config.expert != "mean",
         f"router={model.config.router!r}": model.config.router != "linear",
         f"backbone={model.config.backbone!r}": model.config.backbone != "sage" and not all(model.encoder.is_routed),
-        "masking features that were made of others": task.graph.source is not None and budget.damage != "deleted",
+        "masking features that were made from other columns": task.graph.source is not None
+        and budget.damage != "deleted",
     }
     if found := [name for name, is_so in refused.items() if is_so]:
         raise ValueError(f"{task.name}: the a-priori bound does not hold for {', '.join(found)}: smooth instead")

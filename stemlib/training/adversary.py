@@ -135,7 +135,7 @@ def worst_masking(
     nodes = touched_nodes(task, condition.index)
     where = device_of(model)
     out = copy(task.graph.on(where))
-    out.x, out.node_type, nodes = node_features(out).clone(), None, nodes.to(where)
+    out.x, out.node_type, nodes = node_features(out).clone(memory_format=torch.contiguous_format), None, nodes.to(where)
     candidates = int((out.x[nodes] != 0).sum())
     budget, labels = round(rate * candidates), task.labels[condition.index].to(where)
     index, instances = condition.index.to(where), task.select(condition.index) if task.kind != "graph" else None

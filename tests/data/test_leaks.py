@@ -31,7 +31,7 @@ def test_a_test_pair_whose_reverse_trains_with_its_label_is_filtered() -> None:
     split = task.split("s")
     assert filtered(task, split.train, split.test).tolist() == [6]
     (note,) = leaks(task)
-    assert note.startswith("of the test pairs stand in training with the same label")
+    assert note.startswith("test pairs that stand in training with the same label")
     assert note.endswith("s 50.0%")
     other = replace(task, labels=task.labels.index_fill(0, torch.tensor([7]), 1))
     assert filtered(other, split.train, split.test).tolist() == [6, 7]
@@ -47,7 +47,7 @@ def test_pairs_that_an_edge_stands_for_are_known_too() -> None:
 
 def test_test_pairs_along_edges_of_the_graph_are_counted() -> None:
     (note,) = [note for note in leaks(links([[5, 2], [3, 5]])) if "edges" in note]
-    assert note.startswith("of the test pairs are edges that messages run along, in this or the other direction")
+    assert note.startswith("test pairs that are edges which messages run along, in this or the other direction")
     assert note.endswith("s 50.0%")
 
 
@@ -65,7 +65,7 @@ def test_twins_have_equal_features_and_equal_neighbours() -> None:
     graph = Graph(torch.tensor([[0.0], [1], [1], [1], [1]]), edges)
     split = Split("s", torch.tensor([1]), torch.tensor([3]), torch.tensor([2, 4]))
     task = Task("t", "node", graph, torch.zeros(5, dtype=torch.long), {"s": split})
-    assert leaks(task) == ["of the test nodes have a twin in training, with equal features and neighbours: s 50.0%"]
+    assert leaks(task) == ["test nodes with a twin in training, of equal features and neighbours: s 50.0%"]
     graph.x[2] = 2
     assert leaks(replace(task, graph=graph)) == []
 

@@ -134,7 +134,7 @@ def test_molecules(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_told_is_asked(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="is not there"):
+    with pytest.raises(FileNotFoundError, match="there is no file or folder"):
         read_own(tmp_path / "none")
     with pytest.raises(ValueError, match="no file to read"):
         read_own(tmp_path)

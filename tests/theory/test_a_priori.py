@@ -238,7 +238,7 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="does not hold for edge features"):
         a_priori(random_model(edges), edges, index, budget)
     made = task.with_graph(replace(task.graph, source=FeatureSource(csr_matrix(task.graph.x.numpy()), ())))
-    with pytest.raises(ValueError, match="masking features that were made of others"):
+    with pytest.raises(ValueError, match="masking features that were made from other columns"):
         a_priori(random_model(task), made, index, budget)
     with pytest.raises(ValueError, match="a copy of the model in float64"):
         ReachCertificate(random_model(task).float())
