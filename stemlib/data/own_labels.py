@@ -75,10 +75,7 @@ def _classes(column: pd.Series, reader: Reader) -> Labels | None:
     names = tuple(names.tolist())
     if names == tuple(range(len(names))):
         return Labels(torch.tensor(code).long())
-    kind = "names" if isinstance(names[0], str) else "numbers"
-    reader.notes.append(
-        f"label {column.name!r}: {len(names)} classes ({kind} {shown(names)}), numbered from 0 in this order"
-    )
+    reader.notes.append(f"label {column.name!r}: {len(names)} classes, numbered from 0 in this order: {shown(names)}")
     return Labels(torch.tensor(code).long(), names)
 
 

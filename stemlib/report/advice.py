@@ -136,7 +136,7 @@ def watch(found: Found) -> Answer:
         )
     if rows.empty:
         said.append(
-            "At no end of any covariate is the error of this model reliably higher than elsewhere: no alarm is set."
+            "At no end of any covariate is the error of this model reliably higher than elsewhere: none has an alarm."
         )
     moved = set(rows.covariate)
     calm = [words.covariate(name) for name in found.watch.covariate.unique() if name not in moved]

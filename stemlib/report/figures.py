@@ -16,13 +16,13 @@ from stemlib.audit.measure import MAJORITY, SHARE, Certified
 from stemlib.audit.statistics import interval
 from stemlib.files import write_atomically
 from stemlib.report import words
-from stemlib.report.style import COLOURS, PALETTE, use_style
+from stemlib.report.style import COLOURS, DARK, PALETTE, use_style
 from stemlib.report.words import method, who
 
 WIDTH = 4.4  # inches
 ROW = 0.26  # of a horizontal bar or point
 NEAR = 10.0  # points of validation behind the chosen method, within which a method can be the choice
-OF_METHODS = {"routed": PALETTE["purple"], "stacked": PALETTE["blue"]}  # far from the mixture's red
+OF_METHODS = {"routed": DARK["purple"], "stacked": PALETTE["blue"]}  # far from the mixture's red
 PARTS = {"dC": "coverage", "dS": "selection", "dX": "mixing"}
 
 

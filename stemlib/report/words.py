@@ -44,7 +44,7 @@ TERMS = {
     "mixing": "the loss or gain from averaging the experts that were picked",
     "cross-entropy, nats": "the loss that training lowers; guessing among two classes costs 0.69",
     "likeness to the neighbours": "the cosine between a node's features and the mean of its neighbours'",
-    "locality": "closeness to the best-connected node, by PageRank from there",
+    "closeness to the best-connected node": "by PageRank from there; called locality in the tables",
     "covariate": "a number that each node has and that may drift, such as its number of neighbours",
 }
 SIGNALS = {
@@ -81,7 +81,8 @@ def who(task: Task, condition: str) -> str:
 def covariate(name: str) -> str:
     """A covariate in words."""
     words = {"degree": "number of neighbours", "homophily": "likeness to the neighbours", "size": "number of nodes"}
-    return words.get(name, name)  # "locality" is among `TERMS`
+    words["locality"] = "closeness to the best-connected node"
+    return words.get(name, name)
 
 
 def listed(items: Sequence[str]) -> str:

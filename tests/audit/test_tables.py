@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,6 +106,21 @@ def test_lost_edges_are_worried_about_from_the_rate_that_costs_a_reliable_point(
     later = watched(tmp_path, replace(task, graph=fewer)).set_index("covariate")
     assert later.now.to_dict() == {"incoming edges of a node": 0.5, "features of a node that are not 0": 1.0}
     assert later.worry.to_dict() == {"incoming edges of a node": True, "features of a node that are not 0": False}
+
+
+def test_of_a_single_training_a_damage_alarms_without_an_interval_and_the_file_is_strict_json(tmp_path: Path) -> None:
+    task = stars(50)
+    rows = [{"method": "model", "kind": "clean", "rate": 0.0, "seed": 0, "score": 80.0}]
+    rows += [{"method": "model", "kind": "deleted", "rate": rate, "seed": 0, "score": 78.0} for rate in (0.2, 0.4)]
+    found = damage_list(task, pd.DataFrame(rows), "model", 0.0)
+    edges = found.set_index("covariate").loc["incoming edges of a node"]
+    assert (edges.alarm, edges.rise) == (pytest.approx(0.8), pytest.approx(0.02))
+    assert np.isnan(edges.low)
+    write_watch(tmp_path, task, found)
+    text = (tmp_path / "watch.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    fewer = task.graph.without_edges(torch.arange(task.graph.num_edges) % 2 == 0)
+    assert watched(tmp_path, replace(task, graph=fewer)).worry.tolist() == [True, False]
 
 
 def test_a_later_graph_needs_a_report(tmp_path: Path) -> None:

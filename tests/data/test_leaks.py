@@ -57,7 +57,7 @@ def test_random_pairs_that_are_the_message_graph_are_noted_by_from_data() -> Non
         x=torch.randn(300, 4), edge_index=pairs, edge_label_index=pairs.clone(), edge_label=torch.arange(1500) % 4
     )
     notes = from_data(data, kind="link").notes
-    assert any("are edges that messages run along" in note and "100.0%" in note for note in notes)
+    assert any("are edges which messages run along" in note and "100.0%" in note for note in notes)
 
 
 def test_twins_have_equal_features_and_equal_neighbours() -> None:

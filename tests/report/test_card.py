@@ -56,6 +56,7 @@ def test_the_page_stands_alone_and_every_question_has_an_answer(card: Card) -> N
     assert all(source.startswith("data:") for source in tags.sources)
     assert all(answer.sentences for answer in card.answers)
     assert all((card.folder / name).stat().st_size for name in FILES)
+    assert json.loads((card.folder / "report.json").read_text())["effort"]["hidden"] == TINY.hidden
 
 
 def test_scores_are_of_every_method_under_everything_that_is_met(card: Card) -> None:

@@ -104,6 +104,16 @@ def test_tasks_of_every_kind_can_be_attacked_within_the_budget(kind: str, networ
     assert nothing.task.graph.num_edges == task.graph.num_edges
 
 
+def test_the_memory_s_order_of_features_changes_nothing() -> None:
+    task = node_task()
+    strided = replace(task.graph, x=task.graph.x.T.contiguous().T)
+    model = build(small_baseline("sage"), task)
+    conditions = [Condition("clean", met, torch.arange(20)) for met in (task, task.with_graph(strided))]
+    found = [worst_masking(model, condition, 0.5)[0].task.graph.x for condition in conditions]
+    assert torch.equal(*found)
+    assert not torch.equal(found[0], task.graph.x)
+
+
 def test_it_hurts_a_trained_network_more_than_chance_does(runs: Path) -> None:
     task = node_task(300)
     model = trained_model("t", task, "random", method(epochs=30, patience=30), 0)
