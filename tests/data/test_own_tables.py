@@ -103,7 +103,7 @@ def test_unknown_labels_are_written_in_four_ways(tmp_path: Path, unknown: str) -
     own = read_own(written(tmp_path, frame, edges()))
     assert own.task.labels.tolist() == [-1, *(i % 2 for i in range(1, NODES))]
     assert own.task.class_names == (1, 2)
-    assert any("2 classes (numbers 1, 2), numbered from 0" in note for note in own.notes)
+    assert any("2 classes, numbered from 0 in this order: 1, 2" in note for note in own.notes)
 
 
 def test_fractions_are_numbers_to_predict(tmp_path: Path) -> None:
