@@ -37,7 +37,7 @@ SETTINGS = (  # of training, for every method alike, in the order in which they 
 )
 SELECTED = "stacked"  # of all networks of a seed, see `stemlib.training.stacking`
 LARGEST_BATCH = {"node": 0, "link": 8192, "graph": 128}
-MANY = 50_000  # nodes, instances or tens of edges, beyond which a first look trains each network once
+MANY = 50_000  # instances or tens of edges, beyond which a first look trains each network once
 LARGE = 200_000  # nodes of a node task: larger ones are trained by batches, and no adversary is tried
 DRAWN_BATCH, FANOUT = 1024, 10  # nodes of such a batch, and neighbours drawn per node and layer
 
@@ -66,7 +66,7 @@ class Effort:
 
 
 QUICK = Effort(hidden=32, epochs=60, patience=15, steps=600, seeds=3, candidates=2, draws=1)
-ONCE = replace(QUICK, seeds=1, candidates=1)  # a first look at a large graph
+ONCE = replace(QUICK, steps=200, seeds=1, candidates=1)  # a first look at a large graph
 FULL = Effort()
 
 
@@ -88,7 +88,7 @@ class Trained(NamedTuple):
 
 def quick(task: Task) -> Effort:
     """A first look: `QUICK`, or `ONCE` where a training takes minutes."""
-    return ONCE if max(task.graph.num_nodes, task.instances, task.graph.num_edges / 10) > MANY else QUICK
+    return ONCE if max(task.instances, task.graph.num_edges / 10) > MANY else QUICK
 
 
 def is_large(task: Task) -> bool:

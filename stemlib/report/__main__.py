@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--quick",
         action="store_true",
-        help="a first look: minutes for 10,000 nodes; beyond 50,000 each network is trained once",
+        help="a first look: minutes for 10,000 nodes; beyond 50,000, or 500,000 edges, each network is trained once",
     )
     made.add_argument(
         "--meet", nargs="+", default=[], metavar="GRAPH", help="other graphs that the models are tested on"

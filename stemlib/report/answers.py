@@ -70,8 +70,9 @@ def _fit(found: Found) -> Answer:
     level = [name for name in level if Difference(scores[best] - scores[name], found.overlap).sign == 0]
     if level and len(scores[best]) > 1:
         said.append(f"On test it is not distinguishable from {listed([the(name) for name in level])}.")
+    asked = "How well does it fit, and is the graph needed?" if "mlp" in scores and graph else "How well does it fit?"
     return Answer(
-        "How well does it fit, and is the graph needed?", said, "fit",
+        asked, said, "fit",
         "Test score of every model with its interval; a line marks the most frequent answer.",
     )  # fmt: skip
 
@@ -85,7 +86,7 @@ def _of_two_answers(found: Found) -> list[str]:
     share, few = float((labels > 0).sum() / labels.isfinite().sum()), int((labels > 0).sum(0).min())
     said = [f"{100 * share:.1f} % of the test labels are 1."]
     if few < SURE:
-        said.append(f"Only {few} test {words.KINDS[task.kind]} decide this score: its interval does not know of that.")
+        said.append(f"Only {few} test {words.KINDS[task.kind]} have the rarer answer: the score hangs on these few.")
     return said
 
 

@@ -106,6 +106,7 @@ def _parts(found: Found) -> Figure | None:
         above, below = above + values.clip(min=0), below + values.clip(max=0)
     axis.set_yticks(places, [who(found.task, condition) for condition in means.index])
     axis.axvline(0, color="grey", linewidth=1)
+    axis.locator_params(axis="x", nbins=5)
     axis.set_xlabel("loss added (nats)")
     figure.legend(*axis.get_legend_handles_labels(), ncols=3, loc="outside lower center")
     return figure
