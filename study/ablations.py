@@ -58,7 +58,8 @@ def effects(balance: pd.DataFrame, task: str, whole: str = WHOLE, labels: int = 
     """What the whole model has over each variant, paired by seed, in points.
 
     Args:
-        balance: from `study.balance.three_way_balance`, with the whole model and its variants.
+        balance: from `study.balance.three_way_balance`, with the whole model and its variants, which may have fewer
+            seeds: those count that both have.
         task: on which all were met; with `labels` of each class, 0 for all, see `split_overlap`.
         whole: the method that the others are variants of.
 
@@ -70,7 +71,10 @@ def effects(balance: pd.DataFrame, task: str, whole: str = WHOLE, labels: int = 
     long = balance.melt(["method", "seed"], DEMANDS, var_name="demand", value_name="score").dropna()
     variants = [name for name in balance.method.unique() if name != whole]
     long["overlap"] = [split_overlap(task, labels, demand) for demand in long.demand]
-    pairs = [long[long.method.isin([whole, name])].assign(variant=name) for name in variants]
+    ours, pairs = long[long.method == whole], []
+    for name in variants:
+        theirs = long[long.method == name]
+        pairs.append(pd.concat([ours[ours.seed.isin(theirs.seed)], theirs]).assign(variant=name))
     table = against_strongest(pd.concat(pairs), "score", whole, ["variant", "demand"], overlap="overlap")
     return table[["variant", "demand", "difference", "low", "high", "p", "uncorrected", "error", "df"]]
 

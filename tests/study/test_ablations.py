@@ -53,6 +53,14 @@ def test_effects_are_the_whole_model_s_lead_paired_by_seed() -> None:
     assert set(effects(without, "cora").demand) == {"fit", "corruption"}
 
 
+def test_a_variant_of_fewer_seeds_is_paired_with_those_that_it_has() -> None:
+    rows = [{"method": "stem", "seed": seed, "fit": 80.0 + seed, "corruption": 70.0 + seed} for seed in range(4)]
+    rows += [{"method": "tokens", "seed": seed, "fit": 79.0 + seed, "corruption": 69.0 + 2 * seed} for seed in range(2)]
+    table = effects(pd.DataFrame(rows).assign(shift=float("nan")), "cora").set_index("demand")
+    assert table.difference.to_dict() == {"fit": 1.0, "corruption": 0.5}
+    assert (table.df == 1).all()
+
+
 def test_leads_are_said_by_data_set_with_a_star_where_they_are_sure() -> None:
     def of_task(task: str, **lacks: float) -> list[dict]:
         return [
