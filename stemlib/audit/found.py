@@ -56,7 +56,9 @@ class Found:
 
     def met(self) -> list[tuple[str, str, str]]:
         """Kind, condition and the kind it is a loss from, of everything that is met but clean instances."""
-        rows = self.scores[~self.scores.kind.isin(["clean", "inside"])].drop_duplicates(["kind", "condition"])
+        rows = self.scores[~self.scores.kind.isin(["clean", "inside", "filtered"])].drop_duplicates(
+            ["kind", "condition"]
+        )
         base = "inside" if (self.scores.kind == "inside").any() else "clean"
         return [
             (kind, name, base if kind == "shift" else "clean")

@@ -128,7 +128,7 @@ def _beyond(values: np.ndarray, border: float, end: str) -> np.ndarray:
 
 def write_watch(folder: Path, task: Task, found: pd.DataFrame) -> None:
     """Keep what a later graph is held against: rows of `watch_list` and `damage_list`."""
-    rows = json.loads(found.to_json(orient="records", double_precision=15))  # JSON has no NaN
+    rows = found.astype(object).where(found.notna(), None).to_dict("records")  # JSON has no NaN
     content = {"kind": task.kind, "regression": task.regression, "rows": rows}
     with write_atomically(folder / FILE) as temporary:
         temporary.write_text(json.dumps(content, indent=2))

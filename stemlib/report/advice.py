@@ -24,7 +24,7 @@ def stable(found: Found) -> Answer:
         low, high = Certified("", steady, len(test)).interval
         said.append(
             f"{the(found.chosen)} keeps its decision for {steady} of {len(test)} test {words.KINDS[found.task.kind]} "
-            f"({100 * steady / len(test):.0f} % [{100 * low:.0f}, {100 * high:.0f}]), {draws}. That was observed; it "
+            f"({100 * steady / len(test):.1f} % [{100 * low:.1f}, {100 * high:.1f}]), {draws}. That was observed; it "
             f"is no guarantee."
         )
         if answers.nunique() == 1:
@@ -93,11 +93,12 @@ def choice(found: Found) -> Answer:
     if found.useless:
         said.insert(0, "None of them, as long as the most frequent answer is as good. If there must be one:")
     if found.chosen == SELECTED:
-        said.append("It was put together by the same validation part, so this score flatters it a little.")
+        said.append("It was put together on the same validation part, so this score flatters it a little.")
+    met = "all shifts and damage" if (found.scores.kind == "shift").any() else "all damage"
     if others:
         said.append(
             f"On validation {listed([the(name) for name in others])} cannot be distinguished from it. Among these it "
-            f"has the best sum of validation score and mean under all shifts and damage. These means come from test "
+            f"has the best sum of validation score and mean under {met}. These means come from test "
             f"{words.KINDS[found.task.kind]}, which favours it a little."
         )
     behind = [name for name in found.methods if name not in found.level]

@@ -57,7 +57,7 @@ def _fit(found: Found) -> Answer:
             0: "It is open whether the graph is needed",
             -1: "The graph does harm here",
         }[lead.sign]
-        verdict = verdict if lead.known else "A single training cannot tell whether the graph is needed"
+        verdict = verdict if lead.known else "With a single training there is no interval"
         side = "higher" if lead.mean > 0 else "lower"
         said.append(f"{verdict}: {the(rival)} scores {lead.size} points {side} than an MLP, which sees features alone.")
     top = max(found.methods, key=lambda name: scores[name].mean())
@@ -65,7 +65,7 @@ def _fit(found: Found) -> Answer:
     if lead.sign > 0 or lead.mean >= LEAD / 2:
         sure = "reliably" if lead.sign > 0 else "though not reliably"
         said.append(f"The best on test is {the(top)}, {sure}: {lead.text} points. The choice was not made by the test.")
-    said += _of_two_answers(found)
+    said += _given_away(found) + _of_two_answers(found)
     level = [name for name in found.methods if name != best]
     level = [name for name in level if Difference(scores[best] - scores[name], found.overlap).sign == 0]
     if level and len(scores[best]) > 1:
@@ -75,6 +75,17 @@ def _fit(found: Found) -> Answer:
         asked, said, "fit",
         "Test score of every model with its interval; a line marks the most frequent answer.",
     )  # fmt: skip
+
+
+def _given_away(found: Found) -> list[str]:
+    """Of links: the score without those that stand in training with the same label."""
+    rest = found.of(found.chosen, "filtered")
+    if rest.empty:
+        return []
+    return [
+        f"Training gives some test pairs away, for they stand there with the same label. On the others it scores "
+        f"{mean(rest)}, {the(MAJORITY)} {mean(found.of(MAJORITY, 'filtered'))}."
+    ]
 
 
 def _of_two_answers(found: Found) -> list[str]:
@@ -113,6 +124,7 @@ def _losses(found: Found) -> Answer:
             said.append(f"{trained} {listed(told)}, {ordinary}.")
         if unsure:
             said.append(f"No reliable change in points, {ordinary}: {listed(unsure)}.")
+    said += [f"{note}." for note in found.notes if note.startswith(("no shift to", "shifts were not"))]
     for damage, missing in words.DAMAGE.items():
         key = next((key for key in losses if key[0] == damage and key[1] == f"{damage} {SHARE:g}"), None)
         if key:
@@ -193,9 +205,9 @@ def _parts(found: Found) -> Answer:
         said.append(f"Where {PARTS[part]} is the largest part ({'; '.join(where)}), {MEANS[part]}.")
     if not risen and len(table):
         said.append(
-            "In no condition does the loss of the routed network rise reliably: no loss is taken apart."
+            "In no condition does the loss of the routed network rise reliably, so the split in the figure is not told."
             if table.seed.nunique() > 1
-            else "A single training cannot tell which losses rise reliably: none is taken apart."
+            else "A single training cannot tell which losses rise reliably, so the split in the figure is not told."
         )
     for damage, missing in words.DAMAGE.items():
         rows = table[table.condition == f"{damage} {SHARE:g}"] if not table.empty else table

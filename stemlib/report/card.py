@@ -120,14 +120,14 @@ def _write(card: Card, names: Sequence[str] | None, effort: Effort, seconds: flo
         "signals": json.loads(found.signals.to_json(orient="records")),
         "worst case": json.loads(found.worst.to_json(orient="records")),
         "watch": json.loads(found.watch.to_json(orient="records")),
-        "effort": asdict(effort),
+        "effort": asdict(effort) if len(found.methods) > 1 else None,
         "seconds": round(seconds, 1),
         "versions": installed_versions(),
     }
     with write_atomically(out / "report.json") as temporary:
         temporary.write_text(json.dumps(content, indent=2))
     with write_atomically(out / "report.html") as temporary:
-        temporary.write_text(_html(card, risk, figures, seconds))
+        temporary.write_text(_html(card, risk, figures, effort, seconds))
 
 
 def effects(found: Found) -> pd.DataFrame:
@@ -135,12 +135,16 @@ def effects(found: Found) -> pd.DataFrame:
     order = found.scores.drop_duplicates(["kind", "condition"])
     table = found.scores.groupby(["kind", "condition", "method"], sort=False).score.mean().unstack()
     table = table.loc[list(zip(order.kind, order.condition, strict=True)), [*found.methods, MAJORITY]]
-    names = {"clean": "as trained", "inside": "ordinary, tails kept out of training"}
+    names = {
+        "clean": "as trained",
+        "filtered": "without pairs that training gives away",
+        "inside": "ordinary, tails kept out of training",
+    }
     table.index = [names.get(kind, words.who(found.task, condition)) for kind, condition in table.index]
     return table.rename(columns=words.method).round(1).replace(np.nan, "")
 
 
-def _html(card: Card, risk: pd.DataFrame, figures: dict[str, Path], seconds: float) -> str:
+def _html(card: Card, risk: pd.DataFrame, figures: dict[str, Path], effort: Effort, seconds: float) -> str:
     found = card.found
     task, kind = found.task, words.KINDS[found.task.kind]
     test = risk[risk.part == "test"].drop(columns=["part"]).head(FIRST)
@@ -156,7 +160,7 @@ def _html(card: Card, risk: pd.DataFrame, figures: dict[str, Path], seconds: flo
         "losses": (f"Mean scores: {words.METRICS[task.metric]}.", effects(found)),
         "risk": (
             f"The {len(first)} test {kind} most at risk; all others are in risk.csv. {' '.join(told)}",
-            first.round(2),
+            first.round(2).assign(risk=first.risk.round(3)),
         ),
     }
     clean = words.mean(found.of(found.chosen, "clean"))
@@ -170,13 +174,13 @@ def _html(card: Card, risk: pd.DataFrame, figures: dict[str, Path], seconds: flo
         f"intervals."
     ]
     if len(found.methods) > 1:
-        lead.append(TRIED)
+        less = " This was a first look: without --quick more is tried." if effort != FULL else ""
+        done = f" Settings tried for each: {effort.candidates}; trainings of each: {effort.seeds}.{less}"
+        lead.append(TRIED + done)
     asked = f"{task.instances} {kind}, " if task.kind != "node" else ""
     counts = [f"{asked}{task.graph.num_nodes} nodes, {task.graph.num_edges} edges (each direction)"]
     notes = found.notes if found.notes and found.notes[0].startswith(f"{task.graph.num_nodes} nodes") else None
-    footer = (
-        f"Made in {seconds / 60:.1f} minutes by python -m stemlib.report; settings and versions are in report.json."
-    )
+    footer = f"Made in {seconds / 60:.1f} minutes by stemlib.report; settings and versions are in report.json."
     title = f"Report card: {task.name}" if len(found.methods) > 1 else f"Report card: your model on {task.name}"
     return page(title, lead, notes or counts + found.notes, card.answers, figures, tables, words.TERMS, footer)
 

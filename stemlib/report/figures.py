@@ -143,7 +143,7 @@ def _risk(found: Found) -> Figure | None:
 
 
 def _choice(found: Found) -> Figure | None:
-    stress = found.scores[~found.scores.kind.isin(["clean", "inside"])]
+    stress = found.scores[~found.scores.kind.isin(["clean", "inside", "filtered"])]
     if len(found.methods) < 2:
         return None
     figure, (axis,) = _panels(1, 3.2)

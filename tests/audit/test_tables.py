@@ -118,6 +118,7 @@ def test_of_a_single_training_a_damage_alarms_without_an_interval_and_the_file_i
     assert np.isnan(edges.low)
     write_watch(tmp_path, task, found)
     text = (tmp_path / "watch.json").read_text()
+    assert json.loads(text)["rows"][0]["border"] == found.border[0]  # to the bit
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     fewer = task.graph.without_edges(torch.arange(task.graph.num_edges) % 2 == 0)
     assert watched(tmp_path, replace(task, graph=fewer)).worry.tolist() == [True, False]
