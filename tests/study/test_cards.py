@@ -13,7 +13,7 @@ from matplotlib.collections import LineCollection
 from samples import graph_task, link_task, node_task
 from staged import staged
 
-from stemlib import files as cache
+from stemlib import cache
 from stemlib.data.checks import checked
 from stemlib.data.graph import Graph, plain
 from stemlib.data.molecules import featured
