@@ -61,9 +61,7 @@ class Loop:
         """The progress bar once for every step that is left; the state, once checked, is kept between two steps."""
         since_state = since = time.monotonic()
         first = processes.rank() == 0
-        with tqdm(
-            total=total, initial=done, desc=label, leave=False, disable=True if quiet() or not first else None
-        ) as bar:
+        with tqdm(total=total, initial=done, desc=label, leave=False, disable=quiet() or not first) as bar:
             for _ in range(done, total):
                 yield bar
                 bar.update()
