@@ -65,9 +65,9 @@ def test_it_is_what_is_fitted_per_call_on_its_own_source() -> None:
     for width in (None, 5, 12, 15):
         assert torch.equal(FeatureSpace.fit(x, width).encode(x), reduced(x, width, "test").x)
     for width in (None, 3, 30):
-        torch.testing.assert_close(
-            FeatureSpace.fit(TEXTS, width).encode(TEXTS), encode_texts(TEXTS, width).x, rtol=0, atol=1e-5
-        )
+        found = [FeatureSpace.fit(TEXTS, width).encode(TEXTS), encode_texts(TEXTS, width).x]
+        # Signs of directions whose values tie are the processor's, so products are compared.
+        torch.testing.assert_close(*(x @ x.T for x in found), rtol=0, atol=1e-5)
 
 
 def test_numbers_are_standardised_by_the_source() -> None:

@@ -58,7 +58,7 @@ def test_reverse_edges_of_another_type_that_tell_the_test() -> None:
     given = undirected()
     parts = RandomLinkSplit(num_val=0.2, num_test=0.2, is_undirected=False)(given)
     parts[0].edge_index = given.edge_index
-    (note,) = notes(from_data(parts, kind="link"), "are edges that messages run along")
+    (note,) = notes(from_data(parts, kind="link"), "are edges which messages run along")
     assert "masks" in note
 
 
