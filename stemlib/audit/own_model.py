@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from stemlib.audit.drawn import whole
+from stemlib.audit.drawn import rare, whole
 from stemlib.audit.trainings import TAIL, Trained
 from stemlib.data.graph import Graph, node_features, plain
 from stemlib.data.tasks import Task, read_out
@@ -74,7 +74,7 @@ def given(model: nn.Module, task: Task, covariates: Mapping[str, Tensor]) -> Tra
         for side in ("low", "high"):
             index = found.members[f"OOD-{side}"]
             index = index[torch.isin(index, drawn.split.test)]
-            if index.numel() and found.overlap[f"OOD-{side}"] <= MOST_OVERLAP:
+            if index.numel() and not rare(task, index) and found.overlap[f"OOD-{side}"] <= MOST_OVERLAP:
                 tails[f"{name} {side}"] = index
     own = OwnModel(model, task)
     conditions = [*drawn.conditions, *(Condition(name, drawn.task, index) for name, index in tails.items())]

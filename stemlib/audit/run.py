@@ -68,10 +68,7 @@ def audit(
     risk = risk_table(best.models, chosen, drawn, effort.draws, covariates)
     signals = signal_table(risk, task.regression)
     risk, signal = ranked(risk, signals)
-    if model is None:
-        frozen = best.models[chosen].cpu()
-        save(frozen, folder / "frozen", drawn.task, space, drawn.split, evaluate(frozen, drawn.task, drawn.split))
-    return Found(
+    found = Found(
         task=drawn.task,
         scores=scores,
         decomposition=decomposition_table(trained),
@@ -87,3 +84,8 @@ def audit(
         overlap=overlap,
         notes=notes,
     )
+    if model is None:
+        frozen = best.models[chosen]
+        metrics = evaluate(frozen, drawn.task, drawn.split)
+        save(frozen.cpu(), folder / "frozen", drawn.task, space, drawn.split, metrics)  # off the device, so last
+    return found

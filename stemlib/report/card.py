@@ -174,7 +174,7 @@ def _html(card: Card, risk: pd.DataFrame, figures: dict[str, Path], effort: Effo
         f"intervals."
     ]
     if len(found.methods) > 1:
-        less = " This was a first look: without --quick more is tried." if effort != FULL else ""
+        less = " This was a first look: without --quick more is tried." if effort.epochs < FULL.epochs else ""
         done = f" Settings tried for each: {effort.candidates}; trainings of each: {effort.seeds}.{less}"
         lead.append(TRIED + done)
     asked = f"{task.instances} {kind}, " if task.kind != "node" else ""
