@@ -124,10 +124,11 @@ def measure(name: str, algorithm: str, repeats: int) -> dict[str, float | str]:
     else:
         shown = training_batches(model, task, split, method.train)(None)
         asked = evaluation_batches(model, task, torch.cat([split.val, split.test]))(None)
-        share_first_products(model.encoder, task.graph, [batch.graph for batch in shown + asked], optimiser)
+        shared = share_first_products(model.encoder, task.graph, [batch.graph for batch in shown + asked])
 
         def train() -> None:
             train_epoch(model, shown, method.train, optimiser)
+            shared.forget()
 
         def evaluate() -> None:
             answer(model, asked, name)

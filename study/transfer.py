@@ -57,13 +57,12 @@ def unit_task(name: str, preset: Preset) -> Task:
     return unit_features(replace(protocol_of(name), width=preset.hidden).task(preset), preset.hidden)
 
 
-def starts(preset: Preset, checkpoints: dict[str, Sequence[Path]], free_tokens: bool = True) -> list[Method]:
+def starts(preset: Preset, checkpoints: dict[str, Sequence[Path]]) -> list[Method]:
     """From scratch, and from every checkpoint.
 
     Args:
         preset: the budget.
         checkpoints: by name the folders, which seeds take in turn.
-        free_tokens: from each also with tokens that learn on, `<name>, free tokens`.
 
     Returns:
         The methods; of a checkpoint `<name>`, with its tokens frozen, and `<name>, no tokens`, its encoder alone under
@@ -73,8 +72,6 @@ def starts(preset: Preset, checkpoints: dict[str, Sequence[Path]], free_tokens: 
     for name, folders in checkpoints.items():
         methods.append(pretrained(preset, folders, name))
         methods.append(pretrained(preset, folders, f"{name}, no tokens", freeze_tokens=False, codebook="none"))
-        if free_tokens:
-            methods.append(pretrained(preset, folders, f"{name}, free tokens", freeze_tokens=False))
     return methods
 
 
@@ -168,11 +165,11 @@ def results(
     checkpoints: dict[str, Sequence[Path]],
     seeds: int,
     budgets: Sequence[int] = BUDGETS,
-    free_tokens: bool = True,
+    rivals: Sequence[str] = RIVALS,
     whole_validation: bool = False,
 ) -> pd.DataFrame:
-    """The comparison on one data set by its protocol, with `RIVALS` beside; see `starts` and `compared`."""
-    methods = [*starts(preset, checkpoints, free_tokens), *named(preset, *RIVALS)]
+    """The comparison on one data set by its protocol, with rivals beside; see `starts` and `compared`."""
+    methods = [*starts(preset, checkpoints), *named(preset, *rivals)]
     task, protocol = unit_task(name, preset), protocol_of(name)
     return compared(task, methods, range(seeds), protocol, preset, budgets, whole_validation)
 
@@ -204,9 +201,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             runs = {(name, variant): in_numbers(folder, name) for variant, (folder,) in checkpoints.items()}
             numbers = pd.DataFrame.from_dict(runs, orient="index").rename_axis(["task", "variant"])
             save_results(numbers.reset_index(), f"05_variant_runs-{name}")
-        free_tokens = pool is not None  # the many runs of the first command do without
+        rivals = RIVALS if pool is None else ()  # the same for every variant: they are among the first command's rows
         whole = options.whole_validation
-        found = results(name, preset, checkpoints, options.seeds, options.labels, free_tokens, whole)
+        found = results(name, preset, checkpoints, options.seeds, options.labels, rivals, whole)
         kind = f"{kind}_whole_validation" if whole else kind
         print(f"{name}: {save_results(found, f'{kind}-{name}')}", flush=True)
 

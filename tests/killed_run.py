@@ -27,7 +27,7 @@ def before_a_state_takes_its_place() -> None:
 
 
 def in_an_evaluation() -> None:
-    finetune.answer = after(3, finetune.answer)
+    finetune.answers_there = after(3, finetune.answers_there)
 
 
 def before_the_weights() -> None:

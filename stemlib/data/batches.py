@@ -23,8 +23,8 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on a device; a graph that several batches share is brought there once."""
-        instances = None if self.instances is None else self.instances.to(device)
-        return self._replace(graph=self.graph.on(device), instances=instances, labels=self.labels.to(device))
+        instances, unlabelled = (None if one is None else one.to(device) for one in (self.instances, self.unlabelled))
+        return Batch(self.graph.on(device), instances, self.labels.to(device), unlabelled)
 
 
 def batches(

@@ -178,7 +178,7 @@ class TokenInterface(nn.Module):
     def _follow(self, queries: Tensor, indices: Tensor) -> None:
         """One exponential-moving-average step of every code towards its queries; dead codes revive."""
         codes = self.codebook.size(1)
-        chosen = F.one_hot(indices, codes).to(queries.dtype)  # [M, H, C]
+        chosen = (indices.unsqueeze(-1) == torch.arange(codes, device=indices.device)).to(queries.dtype)  # [M, H, C]
         share = chosen.mean(0) * codes  # 1 for a code of average use
         sums = torch.einsum("mhc,mhd->hcd", chosen, queries) * (codes / len(queries))
         self.use.lerp_(share, 1 - EMA_DECAY)

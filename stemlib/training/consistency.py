@@ -60,6 +60,7 @@ class Consistency(State):
         self._places = place[self.unlabelled]
         self.target: Tensor | None = None
         self.epoch = 0
+        self._there: tuple[Tensor, Tensor] | None = None  # target and weight as steps read them, on their device
 
     def state_dict(self) -> dict[str, Any]:
         """What changes from epoch to epoch."""
@@ -83,15 +84,21 @@ class Consistency(State):
         found = answers.sigmoid() if self.binary else answers.softmax(1)
         self.target = found if self.target is None else KEPT * self.target + (1 - KEPT) * found
         self.epoch += 1
+        if self._there:  # in place: a step that was recorded reads them where they were
+            self._there[0].copy_(self.target)
+            self._there[1].fill_(self.weight)
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
         """What is added to a step's loss; a scalar. The instances without labels stand behind those with labels."""
         answers = output.logits.unsqueeze(1) if output.parts is None else output.parts
         answers = answers[len(batch.labels) :]
-        target = self.target[batch.unlabelled].to(answers).unsqueeze(1).expand_as(answers)
+        if self._there is None:
+            self._there = self.target.to(answers, copy=True), answers.new_full((), self.weight)
+        everyone, weight = self._there
+        target = everyone[batch.unlabelled].unsqueeze(1).expand_as(answers)
         if self.binary:
-            return self.weight * F.binary_cross_entropy_with_logits(answers, target)
-        return self.weight * F.cross_entropy(answers.flatten(0, 1), target.flatten(0, 1))
+            return weight * F.binary_cross_entropy_with_logits(answers, target)
+        return weight * F.cross_entropy(answers.flatten(0, 1), target.flatten(0, 1))
 
     def shown(self, task: Task, reach: int, device: torch.device) -> Epochs:
         """The training instances as `stemlib.training.finetune.training_batches` shows them, and others behind them.
@@ -102,7 +109,7 @@ class Consistency(State):
         if not (size or self.settings.fanout):
             everyone = torch.cat([self.labelled, self.unlabelled])
             (whole,) = every_epoch(task, everyone, fanouts=fanouts, hide=True, device=device)(None)
-            whole = _parted(whole, len(self.labelled), torch.arange(len(self.unlabelled)))
+            whole = _parted(whole, len(self.labelled), torch.arange(len(self.unlabelled), device=device))
             return lambda generator: [whole]
 
         def epoch(generator: torch.Generator) -> Iterable[Batch]:

@@ -80,20 +80,26 @@ def answer(
     With `each` of networks that are mixed their own, `[M, K, classes]`.
     """
     keep_freed()
+    return finite(answers_there(model, shown, precision, each).cpu(), name)
+
+
+@torch.no_grad()  # PyG's `EdgeIndex` cannot be indexed under `inference_mode`
+def answers_there(model: nn.Module, shown: Iterable[Batch], precision: str = "float32", each: bool = False) -> Tensor:
+    """The same where the model lies, without a look at them: NaN where they are not finite."""
     training = model.training
     model.eval()
-    with torch.no_grad():  # PyG's `EdgeIndex` cannot be indexed under `inference_mode`
-        if isinstance(model, StemGNN):
-            classify, parts = folded_classifier(model), []
-            for batch in shown:
-                with products_in(precision, batch):
-                    embedding = model.embed(batch.graph, batch.instances)
-                parts.append(classify(finite(embedding, name)))  # of NaN a codebook would make an ordinary code
-        else:
-            outputs = (model(batch.graph, batch.instances) for batch in shown)
-            parts = [one.parts if each and one.parts is not None else one.logits for one in outputs]
+    if isinstance(model, StemGNN):
+        classify, parts = folded_classifier(model), []
+        for batch in shown:
+            with products_in(precision, batch):
+                embedding = model.embed(batch.graph, batch.instances)
+            lost = ~embedding.sum(1, keepdim=True).isfinite()  # of NaN a codebook would make an ordinary code
+            parts.append(classify(embedding).masked_fill_(lost, torch.nan))
+    else:
+        outputs = (model(batch.graph, batch.instances) for batch in shown)
+        parts = [one.parts if each and one.parts is not None else one.logits for one in outputs]
     model.train(training)
-    return finite(torch.cat(parts).cpu(), name)
+    return torch.cat(parts)
 
 
 def finite(values: Tensor, name: str) -> Tensor:

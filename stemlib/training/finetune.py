@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,8 +25,9 @@ from stemlib.presets import TrainConfig
 from stemlib.stress.views import drop_edges
 from stemlib.training.consistency import Consistency
 from stemlib.training.epochs import Epochs, every_epoch
-from stemlib.training.evaluation import EVALUATION_BATCH, answer, evaluation_batches, finite, hops, products_in
+from stemlib.training.evaluation import EVALUATION_BATCH, answers_there, evaluation_batches, finite, hops, products_in
 from stemlib.training.loop import Loop, State
+from stemlib.training.replay import Replays
 from stemlib.training.shared_products import share_first_products
 from stemlib.training.terms import TERMS, require_term
 
@@ -87,27 +89,36 @@ def fit(
         if train.freeze_tokens:
             model.tokens.freeze()
     trained = [value for value in model.parameters() if value.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=train.lr, weight_decay=train.weight_decay, fused=True)
+    where = device_of(model)
+    rates = {"lr": train.lr, "weight_decay": train.weight_decay}
+    optimiser = torch.optim.AdamW(trained, **rates, fused=True, capturable=where.type == "cuda")
     progress = Fit()
-    parts = {"model": model, "optimiser": optimiser, "shuffle": shuffle} | generators(device_of(model))
+    parts = {"model": model, "optimiser": optimiser, "shuffle": shuffle} | generators(where)
     taught = Consistency(task, split, train) if train.consistency else None
     loop = Loop(state_file, progress=progress, **parts | ({"taught": taught} if taught else {}))
     train_batches = training_batches(model, task, split, train, taught)
     asked = [split.val, split.test, *([taught.others] if taught else [])]
     check_batches = evaluation_batches(model, task, torch.cat(asked))
     whole_steps = not (train.batch_size or train.fanout or train.routing or train.edge_dropout)
+    shared = None
     if hops(model, task) and whole_steps and train.precision != "bf16":
         whole = [batch.graph for shown in (train_batches, check_batches) for batch in shown(None)]
-        share_first_products(model.encoder, task.graph, whole, optimiser)
+        shared = share_first_products(model.encoder, task.graph, whole)
+    replays = Replays(where, same=not train.batch_size and not train.fanout and train.passes == 1)
     for bar in loop.steps(progress.epoch, train.epochs, label):
         if progress.epoch - progress.best_epoch > train.patience:
             break
         fixed = progress.epoch >= train.router_share * train.epochs
-        losses = [
-            train_epoch(model, train_batches(shuffle), train, optimiser, task.regression, fixed, taught)
-            for _ in range(train.passes)
-        ]
-        answers = answer(model, check_batches(None), task.name, train.precision, True)
+        losses = []
+        for _ in range(train.passes):
+            shown = train_batches(shuffle)
+            epoch = partial(train_epoch, model, shown, train, optimiser, task.regression, fixed, taught)
+            steps = replays(("train", fixed, bool(taught and taught.weight)), epoch)
+            losses += finite(steps, "training").tolist()
+            if shared:
+                shared.forget()
+        evaluation = partial(answers_there, model, check_batches(None), train.precision, True)
+        answers = finite(replays("evaluate", evaluation).cpu(), task.name)
         logits = model.settled(answers, task.labels[split.val], task.regression)
         if taught:
             taught.note(logits)
@@ -152,9 +163,10 @@ def train_epoch(
     regression: bool = False,
     fixed_routers: bool = False,
     taught: Consistency | None = None,
-) -> float:
-    """One pass over the training instances, of classes or a `regression`; the mean loss, with that of who is `taught`.
+) -> Tensor:
+    """One pass over the training instances, of classes or a `regression`; the losses `[S]` of its steps.
 
+    A loss has that of who is `taught` in it. Nobody waits for a GPU here, where a batch lies on it.
     With `fixed_routers` the routers stay as they are: no step, and nothing that they learn in passing.
     """
     model.train()
@@ -177,9 +189,8 @@ def train_epoch(
         if fixed_routers:  # a parameter without gradient is left alone, by weight decay too
             model.encoder.routers.zero_grad(set_to_none=True)
         optimiser.step()
-        losses.append(loss.detach())  # asked for once an epoch: a GPU need not be waited for in every step
-    values = finite(torch.stack(losses), "training").tolist()
-    return sum(values) / len(values)
+        losses.append(loss.detach())
+    return torch.stack(losses)
 
 
 def start_tokens(model: StemGNN, task: Task, split: Split) -> None:

@@ -20,29 +20,27 @@ MOST_VALUES = 2**28  # that are kept: 1 GB
 
 
 class SharedProducts:
-    """`[mean ; x] W_k` of some nodes, computed again when the weights have changed.
+    """`[mean ; x] W_k` of some nodes, computed once and again after `forget`, always in the same place.
 
     Args:
         layer: the first layer.
         inputs: `[mean ; x]` `[n, 2 d_in]`.
-        optimiser: which changes the layer's weights.
     """
 
-    def __init__(self, layer: RoutedSAGE, inputs: Tensor, optimiser: torch.optim.Optimizer) -> None:
-        self.layer, self.inputs = layer, inputs
-        self._version, self._products = -1, inputs.new_empty(0)
-        optimiser.register_step_post_hook(self._forget)
+    def __init__(self, layer: RoutedSAGE, inputs: Tensor) -> None:
+        self.layer, self.inputs, self._known = layer, inputs, False
+        self._products = inputs.new_empty(len(inputs), layer.weight[:, 0].numel())
 
-    def _forget(self, *_: object) -> None:
-        # Fused optimisers change weights without counting a new version of them; loading weights counts one.
-        self._version = -1
+    def forget(self) -> None:
+        """To be called when weights have changed."""
+        self._known = False
 
+    @torch.no_grad()
     def __call__(self) -> Tensor:
         """The products `[n, K d_out]`, without gradient."""
-        weight = self.layer.weight
-        if self._version != weight._version:
-            self._products = self.inputs @ side_by_side(weight.detach())
-            self._version = weight._version
+        if not self._known:
+            torch.mm(self.inputs, side_by_side(self.layer.weight), out=self._products)
+            self._known = True
         return self._products
 
 
@@ -57,20 +55,20 @@ class CachedProducts:
         return self.inputs, self.shared()[self.rows]
 
 
-def share_first_products(
-    encoder: Encoder, graph: Graph, parts: Sequence[Graph], optimiser: torch.optim.Optimizer
-) -> None:
+def share_first_products(encoder: Encoder, graph: Graph, parts: Sequence[Graph]) -> SharedProducts | None:
     """Let some neighbourhoods of one graph share the first layer's products, where that layer's input is fixed.
 
     Args:
         encoder: whose first layer; nothing is done if it is not routed, reads edge features or drops features.
         graph: the whole graph, edges sorted by target, on any device.
         parts: `stemlib.data.sampling.neighbourhood`s of it with all neighbours; their first hop gets `products`.
-        optimiser: of the encoder.
+
+    Returns:
+        What is shared, to be forgotten after every step of an optimiser; None where nothing is.
     """
     plain = encoder.is_routed[0] and encoder.as_published and not encoder.config.input_dropout
     if not plain or graph.edge_attr is not None:
-        return
+        return None
     graph = graph.on(parts[0].nodes.device)
     computed = [part.nodes[: part.hops[0].num_nodes] for part in parts]
     largest = max(computed, key=len)
@@ -79,10 +77,11 @@ def share_first_products(
     needed = torch.cat([largest, seen.index_fill_(0, largest, False).nonzero().flatten()])
     layer = encoder.layers[0]
     if needed.numel() * layer.weight[:, 0].numel() > MOST_VALUES:
-        return
+        return None
     mean = neighbour_mean(graph.x, graph.edge_index)[needed]
-    shared = SharedProducts(layer, torch.cat([mean, graph.x[needed]], dim=1), optimiser)
+    shared = SharedProducts(layer, torch.cat([mean, graph.x[needed]], dim=1))
     position = torch.full_like(seen, -1, dtype=torch.long)
     position[needed] = torch.arange(needed.numel(), device=needed.device)
     for part, nodes in zip(parts, computed, strict=True):
         part.hops[0].products = CachedProducts(shared, slice(len(nodes)) if nodes is largest else position[nodes])
+    return shared

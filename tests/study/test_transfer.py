@@ -33,25 +33,23 @@ def test_every_start_has_every_budget_and_condition(
     monkeypatch.setattr(protocols, "STEPS", 7)
     task = unit_features(TASKS[kind](), WIDTH)
     methods = starts(TINY, {"pretrained": [saved]})
-    names = ["stem", "pretrained", "pretrained, no tokens", "pretrained, free tokens"]
+    names = ["stem", "pretrained", "pretrained, no tokens"]
     assert [method.name for method in methods] == names
-    assert [method.train.freeze_tokens for method in methods] == [False, True, False, False]
-    assert [method.model.codebook for method in methods] == ["ema", "ema", "none", "ema"]
-    assert starts(TINY, {"pretrained": [saved]}, free_tokens=False) == methods[:3]
+    assert [method.train.freeze_tokens for method in methods] == [False, True, False]
+    assert [method.model.codebook for method in methods] == ["ema", "ema", "none"]
     table = compared(task, methods, [0, 1], SHORT, TINY, budgets=(0, 3))
     recorded = [read_record(file.parent) for file in runs.rglob("record.json")]
     passes = {record.settings["train"].get("passes", 1) for record in recorded if record.split.endswith("per-class")}
     assert passes == {4}  # of one step, in two epochs
     assert {record.settings["train"].get("passes", 1) for record in recorded} == {1, 4}
     cells = table.groupby(["labels", "method", "seed"]).kind.apply(list)
-    assert len(cells) == 2 * 4 * 2
+    assert len(cells) == 2 * 3 * 2
     assert set(cells.map(tuple)) == {("clean", "shift", "shift", "masked", "deleted")}
     assert (set(table.task), set(table.preset)) == ({task.name}, {"tiny"})
     assert table.groupby("method").checkpoint.first().map(len).to_dict() == {
         "stem": 0,
         "pretrained": 12,
         "pretrained, no tokens": 12,
-        "pretrained, free tokens": 12,
     }
     assert (
         table.groupby(["labels", "method"])[["lr", "weight_decay", "lipschitz", "dropout"]]
@@ -76,7 +74,7 @@ def test_every_start_has_every_budget_and_condition(
 def test_seeds_take_the_checkpoints_in_turn(saved: Path, runs: Path) -> None:
     other = checkpoint(runs / "other", steps=1)
     task = unit_features(TASKS["node"](), WIDTH)
-    table = compared(task, starts(TINY, {"pretrained": [saved, other]}, False), [0, 1, 2], SHORT, TINY, budgets=(0,))
+    table = compared(task, starts(TINY, {"pretrained": [saved, other]}), [0, 1, 2], SHORT, TINY, budgets=(0,))
     of_seed = table.groupby(["method", "seed"]).checkpoint.unique().map(list).unstack("seed")
     first, second, third = of_seed.loc["pretrained"]
     assert first == third != second
@@ -116,13 +114,13 @@ def test_the_command_keeps_each_data_set_as_soon_as_it_is_done(
     (tmp_path / "checkpoints/paper").mkdir(parents=True)
     (tmp_path / "checkpoints/paper/model.json").touch()
     transfer.main(["cora", "built-in", "--preset", "paper", "--seeds", "3"])
-    assert asked == [(name, "paper", ["pretrained"], 3, (0, 10, 5, 3), False, False) for name in ("cora", "built-in")]
+    assert asked == [(name, "paper", ["pretrained"], 3, (0, 10, 5, 3), transfer.RIVALS, False) for name in ("cora", "built-in")]
     assert read_results("05_transfer-cora").values.tolist() == [["cora"]]
     monkeypatch.setattr(transfer, "load_pool", lambda width, nodes, whole: ("pool", width, nodes))
     monkeypatch.setattr(transfer, "pretrained_variant", lambda *given: given)
     monkeypatch.setattr(transfer, "in_numbers", lambda folder, name: {"width": folder[1][1], "of": folder[3]})
     transfer.main(["cora", "--variants", "own", "usual", "--labels", "5"])
-    assert asked[2:] == [("cora", "laptop", ["own", "usual"], 5, [5], True, False)]
+    assert asked[2:] == [("cora", "laptop", ["own", "usual"], 5, [5], (), False)]
     kept = read_results("05_variant_runs-cora")
     assert kept.values.tolist() == [["cora", "own", 128, "cora"], ["cora", "usual", 128, "cora"]]
     assert read_results("05_variants-cora").values.tolist() == [["cora"]]

@@ -1,0 +1,91 @@
+"""Steps that are the same every time: recorded on a GPU once, and started as a whole from then on.
+
+A step on a small graph is some 140 kernels of a few microseconds each. A processor takes longer to start them than a
+GPU takes to compute them. A CUDA graph holds all of them, with where they read and write, and is started at once.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable
+
+import torch
+from torch import Tensor
+
+WARM = 3  # ordinary calls before a recording, as PyTorch asks for
+Action = Callable[[], Tensor]
+
+
+class Replays:
+    """Actions by name, each called in the ordinary way `WARM` times, then recorded and replayed.
+
+    What Python decides in an action is decided for good when it is recorded. So an action's tensors have to be the same
+    in every call, and what changes has to lie in them. Noise is drawn anew, as in ordinary calls. An action that waits
+    for the GPU, because a shape or a number depends on what was computed, cannot be recorded: it goes on as it is.
+
+    Args:
+        where: on a processor every action is simply called.
+        same: whether the caller's actions are the same every time.
+    """
+
+    def __init__(self, where: torch.device, same: bool) -> None:
+        self.used = same and recordable(where)
+        self._calls: dict[Hashable, int] = {}
+        self._known: dict[Hashable, Action] = {}  # those that need no more ordinary calls
+
+    def __call__(self, name: Hashable, action: Action) -> Tensor:
+        """What the action gives. The next call of a recorded one writes over it."""
+        if not self.used:
+            return action()
+        if name in self._known:
+            return self._known[name]()
+        calls = self._calls[name] = self._calls.get(name, 0) + 1
+        if calls < WARM:
+            return beside(action)
+        if calls == WARM:
+            result, waits = watched(action)
+            if waits:
+                self._known[name] = action
+            return result
+        self._known[name] = recorded(action)
+        return self._known[name]()
+
+
+def recordable(where: torch.device) -> bool:
+    """Whether work on a device can be recorded."""
+    return where.type == "cuda"
+
+
+def beside(action: Action) -> Tensor:
+    """Call an action on a stream of its own, where its backward pass leaves nothing that a recording would wait for."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        result = action()
+    torch.cuda.current_stream().wait_stream(stream)
+    return result
+
+
+def watched(action: Action) -> tuple[Tensor, bool]:
+    """What `beside` gives, and whether the processor waited for the GPU meanwhile."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            result = beside(action)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return result, any("synchroniz" in str(each.message) for each in found)
+
+
+def recorded(action: Action) -> Action:
+    """Record an action without doing it; what is returned does it."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = action()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result
+
+    return replay
