@@ -8,6 +8,8 @@ For Cora's, PubMed's and ogbn-arxiv's size, 128 and 768 wide, on the graphs of `
 - **speed**: a training step and an evaluation, by the authors' algorithm and by ours; shares of the best product and of
   the best copy on that device. Bytes are those that single operations read and write.
 - **forms of our step**: `eager`, `compile` (torch.compile), `graph` (a CUDA graph), `bf16` (of the encoder's products).
+- **training**: an epoch of `fit`, evaluation and bookkeeping included, as it is (`fit`) and with its steps called one
+  operation after the other (`fit, ordinary`); for the smallest size also of every network that is compared.
 - **pretraining**: a step of the reference's size.
 
 Rows are printed as they come and kept in `benchmarks/gpu.csv` with the device's name. What fails leaves its message.
@@ -37,9 +39,10 @@ from stemlib.data.features import unit_features
 from stemlib.data.tasks import PARTS, Split, Task
 from stemlib.devices import DEVICES, device
 from stemlib.model.losses import task_loss
-from stemlib.presets import PretrainConfig, TrainConfig, change, preset
+from stemlib.presets import BaselineConfig, MixtureConfig, ModelConfig, PretrainConfig, TrainConfig, change, preset
+from stemlib.training import replay
 from stemlib.training.evaluation import answer, evaluation_batches, predict, products_in
-from stemlib.training.finetune import start_tokens, training_batches
+from stemlib.training.finetune import fit, start_tokens, training_batches
 from stemlib.training.pool import Member, Pool
 from stemlib.training.pretrain_run import Run
 from study.families import build
@@ -50,6 +53,15 @@ ALL = CASES | {"arxiv-768": Case(169_343, 13.7, 768, "half")}
 TINY = {"tiny-16": Case(900, 4, 16, "few"), "tiny-16-half": Case(300, 4, 16, "half")}
 FORMS = ("eager", "compile", "graph", "bf16")
 WARM, REPEATS = 3, 10
+EPOCHS = 40  # of a whole training
+NETWORKS = {
+    "mixture": MixtureConfig(),
+    "stem": ModelConfig(codes=16),
+    **{
+        kind: BaselineConfig(kind)
+        for kind in ("mlp", "gcn", "sage", "gat", "gin", "appnp", "gcnii", "acm", "softmedian")
+    },
+}
 
 
 def prepared(case: Case, where: torch.device) -> tuple[Task, Split, nn.Module, torch.optim.Optimizer]:
@@ -116,6 +128,25 @@ def alike(case: Case, where: torch.device) -> bool:
     return all(torch.equal(one, other) for one, other in zip(*ends, strict=True))
 
 
+def trainings(name: str, config: ModelConfig | BaselineConfig | MixtureConfig, case: Case, where: torch.device) -> Row:
+    """Seconds per epoch of `fit` with and without recorded steps, and whether both end with the same bits."""
+    task, split = task_of(case)
+    train = TrainConfig(epochs=EPOCHS, patience=EPOCHS, consistency=float(isinstance(config, MixtureConfig)))
+    row, ends = {"case": name, "form": "fit"}, []
+    able = replay.recordable
+    for form, allowed in (("train_s", able), ("ordinary_s", lambda where: False)):
+        replay.recordable = allowed
+        try:
+            torch.manual_seed(0)
+            model = build(config, task).to(where)
+            done = fit(model, task, split, train, 0)
+        finally:
+            replay.recordable = able
+        row[form] = done.seconds / len(done.history)
+        ends.append([value.cpu() for value in model.state_dict().values()])
+    return row | {"same_bits": all(torch.equal(one, other) for one, other in zip(*ends, strict=True))}
+
+
 def rows_of(name: str, case: Case, where: torch.device, peaks: dict[str, float]) -> Iterator[Row]:
     """All rows of one size."""
     task, split, model, optimiser = prepared(case, where)
@@ -146,6 +177,7 @@ def rows_of(name: str, case: Case, where: torch.device, peaks: dict[str, float])
         except Exception as error:  # what a form cannot do is a result
             row["error"] = told(error)
         yield row
+    yield trainings(name, model.config, case, where)
 
 
 def told(error: Exception) -> str:
@@ -195,6 +227,13 @@ def main() -> None:
                 keep(row)
         except Exception as error:
             keep({"case": name, "error": told(error)})
+    name, width = ("tiny-16", 16) if options.tiny else ("cora-128", 128)
+    for network, config in NETWORKS.items():
+        try:
+            sized = change(config, hidden=width)
+            keep(trainings(f"{name}, {network}", sized, (ALL | TINY)[name], where))
+        except Exception as error:
+            keep({"case": f"{name}, {network}", "error": told(error)})
 
 
 if __name__ == "__main__":

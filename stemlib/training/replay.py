@@ -31,24 +31,25 @@ class Replays:
     def __init__(self, where: torch.device, same: bool) -> None:
         self.used = same and recordable(where)
         self._calls: dict[Hashable, int] = {}
-        self._known: dict[Hashable, Action] = {}  # those that need no more ordinary calls
+        self._replayed: dict[Hashable, Action] = {}
+        self._ordinary: set[Hashable] = set()
 
     def __call__(self, name: Hashable, action: Action) -> Tensor:
         """What the action gives. The next call of a recorded one writes over it."""
-        if not self.used:
+        if not self.used or name in self._ordinary:
             return action()
-        if name in self._known:
-            return self._known[name]()
+        if name in self._replayed:
+            return self._replayed[name]()
         calls = self._calls[name] = self._calls.get(name, 0) + 1
         if calls < WARM:
             return beside(action)
         if calls == WARM:
             result, waits = watched(action)
             if waits:
-                self._known[name] = action
+                self._ordinary.add(name)
             return result
-        self._known[name] = recorded(action)
-        return self._known[name]()
+        self._replayed[name] = recorded(action)
+        return self._replayed[name]()
 
 
 def recordable(where: torch.device) -> bool:

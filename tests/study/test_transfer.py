@@ -114,7 +114,9 @@ def test_the_command_keeps_each_data_set_as_soon_as_it_is_done(
     (tmp_path / "checkpoints/paper").mkdir(parents=True)
     (tmp_path / "checkpoints/paper/model.json").touch()
     transfer.main(["cora", "built-in", "--preset", "paper", "--seeds", "3"])
-    assert asked == [(name, "paper", ["pretrained"], 3, (0, 10, 5, 3), transfer.RIVALS, False) for name in ("cora", "built-in")]
+    assert asked == [
+        (name, "paper", ["pretrained"], 3, (0, 10, 5, 3), transfer.RIVALS, False) for name in ("cora", "built-in")
+    ]
     assert read_results("05_transfer-cora").values.tolist() == [["cora"]]
     monkeypatch.setattr(transfer, "load_pool", lambda width, nodes, whole: ("pool", width, nodes))
     monkeypatch.setattr(transfer, "pretrained_variant", lambda *given: given)

@@ -19,6 +19,7 @@ from stemlib.training import replay
 from stemlib.training.finetune import Fit, fit
 from study.families import build
 
+WAITS = {"gat": True, "softmedian": True}  # for loops among the edges; for a number of neighbours
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "item", "is_nonzero")
 TRAIN = TrainConfig(epochs=12, patience=12, lipschitz=0.01, commitment=0.1, orthogonality=0.1)
 CONSISTENT = change(TRAIN, consistency=1.0, consistency_after=0.25)
@@ -114,12 +115,16 @@ def test_a_recorded_training_has_the_bits_of_an_ordinary_one(
     found, same = trained(kind, model, train)
     assert found.history == plain.history
     assert all(torch.equal(weights[name], same[name]) for name in weights)
+    actions = 3 if train.consistency else 2  # steps before there is a target and with one, and the evaluation
+    waits = WAITS.get(model, 0) and actions
+    if (kind, model) == ("graph", "mixture"):  # a batch of graphs is made in each evaluation
+        waits = 1
     counts = Counter(tape)
-    steps = 3 if train.consistency else 2  # before there is a target, with one, and the evaluation
-    if model == "softmedian":  # its neighbours are looked for by their number
-        assert counts == {"waits": steps}
-    else:
-        assert counts == {"watched": steps, "recorded": steps, "replayed": 2 * train.epochs - 4 * steps}
+    assert counts["waits"] == waits
+    assert counts["watched"] == counts["recorded"] == actions - waits
+    assert counts["replayed"] == 0 if waits == actions else counts["replayed"] >= train.epochs / 3
+    if not waits:
+        assert counts["replayed"] == 2 * train.epochs - 4 * actions
 
 
 @pytest.mark.parametrize("changed", [{"batch_size": 16}, {"passes": 2}])
