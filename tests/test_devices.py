@@ -20,11 +20,11 @@ from torch import Tensor
 from stemlib.data.tasks import Task
 from stemlib.devices import DEVICES, device, device_of, generators
 from stemlib.model import messages
-from stemlib.presets import MixtureConfig, TrainConfig
+from stemlib.presets import TrainConfig
 from stemlib.stress.conditions import Condition, corrupt
 from stemlib.theory.coverage import coverage
 from stemlib.theory.sensitivity import sensitivity
-from stemlib.training import finetune, replay
+from stemlib.training import finetune
 from stemlib.training.evaluation import answer, evaluation_batches, predict
 from stemlib.training.finetune import fit, start_tokens, train_epoch, training_batches
 from stemlib.training.pool import Member
@@ -151,27 +151,6 @@ def test_a_gpu_gives_the_same_bits_twice_and_the_cpu_s_numbers(task: Task, tmp_p
     on_cpu = build(small_model(), task).cpu()
     on_cpu.load_state_dict(states[0])
     torch.testing.assert_close(predict(model, task), predict(on_cpu, task), rtol=1e-3, atol=1e-4)
-
-
-RECORDED = FORMS | {kind: small_baseline(kind) for kind in ("gcn", "gat", "appnp", "gcnii", "acm", "softmedian")}
-RECORDED |= {"mixture": MixtureConfig(hidden=8), "ema": small_model(codebook="ema")}
-
-
-@pytest.mark.skipif(HERE.type == "cpu", reason="no GPU")
-@pytest.mark.parametrize("more", [{}, {"consistency": 1.0, "consistency_after": 0.1}], ids=["plain", "consistent"])
-@pytest.mark.parametrize("form", RECORDED)
-def test_recorded_steps_give_a_gpu_s_ordinary_bits(
-    form: str, more: dict[str, float], task: Task, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    split, train = next(iter(task.splits.values())), TrainConfig(epochs=20, patience=20, lipschitz=0.01, **more)
-    ends = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        model = build(RECORDED[form], task).to(HERE)
-        ends.append((fit(model, task, split, train, 0).history, [value.cpu() for value in model.state_dict().values()]))
-        monkeypatch.setattr(replay, "recordable", lambda where: False)
-    assert ends[0][0] == ends[1][0]
-    assert all(torch.equal(one, other) for one, other in zip(ends[0][1], ends[1][1], strict=True))
 
 
 def test_answers_and_reports_come_back_to_the_cpu() -> None:

@@ -26,6 +26,16 @@ def task_loss(logits: Tensor, labels: Tensor, regression: bool = False) -> Tenso
     return each(logits, labels.where(known, 0), reduction="none").where(known, 0).sum() / known.sum().clamp(min=1)
 
 
+def task_loss_slope(logits: Tensor, labels: Tensor, regression: bool = False) -> Tensor:
+    """The gradient of `task_loss` by the logits `[M, classes]`, several times faster than autograd finds it."""
+    if labels.dim() == 1:
+        rest = logits.softmax(1).scatter_add_(1, labels.unsqueeze(1), logits.new_full((len(labels), 1), -1))
+        return rest / len(labels)
+    known = labels.isfinite()
+    rest = 2 * (logits - labels) if regression else logits.sigmoid() - labels
+    return rest.where(known, 0) / known.sum().clamp(min=1)
+
+
 def instance_loss(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     """The loss of every instance, in float64.
 

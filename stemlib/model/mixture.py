@@ -13,7 +13,7 @@ from stemlib.data.tasks import Kind, read_out
 from stemlib.devices import device_of
 from stemlib.model.filter_networks import NETWORK_FILTERS, FilterLayer, personalised, spreads_of
 from stemlib.model.layers import Dropout
-from stemlib.model.losses import task_loss
+from stemlib.model.losses import task_loss, task_loss_slope
 from stemlib.model.messages import edge_mean
 from stemlib.model.network import Network, Output
 from stemlib.model.sparse_features import compacted
@@ -99,6 +99,7 @@ class Mixture(Network):
         return super().penalty(output, train) / len(self.names)
 
 
+@torch.no_grad()
 def validated_gate(parts: Tensor, labels: Tensor, regression: bool = False, counts: float = 5.0) -> Tensor:
     """Weights `g` `[K]` that minimise `n loss(sum_k g_k z_k) - counts sum_k log g_k`, a convex function on the simplex.
 
@@ -120,25 +121,28 @@ def validated_gate(parts: Tensor, labels: Tensor, regression: bool = False, coun
     columns = parts.double().transpose(1, 2).reshape(-1, networks)  # once, not at every step
     labels = labels.double() if labels.is_floating_point() else labels
 
+    def mixed(log_gate: Tensor) -> Tensor:
+        return (columns @ log_gate.exp()).view(size, classes)
+
     def badness(log_gate: Tensor) -> Tensor:
-        fit = task_loss((columns @ log_gate.exp()).view(size, classes), labels, regression)
+        fit = task_loss(mixed(log_gate), labels, regression)
         return (size * fit - counts * log_gate.sum()) / (size + counts * networks)
 
     log_gate, rate = columns.new_zeros(networks).log_softmax(0), 1.0
+    value = badness(log_gate)
     for _ in range(GATE_STEPS):
-        gate = log_gate.exp().requires_grad_()
-        with torch.enable_grad():
-            value = badness(gate.log())
-        (slope,) = torch.autograd.grad(value, gate)
+        gate = log_gate.exp()
+        fall = task_loss_slope(mixed(log_gate), labels, regression).flatten() @ columns
+        slope = (size * fall - counts / gate) / (size + counts * networks)
         while True:
             moved = (log_gate - rate * (slope - slope.mean())).log_softmax(0)
-            hoped = slope @ (gate.detach() - moved.exp())
-            if (gain := value.detach() - badness(moved)) >= hoped / 2 or rate < SHORTEST:
+            hoped = slope @ (gate - moved.exp())
+            if (gain := value - (after := badness(moved))) >= hoped / 2 or rate < SHORTEST:
                 break
             rate /= 2
         if not gain > 0:
             break
-        log_gate, rate = moved, 2 * rate
+        log_gate, value, rate = moved, after, 2 * rate
         if gain < ENOUGH:
             break
     return log_gate.exp()

@@ -76,7 +76,7 @@ def watched(action: Action) -> tuple[Tensor, bool]:
             result = beside(action)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    return result, any("synchroniz" in str(each.message) for each in found)
+    return result, any("called a synchronizing" in str(each.message) for each in found)
 
 
 def recorded(action: Action) -> Action:

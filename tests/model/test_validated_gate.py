@@ -13,6 +13,7 @@ from samples import few
 from torch import Tensor
 from torch.nn import functional as F
 
+from stemlib.model.losses import task_loss, task_loss_slope
 from stemlib.model.mixture import validated_gate
 
 
@@ -38,6 +39,16 @@ LABELS: dict[str, Callable[[int], Tensor]] = {
     "binary": lambda size: torch.where(torch.rand(size, 3) < 0.2, float("nan"), (torch.rand(size, 3) < 0.5).float()),
     "numbers": lambda size: torch.randn(size, 3),
 }
+
+
+@few
+@given(kind=st.sampled_from(list(LABELS)), size=st.integers(1, 60), seed=st.integers(0, 2**31))
+def test_the_slope_of_the_loss_is_autograd_s(kind: str, size: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    labels, logits = LABELS[kind](size), torch.randn(size, 3, dtype=torch.double, requires_grad=True)
+    labels = labels.double() if labels.is_floating_point() else labels
+    (slope,) = torch.autograd.grad(task_loss(logits, labels, kind == "numbers"), logits)
+    torch.testing.assert_close(task_loss_slope(logits.detach(), labels, kind == "numbers"), slope)
 
 
 @few

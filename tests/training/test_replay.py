@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from stemlib.baselines.networks import NETWORKS
+from stemlib.devices import device
 from stemlib.presets import BaselineConfig, MixtureConfig, ModelConfig, TrainConfig, change
 from stemlib.training import replay
 from stemlib.training.finetune import Fit, fit
@@ -97,10 +98,10 @@ ASKED = [("node", model) for model in MODELS]
 ASKED += [(kind, model) for kind in ("link", "graph") for model in ("stem", "stem, learnable codes", "mixture", "sage")]
 
 
-def trained(kind: str, model: str, train: TrainConfig) -> tuple[Fit, dict[str, Tensor]]:
+def trained(kind: str, model: str, train: TrainConfig, where: str = "cpu") -> tuple[Fit, dict[str, Tensor]]:
     task = TASKS[kind]()
     torch.manual_seed(0)
-    network = build(MODELS[model], task)
+    network = build(MODELS[model], task).to(device(where))
     return fit(network, task, next(iter(task.splits.values())), train, 0), network.state_dict()
 
 
@@ -125,6 +126,21 @@ def test_a_recorded_training_has_the_bits_of_an_ordinary_one(
     assert counts["replayed"] == 0 if waits == actions else counts["replayed"] >= train.epochs / 3
     if not waits:
         assert counts["replayed"] == 2 * train.epochs - 4 * actions
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("train", [TRAIN, CONSISTENT], ids=["plain", "consistent"])
+@pytest.mark.parametrize(("kind", "model"), ASKED)
+def test_so_it_is_on_a_gpu(kind: str, model: str, train: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, recorded = [], replay.recorded
+    monkeypatch.setattr(replay, "recorded", lambda action: asked.append(0) or recorded(action))
+    found, weights = trained(kind, model, train, "cuda")
+    if kind == "node" and not WAITS.get(model):
+        assert len(asked) == (3 if train.consistency else 2)
+    monkeypatch.setattr(replay, "recordable", lambda where: False)
+    plain, same = trained(kind, model, train, "cuda")
+    assert found.history == plain.history
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
 
 
 @pytest.mark.parametrize("changed", [{"batch_size": 16}, {"passes": 2}])
