@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Hashable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -57,9 +58,15 @@ def recordable(where: torch.device) -> bool:
     return where.type == "cuda"
 
 
+@cache
+def side_stream() -> torch.cuda.Stream:
+    """One for all: memory that was used on a stream is used again on that stream alone."""
+    return torch.cuda.Stream()
+
+
 def beside(action: Action) -> Tensor:
-    """Call an action on a stream of its own, where its backward pass leaves nothing that a recording would wait for."""
-    stream = torch.cuda.Stream()
+    """Call an action on another stream, where its backward pass leaves nothing that a recording would wait for."""
+    stream = side_stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         result = action()
@@ -76,6 +83,7 @@ def watched(action: Action) -> tuple[Tensor, bool]:
             result = beside(action)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+    torch.cuda.empty_cache()  # what lies ready for that stream
     return result, any("called a synchronizing" in str(each.message) for each in found)
 
 

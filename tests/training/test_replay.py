@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -126,6 +128,26 @@ def test_a_recorded_training_has_the_bits_of_an_ordinary_one(
     assert counts["replayed"] == 0 if waits == actions else counts["replayed"] >= train.epochs / 3
     if not waits:
         assert counts["replayed"] == 2 * train.epochs - 4 * actions
+
+
+def test_what_was_recorded_is_freed_with_the_training(tape: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CUDA graph holds the memory of a whole step."""
+    held, recorded = [], replay.recorded
+
+    def noted(action: replay.Action) -> replay.Action:
+        found = recorded(action)
+        held.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(replay, "recordable", lambda where: True)
+    monkeypatch.setattr(replay, "recorded", noted)
+    gc.disable()
+    try:
+        trained("node", "stem", TRAIN)
+        assert len(held) == 2
+        assert not any(each() for each in held)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
