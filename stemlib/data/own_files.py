@@ -126,7 +126,7 @@ class _Reading:
                 return self._graph(tables["edges"], tables.get("nodes"), self.directed)
             frames = [frame.assign(split=PARTS[part]) for part, frame in tables.items()]
             places = [f"{frame.index.name} {line}" for frame in frames for line in frame.index]
-            return self._triples(pd.concat(frames).set_axis(pd.Index(places, name="in"), axis=0))
+            return self._triples(pd.concat(frames).set_axis(pd.Index(places, name=""), axis=0))
         if file.suffix in ARRAYS:
             return self._arrays(file)
         if file.suffix in NETWORKS:

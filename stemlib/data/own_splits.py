@@ -25,8 +25,9 @@ def shown(items: Iterable[object]) -> str:
 
 
 def rows_of(frame: pd.DataFrame | pd.Series, mask: pd.Series) -> str:
-    """The rows where `mask` is true, by the name of the index (a file's lines, say) and its values."""
-    return f"{frame.index.name or 'row'} {shown(frame.index[mask.to_numpy()])}"
+    """The rows where `mask` is true, by the name of the index (a file's lines, say), if not empty, and its values."""
+    name = "row" if frame.index.name is None else frame.index.name
+    return f"{name} {shown(frame.index[mask.to_numpy()])}".strip()
 
 
 def ordered_split(order: Tensor, index: Tensor, name: str, ratios: tuple[float, float] = RATIOS) -> Split:

@@ -20,7 +20,8 @@ from stemlib.data.containers import one_data
 from stemlib.data.feature_space import FeatureSpace
 from stemlib.data.molecules import unlabelled_molecules
 from stemlib.data.own_data import LABELS, MASKS, from_data
-from stemlib.data.tasks import Task, read_out
+from stemlib.data.own_splits import shown
+from stemlib.data.tasks import UNLABELLED, Task, read_out
 from stemlib.model.network import Network, Output, require_fit
 from stemlib.model.stem import StemGNN
 from stemlib.stress.shifts import instance_covariate
@@ -28,6 +29,7 @@ from stemlib.theory.certificates import DecisionCertificate
 from stemlib.training.evaluation import evaluation_batches, finite, hops
 from stemlib.training.families import save_model
 
+Asked = Tensor | Sequence[int] | Sequence[tuple[str, str]] | None  # which instances: numbers [M], or pairs [M, 2]
 AT_ONCE = 2**16  # instances of a model that reads a few hops around them
 
 
@@ -46,29 +48,31 @@ class Frozen:
     space: FeatureSpace
     about: dict[str, Any]
 
-    def task(self, data: Any, instances: Tensor | None = None) -> Task:
+    def task(self, data: Any, instances: Asked = None) -> Task:
         """Another graph as the model reads it; labels are neither needed nor read.
 
         Args:
             data: what `from_data` takes, with raw features, and of links the pairs `edge_label_index`; SMILES strings;
                 or a `Task` whose features were made with `space`.
-            instances: pairs of nodes `[M, 2]`, instead of `edge_label_index`; else not read.
+            instances: pairs of nodes `[M, 2]`, or of entities' names, instead of `edge_label_index` or of the task's
+                own; else not read.
 
         Raises:
-            ValueError: features that do not fit, or are not finite, by name; another kind of task than the model's.
+            ValueError: features that do not fit, or are not finite, by name; another kind of task than the model's;
+                entities that are not there.
         """
         if isinstance(data, Task):
             self.space.require(data)
             require_finite(data.graph)
             require_fit(self.model, data)
-            return data
+            return data if _numbers(instances) else _asking(data, instances)
         kind, notes, regression = self.model.kind, [], self.about["regression"]
         if kind == "graph" and isinstance(data, Sequence) and data and all(isinstance(one, str) for one in data):
             return unlabelled_molecules(data, self.space, regression)
         data = one_data(data, kind, notes)
         for name in (*LABELS.values(), *MASKS):
             data[name] = None
-        if kind == "link" and instances is not None and instances.dim() == 2:
+        if kind == "link" and not _numbers(instances):
             data.edge_label_index = instances.T
         if kind == "graph" and data.get("batch") is None:
             data = Batch.from_data_list([data])
@@ -76,12 +80,13 @@ class Frozen:
         require_fit(self.model, task)
         return replace(task, notes=(*notes, *task.notes))
 
-    def predict(self, data: Any, instances: Tensor | None = None) -> pd.DataFrame:
+    def predict(self, data: Any, instances: Asked = None) -> pd.DataFrame:
         """What the model says of some instances (default: all), one row each.
 
         Args:
             data: see `task`.
-            instances: numbers of nodes, graphs or pairs `[M]`; or pairs of nodes `[M, 2]` of a model of links.
+            instances: numbers of nodes, graphs or pairs `[M]`; or, of a model of links, pairs of nodes `[M, 2]`, or of
+                entities' names where the task is of triples.
 
         Returns:
             `instance` (and `source`, `target` of links); `class`, by its own name, and `confidence`, the probability
@@ -95,7 +100,7 @@ class Frozen:
         """
         return self._frame(data, instances, explained=False)
 
-    def explain(self, data: Any, instances: Tensor | None = None) -> pd.DataFrame:
+    def explain(self, data: Any, instances: Asked = None) -> pd.DataFrame:
         """`predict`, and who computed it: the gates `gate_<layer>_<expert>`, or each mixed network's own answer."""
         return self._frame(data, instances, explained=True)
 
@@ -104,12 +109,10 @@ class Frozen:
         self.space.save(folder)
         save_model(self.model, folder, self.about | {"features": features_sha256(folder)})
 
-    def _frame(self, data: Any, instances: Tensor | None, explained: bool) -> pd.DataFrame:
+    def _frame(self, data: Any, instances: Asked, explained: bool) -> pd.DataFrame:
         task = self.task(data, instances)
-        pairs = instances is not None and instances.dim() == 2
-        if pairs and isinstance(data, Task):
-            raise ValueError("a task has its own pairs: name them by their numbers [M]")
-        index = torch.arange(task.instances) if instances is None or pairs else instances.long()
+        everyone = instances is None or not _numbers(instances)
+        index = torch.arange(task.instances) if everyone else torch.as_tensor(instances).long()
         if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < task.instances:
             raise ValueError(
                 f"instances {int(index.min())}..{int(index.max())} are asked for; there are {task.instances}"
@@ -175,6 +178,34 @@ class Frozen:
                 ]
                 notes[outside] += np.array(told, dtype=object)
         return np.array([note.removesuffix("; ") for note in notes], dtype=object)
+
+
+def _numbers(instances: Asked) -> bool:
+    """Whether instances are named by their numbers `[M]`, or not at all."""
+    return instances is None or np.ndim(instances) == 1
+
+
+def _asking(task: Task, pairs: Asked) -> Task:
+    """A task of links with other pairs `[M, 2]`, of nodes' numbers or entities' names, and without labels."""
+    if task.kind != "link" or np.ndim(pairs) != 2 or np.shape(pairs)[1] != 2:
+        raise ValueError(
+            f"{task.name!r} is a {task.kind} task: name instances by their numbers [M], or links by pairs [M, 2]; "
+            f"got shape {np.shape(pairs)}"
+        )
+    found = torch.as_tensor(pairs) if not isinstance(np.ravel(pairs)[0], str) else _named(task, pairs)
+    if not 0 <= int(found.min()) <= int(found.max()) < task.graph.num_nodes:
+        raise ValueError(f"pairs name nodes {int(found.min())}..{int(found.max())}; there are {task.graph.num_nodes}")
+    return replace(task, pairs=found.long(), labels=torch.full((len(found),), UNLABELLED), splits={})
+
+
+def _named(task: Task, pairs: Sequence[tuple[str, str]]) -> Tensor:
+    names = task.graph.about.get("entity")
+    if names is None:
+        raise ValueError(f"the nodes of {task.name!r} have no names: give pairs of their numbers [M, 2]")
+    number = {name: place for place, name in enumerate(names)}
+    if unknown := sorted({name for pair in pairs for name in pair} - number.keys()):
+        raise ValueError(f"entities that {task.name!r} does not have: {shown(unknown)}")
+    return torch.tensor([[number[name] for name in pair] for pair in pairs])
 
 
 def features_sha256(folder: str | Path) -> str:

@@ -20,6 +20,7 @@ from stemlib.data.features import unit_features
 from stemlib.data.graph import plain
 from stemlib.data.molecules import featured
 from stemlib.data.own_data import from_data
+from stemlib.data.own_triples import from_triples
 from stemlib.data.smiles import molecules
 from stemlib.data.tasks import Split, Task, standardised
 from stemlib.model.deployed import deploy
@@ -39,6 +40,28 @@ def test_pairs_are_asked_for_by_their_nodes(tmp_path: Path) -> None:
     found = frozen.predict(data, task.pairs[[3, 7]])
     assert found["class"].tolist() == expected["class"].tolist()
     assert found[["source", "target"]].to_numpy().tolist() == task.pairs[[3, 7]].tolist()
+
+
+def test_pairs_of_triples_are_asked_for_by_name(tmp_path: Path) -> None:
+    """Neither a relation nor a part of a split is needed; what stands there already is answered as it was."""
+    names = [f"person {number}" for number in range(20)]
+    pairs = [(names[a], names[(a + step) % 20]) for step in (1, 2, 3) for a in range(20)]
+    table = pd.DataFrame(pairs, columns=["head", "tail"]).assign(relation=["likes", "knows", "meets"] * 20)
+    task = from_triples(table, width=8, seed=0)
+    frozen = kept(build(small_model(hidden=8), task), task, tmp_path)
+    known = [(task.graph.about["entity"][a], task.graph.about["entity"][b]) for a, b in task.pairs[:3].tolist()]
+    expected, found = frozen.predict(task, torch.arange(3)), frozen.predict(task, known)
+    columns = ["source", "target", "class", "confidence"]
+    pd.testing.assert_frame_equal(found[columns], expected[columns])
+    assert len(frozen.predict(task, [("person 0", "person 10")])) == 1
+    with pytest.raises(ValueError, match="entities that 'own-triples' does not have: nobody"):
+        frozen.predict(task, [("person 0", "nobody")])
+    with pytest.raises(ValueError, match=r"pairs name nodes 0\.\.99; there are 20"):
+        frozen.predict(task, torch.tensor([[0, 99]]))
+    of_nodes = node_task()
+    frozen = kept(build(small_model(), of_nodes), of_nodes, tmp_path / "nodes")
+    with pytest.raises(ValueError, match=r"is a node task: name instances by their numbers \[M\]"):
+        frozen.predict(of_nodes, [[0, 1]])
 
 
 def test_one_graph_alone_is_answered_as_among_others(tmp_path: Path) -> None:
