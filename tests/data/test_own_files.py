@@ -118,7 +118,7 @@ def test_triples_in_three_files_with_texts(tmp_path: Path) -> None:
     assert [len(split.train), len(split.val), len(split.test)] == [20, 4, 6]
     assert own.task.class_names == ('l"ikes',)
     (tmp_path / "test.tsv").write_text("p0\t\tp9\n")
-    with pytest.raises(ValueError, match=r"'relation' is blank in in test.tsv line 1"):
+    with pytest.raises(ValueError, match=r"'relation' is blank in test.tsv line 1"):
         read_own(tmp_path)
 
 
