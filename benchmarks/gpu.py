@@ -1,4 +1,4 @@
-"""What a GPU gives: one script of at most six minutes that needs the repository, PyTorch and PyG, and no data.
+"""What a GPU gives: one script of some six minutes that needs the repository, PyTorch and PyG, and no data.
 
     python benchmarks/gpu.py [--tiny] [--device auto] [--minutes 6] [--cases cora-768 arxiv-768 ...]
 
@@ -8,8 +8,8 @@ For Cora's, PubMed's and ogbn-arxiv's size, 128 and 768 wide, on the graphs of `
 - **speed**: a training step and an evaluation, by the authors' algorithm and by ours; shares of the best product and of
   the best copy on that device. Bytes are those that single operations read and write.
 - **forms of our step**: `eager`, `compile` (torch.compile), `graph` (a CUDA graph), `bf16` (of the encoder's products).
-- **training**: an epoch of `fit`, evaluation and bookkeeping included, as it is (`fit`) and with its steps called one
-  operation after the other (`fit, ordinary`); for the smallest size also of every network that is compared.
+- **training**: an epoch of `fit`, evaluation and bookkeeping included, as it is, and with its operations started one by
+  one (`ordinary_s`); for the smallest size also of every network that is compared.
 - **pretraining**: a step of the reference's size.
 
 Rows are printed as they come and kept in `benchmarks/gpu.csv` with the device's name. What fails leaves its message.

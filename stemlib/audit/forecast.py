@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from stemlib.audit.drawn import Drawn
 from stemlib.audit.trainings import DRAWN_BATCH, Method, Trainings, is_large, methods
-from stemlib.devices import device
 from stemlib.presets import change
 from stemlib.training.families import build
 from stemlib.training.finetune import fit
@@ -37,19 +35,20 @@ def estimate(trainings: Trainings) -> float:
     for base in methods(trainings.effort):
         method = trainings.candidates(base, drawn.task, drawn.split)[0]
         if is_large(drawn.task):  # an epoch from some of its batches
-            few, more = (_timed(method, drawn, 1, DRAWN_BATCH * count) for count in (2, 6))
+            few, more = (_timed(trainings, method, 1, DRAWN_BATCH * count) for count in (2, 6))
             first = step = few + max(more - few, 0) / 4 * (drawn.split.train.numel() / DRAWN_BATCH - 2)
         else:
-            first = step = _timed(method, drawn, 1)
+            first = step = _timed(trainings, method, 1)
             if first < LONG:
-                step = max(_timed(method, drawn, 3) - first, 0) / 2
+                step = max(_timed(trainings, method, 3) - first, 0) / 2
         total += runs * (first + step * (method.train.epochs - 1))
     return total
 
 
-def _timed(method: Method, drawn: Drawn, epochs: int, trained: int | None = None) -> float:
+def _timed(trainings: Trainings, method: Method, epochs: int, trained: int | None = None) -> float:
     """Seconds of some epochs on the first of the training instances."""
+    drawn = trainings.drawn["whole"][0]
     split, train = replace(drawn.split, train=drawn.split.train[:trained]), change(method.train, epochs=epochs)
     began = time.perf_counter()
-    fit(build(method.config, drawn.task).to(device()), drawn.task, split, train, 0)
+    fit(build(method.config, drawn.task).to(trainings.where), drawn.task, split, train, 0)
     return time.perf_counter() - began

@@ -34,6 +34,7 @@ def audit(
     others: Mapping[str, Task] | None = None,
     model: nn.Module | None = None,
     space: FeatureSpace | None = None,
+    device: str = "auto",
 ) -> Found:
     """Measure what models are worth on a graph, what breaks them and whom they fail; killed, it goes on.
 
@@ -44,15 +45,16 @@ def audit(
         others: other graphs that the trained models meet, by name.
         model: one that is already trained, any module with `forward(x, edge_index)`: then none is trained here.
         space: what the features were made with, saved with the model; None for the task's own.
+        device: where networks are trained, see `stemlib.devices.device`; a model that is given stays where it is.
 
     Raises:
-        ValueError: a task that cannot be learnt, or an other graph that does not fit.
+        ValueError: a task that cannot be learnt, or an other graph that does not fit; a device that is not there.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     covariates, notes, overlap = shifted_by(task), [], 0.0
     if model is None:
-        trainings = Trainings(task, folder / "trainings", effort, covariates)
+        trainings = Trainings(task, folder / "trainings", effort, covariates, device)
         foretell(trainings)
         trained, notes, overlap = trainings.run(), trainings.notes, trainings.overlap
     else:

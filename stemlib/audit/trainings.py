@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from stemlib.audit.drawn import LEAST, Drawn, is_drawn, rare, whole
 from stemlib.cache import run_key
 from stemlib.data.tasks import Split, Task
-from stemlib.devices import device
+from stemlib.devices import device as named_device
 from stemlib.presets import BaselineConfig, MixtureConfig, ModelConfig, TrainConfig, change
 from stemlib.stress.conditions import MOST_OVERLAP, shift_protocol
 from stemlib.stress.shifts import Buckets, tail_buckets
@@ -116,6 +116,7 @@ class Trainings:
         folder: where trainings are kept.
         effort: how much is done.
         covariates: of all instances, see `shifted_by`.
+        device: where networks are, see `stemlib.devices.device`.
 
     Attributes:
         drawn: of every protocol what the seeds draw.
@@ -123,7 +124,10 @@ class Trainings:
         overlap: of the seeds' splits, see `stemlib.audit.statistics.paired_test`.
     """
 
-    def __init__(self, task: Task, folder: Path, effort: Effort, covariates: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, task: Task, folder: Path, effort: Effort, covariates: Mapping[str, Tensor], device: str = "auto"
+    ) -> None:
+        self.where = named_device(device)
         self.folder, self.effort, self.notes = folder, effort, []
         self.drawn: dict[str, list[Drawn]] = {"whole": [whole(task, seed) for seed in range(effort.seeds)]}
         self.overlap = 0.5 if len({one.split.hash for one in self.drawn["whole"]}) > 1 else 0.0
@@ -214,13 +218,13 @@ class Trainings:
         """A network and its validation score, in per cent: read back, or trained, from its last epoch if it began."""
         task, split = drawn.task, drawn.split
         settings: dict[str, Any] = {"config": asdict(method.config), "train": asdict(method.train)}
-        key = run_key(settings, split.hash, task.content, device().type)
+        key = run_key(settings, split.hash, task.content, self.where.type)
         folder = self.folder / f"{method.name}-{split.name}-{key}-seed-{seed}"
         if (folder / "model.json").is_file():
-            return load_model(folder).to(device()), read_settings(folder, FORMAT)["about"]["val"]
+            return load_model(folder).to(self.where), read_settings(folder, FORMAT)["about"]["val"]
         began = time.perf_counter()
         torch.manual_seed(seed)
-        model = build(method.config, task).to(device())
+        model = build(method.config, task).to(self.where)
         state = folder / "training.checked"
         found = fit(model, task, split, method.train, seed, state, f"{method.name} seed {seed}")
         save_model(model, folder, {"val": 100 * found.best[0]})

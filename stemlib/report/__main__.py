@@ -15,6 +15,7 @@ from stemlib.audit.trainings import FULL, quick
 from stemlib.audit.watch import MEAN, watched
 from stemlib.data.feature_space import FeatureSpace
 from stemlib.data.own_files import COLUMNS, read_own
+from stemlib.devices import DEVICES
 from stemlib.report.card import report
 from stemlib.report.words import covariate
 from stemlib.stress.domains import met_elsewhere
@@ -38,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--watch", metavar="OUT", help="hold the graph against the report in this folder; trains nothing")
     made.add_argument("--split", help="random, time, scaffold, or a column that says train, val or test")
+    made.add_argument("--device", choices=DEVICES, default="auto", help="default: a GPU where there is one")
     made.add_argument("--regression", action="store_true", default=None, help="labels are numbers to predict")
     for name in COLUMNS:
         nargs = "+" if name == "label" else None
@@ -64,7 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     for name, task in others.items():
         met_elsewhere(own.task, name, task)  # refused before anything is trained
     effort = quick(own.task) if arguments.quick else FULL
-    card = report(own.task, arguments.out, effort, others=others, names=own.names, read=own.notes, space=own.space)
+    about = {"others": others, "names": own.names, "read": own.notes, "space": own.space, "device": arguments.device}
+    card = report(own.task, arguments.out, effort, **about)
     for answer in card.answers:
         print(f"\n{answer.question}", *answer.sentences, sep="\n  ")
     print(f"\nopen {card.folder / 'report.html'}")

@@ -66,6 +66,7 @@ def report(
     names: Sequence[str] | None = None,
     read: Sequence[str] | None = None,
     space: FeatureSpace | None = None,
+    device: str = "auto",
 ) -> Card:
     """Say on one page what models are worth on a graph, what breaks them, whom to watch; killed, it goes on.
 
@@ -78,16 +79,17 @@ def report(
         names: of the instances, for `risk.csv`.
         read: what was read and converted; None for the task's notes.
         space: what the features were made with, saved with the model; None for the task's own.
+        device: where networks are trained, see `stemlib.devices.device`; a model that is given stays where it is.
 
     Raises:
-        ValueError: a task that cannot be learnt, or an other graph that does not fit.
+        ValueError: a task that cannot be learnt, or an other graph that does not fit; a device that is not there.
 
     Example:
         >>> from stemlib.data.built_in import mixed_graph
         >>> card = report(mixed_graph(2000), "report", QUICK)  # doctest: +SKIP
     """
     began = time.perf_counter()
-    found = audit(task, out, effort, others=others, model=model, space=space)
+    found = audit(task, out, effort, others=others, model=model, space=space, device=device)
     found.notes[:0] = task.notes if read is None else read
     card = Card(Path(out), found, answers(found))
     _write(card, names, effort, time.perf_counter() - began)

@@ -1,7 +1,7 @@
 """Steps that are the same every time: recorded on a GPU once, and started as a whole from then on.
 
-A step on a small graph is some 140 kernels of a few microseconds each. A processor takes longer to start them than a
-GPU takes to compute them. A CUDA graph holds all of them, with where they read and write, and is started at once.
+A step on a small graph is some 140 kernels of a few microseconds each. A CPU takes longer to start them than a GPU
+takes to compute them. A CUDA graph holds all of them, with where they read and write, and is started at once.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ Action = Callable[[], Tensor]
 class Replays:
     """Actions by name, each called in the ordinary way `WARM` times, then recorded and replayed.
 
-    What Python decides in an action is decided for good when it is recorded. So an action's tensors have to be the same
-    in every call, and what changes has to lie in them. Noise is drawn anew, as in ordinary calls. An action that waits
-    for the GPU, because a shape or a number depends on what was computed, cannot be recorded: it goes on as it is.
+    A branch that Python takes while an action is recorded is taken in every replay. So an action's tensors have to be
+    the same in every call, and what changes has to lie in them. Noise is drawn anew, as in ordinary calls. An action
+    that waits for the GPU, because a shape or a number depends on what was computed, cannot be recorded: it goes on as
+    it is.
 
     Args:
-        where: on a processor every action is simply called.
+        where: the device; on a CPU every action is simply called.
         same: whether the caller's actions are the same every time.
     """
 
@@ -60,7 +61,7 @@ def recordable(where: torch.device) -> bool:
 
 @cache
 def side_stream() -> torch.cuda.Stream:
-    """One for all: memory that was used on a stream is used again on that stream alone."""
+    """One for all, because the allocator uses memory again only on the stream that had it."""
     return torch.cuda.Stream()
 
 
@@ -75,7 +76,7 @@ def beside(action: Action) -> Tensor:
 
 
 def watched(action: Action) -> tuple[Tensor, bool]:
-    """What `beside` gives, and whether the processor waited for the GPU meanwhile."""
+    """What `beside` gives, and whether the CPU waited for the GPU meanwhile."""
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
@@ -83,7 +84,7 @@ def watched(action: Action) -> tuple[Tensor, bool]:
             result = beside(action)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    torch.cuda.empty_cache()  # what lies ready for that stream
+    torch.cuda.empty_cache()  # of the side stream: no other can use it
     return result, any("called a synchronizing" in str(each.message) for each in found)
 
 

@@ -199,6 +199,11 @@ def test_the_command_works_in_any_folder_without_the_study_and_watches_a_later_g
     assert wrong.returncode == 2
     assert "nothing" in wrong.stderr
     assert "Traceback" not in wrong.stderr
+    if not torch.cuda.is_available():
+        asked = [*command, str(mine), "--device", "cuda"]
+        wrong = subprocess.run(asked, cwd=here, env=environment, capture_output=True, text=True)
+        assert wrong.returncode == 2
+        assert "device 'cuda' needs an NVIDIA GPU" in wrong.stderr
 
 
 COMMAND = """
