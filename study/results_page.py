@@ -88,8 +88,8 @@ def balance() -> str:
     for ours, rivals in OURS.items():
         found = over_sets(leads(demands, ours, rivals))
         texts = [in_points(*row) for row in found[REACH].to_numpy()]
-        columns[f"`{ours}`"] = pd.Series(texts, [DEMANDS[kind] for kind in found.index])
-    return markdown(pd.DataFrame(columns), f"lead over the strongest rival, {demands.task.nunique()} data sets")
+        columns[f"`{ours}` ({_sets(demands, ours)})"] = pd.Series(texts, [DEMANDS[kind] for kind in found.index])
+    return markdown(pd.DataFrame(columns), "lead over the strongest rival (data sets)")
 
 
 def scratch() -> str:
@@ -97,8 +97,13 @@ def scratch() -> str:
     demands, rows = demands_of(read_results("stress")), {}
     for name, (ours, rivals) in PAIRS.items():
         found = over_sets(leads(demands, ours, rivals))
-        rows[name] = {DEMANDS[kind]: in_points(*row) for kind, *row in found[REACH].itertuples()}
-    return markdown(pd.DataFrame(rows).T, "lead, trained from scratch")
+        found = {DEMANDS[kind]: in_points(*row) for kind, *row in found[REACH].itertuples()}
+        rows[f"{name} ({_sets(demands, ours)})"] = found
+    return markdown(pd.DataFrame(rows).T, "lead, trained from scratch (data sets)")
+
+
+def _sets(demands: pd.DataFrame, method: str) -> int:
+    return demands.task[demands.method == method].nunique()
 
 
 TABLES: dict[str, Callable[[], str]] = {
