@@ -1,15 +1,14 @@
 """Does pretraining help? Networks fine-tuned from checkpoints and from scratch, and plain ones, on the same splits.
 
     python -m study.transfer cora wn18rr
-    python -m study.transfer cora --variants usual reference own others --labels 0 5
+    python -m study.transfer cora --variants usual reference own others --labels 5
 
 Every data set is trained inside its ordinary degrees, with all of its training labels and with few, and met clean,
 shifted and damaged (see `stress.py` beside this file); settings are chosen on validation, separately for every way to
 start. The first command starts from the released checkpoints, which seeds take in turn, with their tokens frozen and
-without tokens, and keeps `05_transfer-<name>.csv` in `data/results/`; `05_pretraining-<name>.csv` is what version 0.2
-of it kept. The second pretrains `study.variants` first and keeps
-`05_variants-<name>.csv`, with what came of the pretraining itself in `05_variant_runs-<name>.csv`. Finished runs are
-read back, so that a killed collection continues.
+without tokens, and keeps `05_transfer-<name>.csv` in `data/results/`. The second pretrains `study.variants` first and
+keeps `05_variants-<name>.csv`, with what came of the pretraining itself in `05_variant_runs-<name>.csv`. Finished runs
+are read back, so that a killed collection continues.
 
 Few labels are as few to validate; with `--whole-validation` they are only those to train on, as in version 0.2, and
 `05_transfer_whole_validation-<name>.csv` is kept. Few labels that are learnt in batches are gone through several times
