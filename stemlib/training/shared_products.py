@@ -28,19 +28,21 @@ class SharedProducts:
     """
 
     def __init__(self, layer: RoutedSAGE, inputs: Tensor) -> None:
-        self.layer, self.inputs, self._known = layer, inputs, False
+        self.layer, self.inputs = layer, inputs
+        self._version: int | None = None  # of the weights; loading some counts a new one, a fused optimiser's step none
         self._products = inputs.new_empty(len(inputs), layer.weight[:, 0].numel())
 
     def forget(self) -> None:
-        """To be called when weights have changed."""
-        self._known = False
+        """To be called after an optimiser's step."""
+        self._version = None
 
     @torch.no_grad()
     def __call__(self) -> Tensor:
         """The products `[n, K d_out]`, without gradient."""
-        if not self._known:
-            torch.mm(self.inputs, side_by_side(self.layer.weight), out=self._products)
-            self._known = True
+        weight = self.layer.weight
+        if self._version != weight._version:
+            torch.mm(self.inputs, side_by_side(weight), out=self._products)
+            self._version = weight._version
         return self._products
 
 
