@@ -72,7 +72,10 @@ class Frozen:
         data = one_data(data, kind, notes)
         for name in (*LABELS.values(), *MASKS):
             data[name] = None
-        if kind == "link" and not _numbers(instances):
+        if not _numbers(instances):
+            _require_links(kind, instances, "this model")
+            if not isinstance(instances, Tensor):
+                raise ValueError("nodes of raw data have no names here: give pairs of their numbers, a tensor [M, 2]")
             data.edge_label_index = instances.T
         if kind == "graph" and data.get("batch") is None:
             data = Batch.from_data_list([data])
@@ -187,15 +190,19 @@ def _numbers(instances: Asked) -> bool:
 
 def _asking(task: Task, pairs: Asked) -> Task:
     """A task of links with other pairs `[M, 2]`, of nodes' numbers or entities' names, and without labels."""
-    if task.kind != "link" or np.ndim(pairs) != 2 or np.shape(pairs)[1] != 2:
-        raise ValueError(
-            f"{task.name!r} is a {task.kind} task: name instances by their numbers [M], or links by pairs [M, 2]; "
-            f"got shape {np.shape(pairs)}"
-        )
-    found = torch.as_tensor(pairs) if not isinstance(np.ravel(pairs)[0], str) else _named(task, pairs)
-    if not 0 <= int(found.min()) <= int(found.max()) < task.graph.num_nodes:
+    _require_links(task.kind, pairs, repr(task.name))
+    found = pairs if isinstance(pairs, Tensor) else _named(task, pairs)
+    if found.numel() and not 0 <= int(found.min()) <= int(found.max()) < task.graph.num_nodes:
         raise ValueError(f"pairs name nodes {int(found.min())}..{int(found.max())}; there are {task.graph.num_nodes}")
     return replace(task, pairs=found.long(), labels=torch.full((len(found),), UNLABELLED), splits={})
+
+
+def _require_links(kind: str, pairs: Asked, who: str) -> None:
+    if kind != "link" or np.ndim(pairs) != 2 or np.shape(pairs)[1] != 2:
+        raise ValueError(
+            f"{who} is of a {kind} task: name instances by their numbers [M], or links by pairs [M, 2]; "
+            f"got shape {tuple(np.shape(pairs))}"
+        )
 
 
 def _named(task: Task, pairs: Sequence[tuple[str, str]]) -> Tensor:

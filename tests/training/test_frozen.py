@@ -40,6 +40,8 @@ def test_pairs_are_asked_for_by_their_nodes(tmp_path: Path) -> None:
     found = frozen.predict(data, task.pairs[[3, 7]])
     assert found["class"].tolist() == expected["class"].tolist()
     assert found[["source", "target"]].to_numpy().tolist() == task.pairs[[3, 7]].tolist()
+    with pytest.raises(ValueError, match="nodes of raw data have no names here"):
+        frozen.predict(data, [("a", "b")])
 
 
 def test_pairs_of_triples_are_asked_for_by_name(tmp_path: Path) -> None:
@@ -54,14 +56,16 @@ def test_pairs_of_triples_are_asked_for_by_name(tmp_path: Path) -> None:
     columns = ["source", "target", "class", "confidence"]
     pd.testing.assert_frame_equal(found[columns], expected[columns])
     assert len(frozen.predict(task, [("person 0", "person 10")])) == 1
+    assert frozen.predict(task, torch.empty(0, 2, dtype=torch.long)).empty
     with pytest.raises(ValueError, match="entities that 'own-triples' does not have: nobody"):
         frozen.predict(task, [("person 0", "nobody")])
     with pytest.raises(ValueError, match=r"pairs name nodes 0\.\.99; there are 20"):
         frozen.predict(task, torch.tensor([[0, 99]]))
     of_nodes = node_task()
     frozen = kept(build(small_model(), of_nodes), of_nodes, tmp_path / "nodes")
-    with pytest.raises(ValueError, match=r"is a node task: name instances by their numbers \[M\]"):
-        frozen.predict(of_nodes, [[0, 1]])
+    for data in (of_nodes, raw_of(of_nodes)):  # not answers for all nodes instead
+        with pytest.raises(ValueError, match=r"is of a node task: name instances by their numbers \[M\]"):
+            frozen.predict(data, torch.tensor([[0, 1]]))
 
 
 def test_one_graph_alone_is_answered_as_among_others(tmp_path: Path) -> None:
