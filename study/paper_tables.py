@@ -79,17 +79,18 @@ def comparisons(demands: pd.DataFrame, ours: str = "stem", labels: int = 0) -> p
     Returns:
         The columns of `against_strongest`; no rows where no group counts.
     """
-    by, parts = ["task", "covariate", "demand"], []
-    for (task, _, demand), part in demands.groupby(by, sort=False):
-        methods = part.groupby("seed").method.nunique()
-        paired = part[part.seed.isin(methods.index[methods == part.method.nunique()])]
-        if ours in set(paired.method) and paired.method.nunique() > 1 and paired.seed.nunique() > 1:
-            parts.append(paired.assign(overlap=split_overlap(task, labels, demand)))
-    if not parts:
+    by = ["task", "covariate", "demand"]
+    methods = demands.groupby(by).method.transform("nunique")
+    paired = demands[demands.groupby([*by, "seed"]).method.transform("nunique") == methods]
+    groups = paired.assign(ours=paired.method == ours).groupby(by)
+    counts = groups.ours.transform("any") & (groups[["method", "seed"]].transform("nunique") > 1).all(axis=1)
+    paired = paired[counts]
+    if paired.empty:
         numbers = ["ours", "theirs", *PairedTest._fields, "on_test", "held_out", "uncorrected", "detectable"]
         none = pd.DataFrame(columns=[*by, "strongest", "chosen_on", "strongest_on_test", *numbers])
         return none.astype(dict.fromkeys(numbers, float))
-    return against_strongest(pd.concat(parts), "score", ours, by, overlap="overlap")
+    overlap = [split_overlap(task, labels, demand) for task, demand in zip(paired.task, paired.demand, strict=True)]
+    return against_strongest(paired.assign(overlap=overlap), "score", ours, by, overlap="overlap")
 
 
 def over_tasks(values: pd.Series, labels: int = 0) -> OverDataSets:

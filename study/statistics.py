@@ -101,28 +101,33 @@ def against_strongest(
     Raises:
         ValueError: a group without our method or without another, pairs that do not match, or fewer than two.
     """
-    rows = []
-    for group, part in frame.groupby(by, sort=False):
-        scores = part.pivot(index=pair, columns="method", values=value)[part.method.unique()]
-        if ours not in scores or scores.shape[1] < 2:
-            raise ValueError(f"{group}: nothing to compare {ours!r} with; there are {', '.join(scores)}")
-        if scores.isna().any(axis=None) or len(scores) < 2:
+    rows, columns = [], [by] if isinstance(by, str) else by
+    numbered = frame.assign(**{"its pair": frame.groupby(pair).ngroup()})  # a pivot table in every group takes longer
+    for group, part in numbered.groupby(by, sort=False):
+        row, seen = pd.factorize(part["its pair"], sort=True)
+        column, names = pd.factorize(part.method)
+        scores = np.full((len(seen), len(names)), np.nan)
+        scores[row, column] = part[value]
+        if ours not in names or len(names) < 2:
+            raise ValueError(f"{group}: nothing to compare {ours!r} with; there are {', '.join(names)}")
+        if np.isnan(scores).any() or len(seen) < 2 or len(part) != scores.size:
             raise ValueError(f"{group}: not every method has the same {pair}, at least 2; run the missing ones")
-        others, validated = scores.drop(columns=ours), "val" in part and part.val.notna().all()
-        strongest = on_test = others.mean().idxmax()
+        own, rivals = scores[:, names == ours].squeeze(1), scores[:, names != ours]
+        others, means, runs = names[names != ours], rivals.mean(0), np.arange(len(rivals))
+        strongest, validated = means.argmax(), "val" in part and part.val.notna().all()
+        on_test = strongest
         if validated:
-            means = part[part.method != ours].groupby("method", sort=False).val.mean()
-            strongest = others[means.index[means > means.max() - TIED]].mean().idxmax()
+            val = np.bincount(column, part.val)[names != ours] / len(seen)
+            strongest = np.where(val > val.max() - TIED, means, -np.inf).argmax()
         shared = 0.0 if overlap is None else part[overlap].iloc[0]
-        elsewhere = (others.sum() - others).idxmax(axis=1)  # the strongest on all other pairs
-        rivals = others.to_numpy()[np.arange(len(others)), others.columns.get_indexer(elsewhere)]
+        elsewhere = (rivals.sum(0) - rivals).argmax(1)  # the strongest on all other pairs
         rows.append(
-            dict(zip([by] if isinstance(by, str) else by, group if isinstance(group, tuple) else (group,), strict=True))
-            | {"strongest": strongest, "chosen_on": "val" if validated else "test"}
-            | {"ours": scores[ours].mean(), "theirs": others[strongest].mean()}
-            | paired_test(scores[ours] - others[strongest], shared)._asdict()
-            | {"strongest_on_test": on_test, "on_test": (scores[ours] - others[on_test]).mean()}
-            | {"held_out": (scores[ours] - rivals).mean()}
+            dict(zip(columns, group if isinstance(group, tuple) else (group,), strict=True))
+            | {"strongest": others[strongest], "chosen_on": "val" if validated else "test"}
+            | {"ours": own.mean(), "theirs": means[strongest]}
+            | paired_test(own - rivals[:, strongest], shared)._asdict()
+            | {"strongest_on_test": others[on_test], "on_test": (own - rivals[:, on_test]).mean()}
+            | {"held_out": (own - rivals[runs, elsewhere]).mean()}
         )
     table = pd.DataFrame(rows)
     return corrected_together(table.assign(uncorrected=table.p))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 from scipy.stats import ttest_1samp
@@ -39,7 +40,7 @@ class PairedTest(NamedTuple):
     df: float
 
 
-def paired_test(differences: pd.Series, overlap: float = 0.0) -> PairedTest:
+def paired_test(differences: pd.Series | np.ndarray, overlap: float = 0.0) -> PairedTest:
     """What pairs say of their mean difference.
 
     Runs that draw the split anew share most of their training instances, so that their differences agree better than
