@@ -58,9 +58,9 @@ $(BOOK)/npm/installed: Makefile
 # The lock is complete, so nothing is resolved; `pip check` proves it. Where there is a uv and it succeeds, uv
 # installs: it is several times faster, and a second clone shares its files. Else pip does, in a version that needs 12
 # s for the look-ups that take Python 3.11's own 29 s. PyTorch comes by pip, and apart: only it is looked up in
-# PyTorch's index. Nothing is compiled in advance: only a third of the modules is ever imported. What a stopped run
-# left is not trusted (uv takes half a package for a whole one): the next `make` starts anew, with the downloads that
-# were kept.
+# PyTorch's index. Only a third of the modules is ever imported: these are compiled once at the end, and not by several
+# kernels at once. What a stopped run left is not trusted (uv takes half a package for a whole one): the next `make`
+# starts anew, with the downloads that were kept.
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v[:2] < (3, 15) else \
 	    "Python 3.11 to 3.14 is needed, $(PYTHON) is %d.%d. Name another: make PYTHON=python3.12 ..." % v[:2])'
@@ -71,8 +71,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 	uv pip install --quiet --no-deps --python $(BIN)/python -r $(VENV)/others.txt 2>/dev/null || \
 	    { $(PIP) pip==26.3; $(PIP) -r $(VENV)/others.txt; }
 	grep '^torch==' requirements.lock | $(PIP) --retries 2 --extra-index-url $(TORCH_INDEX) -r /dev/stdin
-	$(PIP) --no-build-isolation -e .
-	$(BIN)/python -m pip check
+	{ $(BIN)/python -c 'import snakemake.cli, study.batch.__main__, study.figures, study.stress' & } && \
+	    $(PIP) --no-build-isolation -e . && $(BIN)/python -m pip check && wait
 	@touch $@
 
 # Needs uv. Keeps the versions that are pinned already; for newer ones: make lock UPGRADE=--upgrade

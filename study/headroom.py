@@ -193,7 +193,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """The share of the oracle's head-room that gates get, `(gate - uniform) / (oracle - uniform)`.
 
     Args:
-        frame: rows of `measured`, of any number of data sets.
+        frame: rows of `measured`, of any number of data sets, with either measure or both.
 
     Returns:
         One row per network (`method`), condition, gate, `measure` (`score` or `ce`) and `task`: each data set, and
@@ -201,7 +201,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         unit. `share`: of mean differences over seeds, with its 95 % interval `low` to `high` (Student's t of what
         remains of each seed's) and standard `error`, NaN of one seed, or of fewer than five data sets.
     """
-    long = frame.fillna({"input": "", "fitted": ""}).melt([*GATE, "task", "seed"], ["score", "ce"], "measure")
+    measures = [name for name in ("score", "ce") if name in frame]
+    long = frame.fillna({"input": "", "fitted": ""}).melt([*GATE, "task", "seed"], measures, "measure")
     run = pd.MultiIndex.from_frame(long[["method", "condition", "measure", "task", "seed"]])
     values = pd.Series(long.value.to_numpy(), run)
     uniform, oracle = (values[(long.gate == gate).to_numpy()].reindex(run) for gate in ("uniform", "oracle"))

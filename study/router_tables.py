@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 
 from stemlib.model.routers import ROUTERS
 from study.figures import PALETTE
-from study.meta_analysis import OverDataSets, of_runs, over_data_sets
+from study.meta_analysis import OverDataSets, over_data_sets
 from study.paths import ROOT
 from study.power import MARGIN, equivalence
 from study.records import read_all_results
@@ -76,24 +76,21 @@ def changes(found: pd.DataFrame, base: str = "routed") -> pd.DataFrame:
         method's own value of the largest size; `margin`, within which a difference counts as level: a point of score,
         or a tenth of the term; `verdict`, see `study.power.equivalence`.
     """
-    by = ["task", "seed", "term", "where"]
+    by, asked = ["task", "seed", "term", "where"], ["method", "term", "where"]
     of_base = found[found.method == base].set_index(by).value
     others = found[found.method != base].set_index([*by, "method"]).value
+    at_base = of_base.groupby(["term", "where", "task"]).mean().groupby(["term", "where"]).mean()
+    largest = others.abs().groupby(asked).max()
+    by_task = (others - of_base).dropna().groupby([*asked, "task"]).mean()
     rows = {}
-    for key, runs in (others - of_base).dropna().groupby(["method", "term", "where"]):
+    for key, difference in by_task.groupby(asked):
         _, term, where = key
-        at_base = of_base.xs((term, where), level=["term", "where"]).groupby("task").mean().mean()
-        margin = MARGIN if term == "score" else SHARE * abs(at_base)
-        by_task = of_runs(runs.droplevel(["method", "term", "where"]), demand=where)
-        mean = over_data_sets(by_task.difference, 0 * by_task.error)
-        rows[key] = mean._asdict() | {
-            "at_base": at_base,
-            "largest": others.xs(key, level=["method", "term", "where"]).abs().max(),
-            "margin": margin,
-            "verdict": equivalence(mean, margin).verdict,
-        }
+        margin = MARGIN if term == "score" else SHARE * abs(at_base[term, where])
+        mean = over_data_sets(difference.droplevel(asked), 0 * difference.droplevel(asked))
+        about = {"at_base": at_base[term, where], "largest": largest[key], "margin": margin}
+        rows[key] = mean._asdict() | about | {"verdict": equivalence(mean, margin).verdict}
     columns = [*OverDataSets._fields, "at_base", "largest", "margin", "verdict"]
-    index = pd.MultiIndex.from_tuples(rows, names=["method", "term", "where"])
+    index = pd.MultiIndex.from_tuples(rows, names=asked)
     return pd.DataFrame(list(rows.values()), index, columns)
 
 
