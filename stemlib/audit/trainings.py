@@ -20,7 +20,7 @@ from stemlib.data.tasks import Split, Task
 from stemlib.devices import device as named_device
 from stemlib.presets import BaselineConfig, MixtureConfig, ModelConfig, TrainConfig, change
 from stemlib.stress.conditions import MOST_OVERLAP, shift_protocol
-from stemlib.stress.shifts import Buckets, tail_buckets
+from stemlib.stress.shifts import IN_WORDS, Buckets, tail_buckets
 from stemlib.training.evaluation import evaluate
 from stemlib.training.families import FORMAT, build, load_model, save_model
 from stemlib.training.finetune import fit
@@ -159,14 +159,15 @@ class Trainings:
         for name, values in covariates.items():
             tails = tail_buckets(values, TAIL)
             first = tails if first is None else first
-            for side, words in (("low", "lowest"), ("high", "highest")):
+            for side, end in (("low", "lowest"), ("high", "highest")):
+                words = f"{end} {IN_WORDS.get(name, name)}"
                 index = tails.members[f"OOD-{side}"]
                 if tails.overlap[f"OOD-{side}"] > MOST_OVERLAP:
-                    self.notes.append(f"no shift to the {words} {name}: most {task.kind}s have the same value")
+                    self.notes.append(f"no shift to the {words}: most {task.kind}s have the same value")
                 elif task.labelled(index[met[index]]).numel() < FEWEST:
-                    self.notes.append(f"no shift to the {words} {name}: fewer than {FEWEST} {task.kind}s to test")
+                    self.notes.append(f"no shift to the {words}: fewer than {FEWEST} {task.kind}s to test")
                 elif rare(task, index[met[index]]):
-                    self.notes.append(f"no shift to the {words} {name}: fewer than {LEAST} have the rarer answer")
+                    self.notes.append(f"no shift to the {words}: fewer than {LEAST} have the rarer answer")
                 else:
                     members[f"{name} {side}"] = index
         outer = torch.zeros(task.instances, dtype=torch.bool)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from stemlib.audit.statistics import interval
 from stemlib.data.tasks import Task
+from stemlib.stress.shifts import IN_WORDS
 
 METHODS = {
     "mlp": "MLP (features alone)",
@@ -80,9 +81,7 @@ def who(task: Task, condition: str) -> str:
 
 def covariate(name: str) -> str:
     """A covariate in words."""
-    words = {"degree": "number of neighbours", "homophily": "likeness to the neighbours", "size": "number of nodes"}
-    words["locality"] = "closeness to the best-connected node"
-    return words.get(name, name)
+    return IN_WORDS.get(name, name)
 
 
 def listed(items: Sequence[str]) -> str:

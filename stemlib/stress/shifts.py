@@ -135,6 +135,14 @@ WHOLE_COVARIATES = {name: partial(node_property, name=name) for name in ("popula
 GIVEN_COVARIATES = ("time", "year", "domain")  # numbers of instances that the graph carries in `about`, `[M]`
 LINK_COVARIATES = {"concentration": concentration}  # of nodes too
 GRAPH_COVARIATES = {"size": graph_size, "scaffold": scaffold_frequency}
+IN_WORDS = {
+    "degree": "number of neighbours",
+    "homophily": "likeness to the neighbours",
+    "locality": "closeness to the best-connected node",
+    "concentration": "connectedness of the neighbours",
+    "size": "number of nodes",
+    "scaffold": "frequency of the scaffold",
+}
 
 
 def covariates(task: Task, every: bool = False) -> list[str]:
