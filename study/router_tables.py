@@ -65,29 +65,32 @@ def values(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def changes(found: pd.DataFrame, base: str = "routed") -> pd.DataFrame:
     """What each choice changes beside a base, as means over data sets.
 
-    Data sets weigh alike: the errors of two to five seeds are too rough to weigh by.
+    Data sets weigh alike: the errors of two to five seeds are too rough to weigh by. One of a single seed is left out.
 
     Args:
         found: from `values`.
         base: the method that the others are compared with.
 
     Returns:
-        Indexed by `method`, `term`, `where`: the fields of `OverDataSets`; `at_base`, the base's mean; `largest`, the
-        method's own value of the largest size; `margin`, within which a difference counts as level: a point of score,
-        or a tenth of the term; `verdict`, see `study.power.equivalence`.
+        Indexed by `method`, `term`, `where`: the fields of `OverDataSets`; `at_base`, the base's mean on the same data
+        sets; `largest`, the method's own value of the largest size; `margin`, within which a difference counts as
+        level: a point of score, or a tenth of the term; `verdict`, see `study.power.equivalence`.
     """
     by, asked = ["task", "seed", "term", "where"], ["method", "term", "where"]
+    found = found[found.groupby(["task", "method"]).seed.transform("nunique") > 1]
     of_base = found[found.method == base].set_index(by).value
     others = found[found.method != base].set_index([*by, "method"]).value
-    at_base = of_base.groupby(["term", "where", "task"]).mean().groupby(["term", "where"]).mean()
+    base_by_task = of_base.groupby(["term", "where", "task"]).mean()
     largest = others.abs().groupby(asked).max()
     by_task = (others - of_base).dropna().groupby([*asked, "task"]).mean()
     rows = {}
     for key, difference in by_task.groupby(asked):
         _, term, where = key
-        margin = MARGIN if term == "score" else SHARE * abs(at_base[term, where])
-        mean = over_data_sets(difference.droplevel(asked), 0 * difference.droplevel(asked))
-        about = {"at_base": at_base[term, where], "largest": largest[key], "margin": margin}
+        difference = difference.droplevel(asked)
+        at_base = base_by_task[term, where][difference.index].mean()
+        margin = MARGIN if term == "score" else SHARE * abs(at_base)
+        mean = over_data_sets(difference, 0 * difference)
+        about = {"at_base": at_base, "largest": largest[key], "margin": margin}
         rows[key] = mean._asdict() | about | {"verdict": equivalence(mean, margin).verdict}
     columns = [*OverDataSets._fields, "at_base", "largest", "margin", "verdict"]
     index = pd.MultiIndex.from_tuples(rows, names=asked)

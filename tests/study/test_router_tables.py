@@ -59,6 +59,14 @@ def test_changes_are_paired_means_over_data_sets_with_their_margins() -> None:
     assert other.loc["routed", "C", "clean"].difference == pytest.approx(-near.difference)
 
 
+def test_a_data_set_with_a_single_seed_is_in_no_mean() -> None:
+    found = values(made(routed=1.0, near=1.005))
+    alone = found[found.task == TASKS[0]].assign(task="alone", value=found.value * 7)
+    pd.testing.assert_frame_equal(changes(found), changes(pd.concat([found, alone[alone.seed == 0]])))
+    joined = changes(pd.concat([found, alone]))
+    assert (joined.sets == len(TASKS) + 1).all()
+
+
 def test_predictions_come_true_or_not() -> None:
     changed = changes(values(made(routed=1.0, near=1.005, far=1.8)))
     rows = [
