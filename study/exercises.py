@@ -91,7 +91,7 @@ EXERCISES: dict[str, Exercise] = {
     "15.3": Exercise(0.4375, "count node degrees below 11 in what `delete_edges` returns for 0.25", 0.002),
     "16.1": Exercise(0.0578, "four gates are averaged, and only b's own falls from 0.731 to one half", 0.002),
     "16.2": Exercise(3.6, "how many intervals are there, and how often does one of them miss the truth?", 0.01),
-    "16.3": Exercise("hash", "compare the column `shift` of uniform, frozen, one expert and hash"),
+    "16.3": Exercise("hash", "compare the column `masked` of uniform, frozen, one expert and hash"),
     "17.1": Exercise(1.0, "hold the third network's loss against that of the pair", 0.001),
     "17.2": Exercise((0.041, 0.060), "means over three seeds by method; C of routed less that of filters", 0.001),
     "17.3": Exercise(8, "the scores of both agree to the last digit, in every seed and condition"),
