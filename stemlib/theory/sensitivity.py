@@ -42,7 +42,8 @@ class Energies:
         amplification: `||a||^2` `[M]`.
         cross: `<b, a>` `[M]`.
         layers: `||a_l||^2` `[M, L]`.
-        residual: relative violation of `D = b + a`, `a = sum_l a_l` and the identity above `[M]`.
+        residual: relative violation of `D = b + a`, `a = sum_l a_l` and the identity above `[M]`; of an instance that
+            only rounding changes it says nothing.
         mean: means over instances of `b, a_1, ..., a_L`, `[1 + L, r]`: signed, as a loss's change is.
     """
 

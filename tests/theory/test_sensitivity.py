@@ -100,7 +100,8 @@ def test_energies_are_those_of_the_pieces(kind: str, architecture: dict, readout
         parts = energies.base + energies.amplification + 2 * energies.cross
         torch.testing.assert_close(parts, energies.total, **EXACT)
         torch.testing.assert_close(energies.mean.sum(0), change.total.mean(0), **EXACT)
-        assert energies.residual.max() < 1e-9
+        moved = energies.total + energies.base + energies.amplification > 1e-24  # of rounding alone there is no share
+        assert (energies.residual[moved] < 1e-9).all()
     apart = change.sequential.amplification - change.symmetric.amplification
     torch.testing.assert_close(found.order_gap, apart.square().sum(1), **EXACT)
     row = found.summary()
