@@ -20,7 +20,7 @@ from stemlib.data.tasks import Split, Task
 from stemlib.devices import device as named_device
 from stemlib.presets import BaselineConfig, MixtureConfig, ModelConfig, TrainConfig, change
 from stemlib.stress.conditions import MOST_OVERLAP, shift_protocol
-from stemlib.stress.shifts import IN_WORDS, Buckets, tail_buckets
+from stemlib.stress.shifts import Buckets, in_words, tail_buckets
 from stemlib.training.evaluation import evaluate
 from stemlib.training.families import FORMAT, build, load_model, save_model
 from stemlib.training.finetune import fit
@@ -160,7 +160,7 @@ class Trainings:
             tails = tail_buckets(values, TAIL)
             first = tails if first is None else first
             for side, end in (("low", "lowest"), ("high", "highest")):
-                words = f"{end} {IN_WORDS.get(name, name)}"
+                words = f"{end} {in_words(name)}"
                 index = tails.members[f"OOD-{side}"]
                 if tails.overlap[f"OOD-{side}"] > MOST_OVERLAP:
                     self.notes.append(f"no shift to the {words}: most {task.kind}s have the same value")

@@ -17,8 +17,8 @@ from stemlib.data.feature_space import FeatureSpace
 from stemlib.data.own_files import COLUMNS, read_own
 from stemlib.devices import DEVICES
 from stemlib.report.card import report
-from stemlib.report.words import covariate
 from stemlib.stress.domains import met_elsewhere
+from stemlib.stress.shifts import in_words
 
 STOPPED, REFUSED, WORRIED = 130, 2, 1  # exit statuses
 DRIFTED = 2  # times as many as when the report was made
@@ -82,7 +82,7 @@ def _say_watched(graph: str, table: pd.DataFrame) -> int:
         drifted = "drifted" if not left and row.now >= DRIFTED * row.share else "ok"
         side = {"low": " below", "high": " above"}.get(row.end, ":")
         now = f"then, {row.now:.0%} of that now" if left else f": {row.share:.0%} then, {row.now:.0%} now"
-        where = f"{covariate(row.covariate)}{side} {row.border:.3g}{' ' * left}{now}"
+        where = f"{in_words(row.covariate)}{side} {row.border:.3g}{' ' * left}{now}"
         print(f"{'LOOK CLOSER' if row.worry else drifted:<12}{where} ({known})")
     worried = bool(table.worry.any())
     print(f"{graph}: " + ("the error has probably risen" if worried else "nothing that is known to move the error"))

@@ -11,6 +11,7 @@ from stemlib.audit.trainings import SELECTED
 from stemlib.report import words
 from stemlib.report.page import Answer
 from stemlib.report.words import listed, mean, the
+from stemlib.stress.shifts import in_words
 
 
 def stable(found: Found) -> Answer:
@@ -124,7 +125,7 @@ def watch(found: Found) -> Answer:
         unit = "standard deviations of the error" if found.task.regression else "points"
         scale = 1 if found.task.regression else 100
         said.append(
-            f"{words.covariate(row.covariate)}: {side} {row.border:.3g} the error is "
+            f"{in_words(row.covariate)}: {side} {row.border:.3g} the error is "
             f"{scale * row.rise:.1f} {unit} higher [{scale * row.low:.1f}, {scale * row.high:.1f}]. "
             f"{100 * row.share:.0f} % of the {words.KINDS[found.task.kind]} lie there; look closer when "
             f"it is more than {100 * row.alarm:.0f} %."
@@ -140,7 +141,7 @@ def watch(found: Found) -> Answer:
             "At no end of any covariate is the error of this model reliably higher than elsewhere: none has an alarm."
         )
     moved = set(rows.covariate)
-    calm = [words.covariate(name) for name in found.watch.covariate.unique() if name not in moved]
+    calm = [in_words(name) for name in found.watch.covariate.unique() if name not in moved]
     if calm and moved:
         said.append(f"No reliable cost of a point was measured for {listed(calm)}; that does not make drift harmless.")
     said.append(

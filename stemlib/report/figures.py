@@ -18,6 +18,7 @@ from stemlib.files import write_atomically
 from stemlib.report import words
 from stemlib.report.style import COLOURS, DARK, PALETTE, use_style
 from stemlib.report.words import method, who
+from stemlib.stress.shifts import in_words
 
 WIDTH = 4.4  # inches
 ROW = 0.26  # of a horizontal bar or point
@@ -134,7 +135,7 @@ def _risk(found: Found) -> Figure | None:
     figure, axes = _panels(len(failures), 0.7 + len(failures) * (0.6 + ROW * rows.signal.nunique()))
     for axis, failure in zip(axes, failures, strict=True):
         some = rows[rows.failure == failure].sort_values("auroc", ascending=False)
-        labels = [words.covariate(name.removesuffix("_tenth")) for name in some.signal]
+        labels = [in_words(name.removesuffix("_tenth")) for name in some.signal]
         _points(axis, labels, some.auroc, some[["low", "high"]].to_numpy(), [PALETTE["red"]] * len(some))
         axis.axvline(0.5, color="grey", linewidth=1)
         axis.set_title("finds errors" if failure == "error" else "finds changes under damage", loc="left")
@@ -172,7 +173,7 @@ def _watch(found: Found) -> Figure | None:
     scale = 1 if found.task.regression else 100
     figure, (axis,) = _panels(1, 0.7 + ROW * len(rows))
     sides = {"low": "below", "high": "above"}
-    labels = [f"{words.covariate(row.covariate)} {sides[row.end]} {row.border:.3g}" for row in rows.itertuples()]
+    labels = [f"{in_words(row.covariate)} {sides[row.end]} {row.border:.3g}" for row in rows.itertuples()]
     shades = [PALETTE["red"] if sure == sure else PALETTE["grey"] for sure in rows.alarm]
     ends = scale * rows[["low", "high"]].fillna(0).to_numpy()
     _points(axis, labels, scale * rows.rise, ends, shades)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from stemlib.audit.statistics import interval
 from stemlib.data.tasks import Task
-from stemlib.stress.shifts import IN_WORDS
 
 METHODS = {
     "mlp": "MLP (features alone)",
@@ -77,11 +76,6 @@ def who(task: Task, condition: str) -> str:
     if name in DAMAGE:
         return f"{100 * float(rest):.0f} % of {DAMAGE[name]} missing"
     return condition
-
-
-def covariate(name: str) -> str:
-    """A covariate in words."""
-    return IN_WORDS.get(name, name)
 
 
 def listed(items: Sequence[str]) -> str:

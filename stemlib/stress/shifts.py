@@ -135,7 +135,7 @@ WHOLE_COVARIATES = {name: partial(node_property, name=name) for name in ("popula
 GIVEN_COVARIATES = ("time", "year", "domain")  # numbers of instances that the graph carries in `about`, `[M]`
 LINK_COVARIATES = {"concentration": concentration}  # of nodes too
 GRAPH_COVARIATES = {"size": graph_size, "scaffold": scaffold_frequency}
-IN_WORDS = {
+_IN_WORDS = {
     "degree": "number of neighbours",
     "homophily": "likeness to the neighbours",
     "locality": "closeness to the best-connected node",
@@ -143,6 +143,11 @@ IN_WORDS = {
     "size": "number of nodes",
     "scaffold": "frequency of the scaffold",
 }
+
+
+def in_words(covariate: str) -> str:
+    """A covariate as a reader who knows no terms would call it; one that has no other words is left as it is."""
+    return _IN_WORDS.get(covariate, covariate)
 
 
 def covariates(task: Task, every: bool = False) -> list[str]:

@@ -30,6 +30,7 @@ from stemlib.theory.token_stability import HeadStability, TokenStability, compar
 
 Fields = dict[str, Tensor]
 NUMBERS_PER_CHUNK = 2**20  # of the widest tensor over instances: 4 MB, which stay in a cache
+LEAST = 1e-6  # a change that is no larger is compared with rounding, not with itself
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Energies:
         amplification: `||a||^2` `[M]`.
         cross: `<b, a>` `[M]`.
         layers: `||a_l||^2` `[M, L]`.
-        residual: relative violation of `D = b + a`, `a = sum_l a_l` and the identity above `[M]`; of an instance that
-            only rounding changes it says nothing.
+        residual: violation of `D = b + a`, `a = sum_l a_l` and the identity above `[M]`, relative to the pieces' size,
+            or to `LEAST` where they are smaller.
         mean: means over instances of `b, a_1, ..., a_L`, `[1 + L, r]`: signed, as a loss's change is.
     """
 
@@ -181,7 +182,7 @@ def _energies(change: Change, product: Callable[[Tensor, Tensor], Tensor]) -> tu
     for pieces in (change.sequential, change.symmetric):
         (base, layers), amplification = pieces, pieces.amplification
         fields = {"total": total, "base": square(base), "amplification": square(amplification)}
-        scale = sum(fields.values()).clamp(min=torch.finfo(torch.double).tiny)
+        scale = sum(fields.values()).clamp(min=LEAST**2)
         cross = product(base, amplification)
         squares = fields["base"] + fields["amplification"] + 2 * cross - total
         missing = torch.linalg.vector_norm(change.total - base - amplification, dim=-1)

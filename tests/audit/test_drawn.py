@@ -39,6 +39,13 @@ def test_tails_in_which_an_answer_is_rare_are_not_tried(tmp_path: Path) -> None:
     assert any("rarer answer" in note for note in made.notes)
 
 
+def test_notes_name_covariates_as_a_reader_would(tmp_path: Path) -> None:
+    task = node_task()
+    notes = Trainings(task, tmp_path, TINY, {"homophily": torch.zeros(task.instances)}).notes
+    for end in ("lowest", "highest"):
+        assert f"no shift to the {end} likeness to the neighbours: most nodes have the same value" in notes
+
+
 def test_a_first_look_at_much_trains_each_network_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert quick(node_task(80)) is QUICK
     monkeypatch.setattr(trainings, "MANY", 79)

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from routed_samples import architectures, condition, damaged, exact, kinds, random_model, random_task, seeds
 from samples import EXACT, TASKS, node_task, small_model
@@ -85,8 +85,13 @@ def test_pieces_are_differences_of_whole_passes(kind: str, architecture: dict, r
         torch.testing.assert_close(change.symmetric.layers[:, layer], (on_perturbed + on_clean) / 2, **EXACT)
 
 
+# Of this network's nodes one changes by rounding alone.
+UNMOVED = {"experts": 2, "layers": 3, "routed": "all", "norm": "batch", "codebook": "reference", "code_width": None}
+
+
 @some
 @given(kinds, architectures, readouts, seeds)
+@example("node", UNMOVED, "logits", 3)
 def test_energies_are_those_of_the_pieces(kind: str, architecture: dict, readout: str, seed: int) -> None:
     model, task = network(kind, architecture, seed, readout)
     clean, perturbed = condition(task), damaged(task, seed)
@@ -100,8 +105,7 @@ def test_energies_are_those_of_the_pieces(kind: str, architecture: dict, readout
         parts = energies.base + energies.amplification + 2 * energies.cross
         torch.testing.assert_close(parts, energies.total, **EXACT)
         torch.testing.assert_close(energies.mean.sum(0), change.total.mean(0), **EXACT)
-        moved = energies.total + energies.base + energies.amplification > 1e-24  # of rounding alone there is no share
-        assert (energies.residual[moved] < 1e-9).all()
+        assert energies.residual.max() < 1e-9
     apart = change.sequential.amplification - change.symmetric.amplification
     torch.testing.assert_close(found.order_gap, apart.square().sum(1), **EXACT)
     row = found.summary()
