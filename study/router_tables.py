@@ -19,8 +19,9 @@ from study.figures import PALETTE
 from study.meta_analysis import OverDataSets, over_data_sets
 from study.paths import ROOT
 from study.power import MARGIN, equivalence
+from study.protocols import split_overlap
 from study.records import read_all_results
-from study.statistics import in_points
+from study.statistics import in_points, paired_difference
 
 Term = tuple[str, str]  # which, and where
 TERMS = {"C": "coverage", "S": "selection", "B": "base sensitivity", "F": "amplification"}  # to be read
@@ -178,6 +179,17 @@ def score_table(changed: pd.DataFrame) -> pd.DataFrame:
     text = [f"{in_points(row.difference, row.low, row.high)} {row.verdict}" for row in scores.itertuples()]
     columns = ["clean", "shift", "masked", "deleted"]
     return pd.Series(text, scores.index).unstack("where").reindex(columns=columns)
+
+
+def nulls_on(found: pd.DataFrame, task: str, base: str = "routed") -> pd.DataFrame:
+    """Scores of the nulls on one data set minus the base's: points, with their 95 % interval over seeds, by demand."""
+    scores = found[(found.task == task) & (found.term == "score")]
+    table = pd.DataFrame(index=[name for name in NULLS if name in set(scores.method)])
+    for where, part in scores.groupby("where", sort=False):
+        overlap = split_overlap(task, demand=where)
+        tests = [paired_difference(part, "value", name, base, overlap=overlap) for name in table.index]
+        table[where] = [in_points(one.difference, one.low, one.high) for one in tests]
+    return table
 
 
 def cost_table(costs: pd.DataFrame, base: str = "routed") -> pd.DataFrame:

@@ -9,7 +9,7 @@ from stemlib.model.kinds import EXPERTS
 from stemlib.model.routers import ROUTERS
 from study.paths import ROOT
 from study.router_comparison import choices
-from study.router_tables import changes, cost_table, outcomes, predictions, score_table, values
+from study.router_tables import changes, cost_table, nulls_on, outcomes, predictions, score_table, values
 
 TASKS, SEEDS = [f"set-{i}" for i in range(6)], range(3)
 
@@ -65,6 +65,14 @@ def test_a_data_set_with_a_single_seed_is_in_no_mean() -> None:
     pd.testing.assert_frame_equal(changes(found), changes(pd.concat([found, alone[alone.seed == 0]])))
     joined = changes(pd.concat([found, alone]))
     assert (joined.sets == len(TASKS) + 1).all()
+
+
+def test_nulls_on_one_data_set_have_intervals_over_its_seeds() -> None:
+    """Differences -1, -0.999, -0.998 on the first data set: the interval is 0.001 t / sqrt(3) wide each way."""
+    found = nulls_on(values(made(routed=2.0, frozen=1.0, far=1.8)).query("term == 'score'"), TASKS[0])
+    assert found.index.tolist() == ["frozen"]
+    assert found.columns.tolist() == ["clean", "deleted", "masked", "shift"]
+    assert (found == "-1.0 [-1.0, -1.0]").all(axis=None)
 
 
 def test_predictions_come_true_or_not() -> None:
