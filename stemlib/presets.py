@@ -88,6 +88,7 @@ class StackedConfig(Settings):
 
     gate: Literal["selected", "simplex"] = "selected"
     rounds: int = bounded(12, 1)  # of a selection: so many networks at most
+    repeats: int = bounded(1, 1)  # of the training of each network that is kept, from seeds of its own
     gate_counts: float = bounded(5.0, 1e-3)  # of the simplex: as a `MixtureConfig`'s
     members: str = ""  # JSON: family, settings and shape of each network, once they are known
 

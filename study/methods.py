@@ -107,9 +107,9 @@ def ensemble(preset: Preset) -> Method:
     return mixture(preset, "ensemble", filters="low low low low low", gate="uniform")
 
 
-def stack(preset: Preset, name: str, gate: str, names: Sequence[str]) -> Method:
-    """Methods' networks, each tuned and trained by itself, put together; see `stemlib.training.stacking`."""
-    return Method(name, StackedConfig(gate), training(preset), members=tuple(named(preset, *names)))
+def stack(preset: Preset, name: str, names: Sequence[str], **changes: Any) -> Method:
+    """Methods' networks, each tuned and trained by itself, put together; `changes` name fields of `StackedConfig`."""
+    return Method(name, StackedConfig(**changes), training(preset), members=tuple(named(preset, *names)))
 
 
 def mowst(preset: Preset) -> Method:
@@ -151,8 +151,10 @@ METHODS: dict[str, Callable[[Preset], Method]] = {
     "dropedge": dropedge,
     "mixture": mixture,
     "ensemble": ensemble,
-    "stacked": partial(stack, name="stacked", gate="simplex", names=SIX),
-    "selected": partial(stack, name="selected", gate="selected", names=ALL),
+    "stacked": partial(stack, name="stacked", names=SIX, gate="simplex"),
+    "selected": partial(stack, name="selected", names=ALL),
+    "selected_five": partial(stack, name="selected_five", names=ALL, repeats=5),
+    "strongest_five": partial(stack, name="strongest_five", names=ALL, rounds=1, repeats=5),
     "averaged": partial(mixture, name="averaged", gate="uniform"),
     "softmedian": partial(baseline, kind="softmedian", temperature=0.2),
     "gcnii": partial(baseline, kind="gcnii", layers=8),

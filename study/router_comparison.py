@@ -34,7 +34,7 @@ from study.methods import routed
 from study.protocols import PROTOCOLS, Protocol, protocol_of
 from study.records import KEPT, save_results
 from study.stress import StressTest
-from study.trained import trained_model
+from study.trained import APART, trained_model
 
 EXPERIMENT, RATE = "16_routers", 0.4
 TERMS = [term for term in get_args(get_type_hints(TrainConfig)["term"]) if term not in ("none", "prior")]
@@ -110,7 +110,7 @@ def seeds_apart(test: StressTest, one: Method) -> Iterator[dict[str, Any]]:
         inside, split, conditions = test.drawn(seed)
         if inside.labels.dim() > 1:
             return
-        apart = [seed + 100 * k for k in range(test.methods[0].model.experts)]
+        apart = [seed + APART * k for k in range(test.methods[0].model.experts)]
         models = [trained_model(test.experiment, inside, split.name, one, each) for each in apart]
         for condition, losses in zip(conditions, independent_losses(models, conditions, ["ce"]), strict=True):
             risk = (math.log(losses.size(1)) - (-losses).logsumexp(1)).mean().item()

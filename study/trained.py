@@ -25,6 +25,8 @@ from study.paths import RUNS
 from study.records import Record, read_record, write_record
 from study.rivals.encoders import start_from_encoder
 
+APART = 100  # between the seeds of one network that is trained several times on a split
+
 
 def run_folder(experiment: str, task: Task, split: Split, method: Method, seed: int) -> Path:
     """Where the run's record is or will be."""
@@ -78,8 +80,16 @@ def _trained(experiment: str, given: Task, split: Split, method: Method, seed: i
     task = standardised(given, split)
     if method.members:
         runs = [(experiment, given, split.name, each, seed) for each in method.members]
+        others = [seed + APART * turn for turn in range(1, method.model.repeats)]
+        models = [trained_model(*one) for one in runs]
+
+        def again(place: int) -> list[nn.Module]:
+            repeated = [(*runs[place][:-1], other) for other in others]
+            runs.extend(repeated)
+            return [trained_model(*one) for one in repeated]
+
+        model = stacked(models, task, split, method.model, again)
         records = [run(*one) for one in runs]
-        model = stacked([trained_model(*one) for one in runs], task, split, method.model)
         seconds = sum(record.seconds for record in records)
         best_epoch, epochs = (max(getattr(record, name) for record in records) for name in ("best_epoch", "epochs"))
         history = pd.DataFrame({"weight": model.gate.tolist(), "temperature": model.temperature.tolist()})

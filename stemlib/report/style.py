@@ -30,6 +30,8 @@ COLOURS = {
     "mowst": PALETTE["cyan"],
     "stacked": (0.5, 0.0, 0.2),
     "selected": (0.2, 0.2, 0.2),
+    "selected_five": (0.0, 0.3, 0.55),
+    "strongest_five": (0.55, 0.35, 0.1),
     "mixture": (0.85, 0.0, 0.35),
     "ensemble": (0.55, 0.6, 0.75),
     "averaged": (0.95, 0.6, 0.7),

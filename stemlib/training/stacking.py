@@ -4,13 +4,16 @@ Two ways. On the `simplex` logits are mixed by one weight each, as in `stemlib.m
 that of Caruana et al. (2004). Each network's answers are calibrated by a temperature. Round by round the network is
 chosen, maybe again, whose probabilities bring the mean of all chosen ones nearest to validation's labels; the best
 round counts. Weights are shares of the rounds. What was never chosen is left out of the network that is deployed.
+
+What is kept may be trained anew from other seeds, the *repeats*, which share its weight: a deep ensemble
+(Lakshminarayanan et al., 2017) of each chosen network.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -134,13 +137,20 @@ def selection(parts: Tensor, labels: Tensor, metric: str, rounds: int = 12) -> T
     return found
 
 
-def stacked(networks: Sequence[Network], task: Task, split: Split, config: StackedConfig | None = None) -> Stacked:
+def stacked(
+    networks: Sequence[Network],
+    task: Task,
+    split: Split,
+    config: StackedConfig | None = None,
+    again: Callable[[int], Sequence[Network]] = lambda place: (),
+) -> Stacked:
     """Put networks together that were trained on a task's split; they stay as they are.
 
     Args:
         networks: of any of the `FAMILIES`.
         task, split: what they were trained on.
         config: which way.
+        again: by its place among `networks`, one that is kept, trained from other seeds: they share its weight.
 
     Raises:
         ValueError: a task of another shape than a network's, or no labelled validation instance.
@@ -151,22 +161,30 @@ def stacked(networks: Sequence[Network], task: Task, split: Split, config: Stack
     index = task.labelled(split.val)
     if not index.numel():
         raise ValueError(f"{task.name}: a stack needs labelled validation instances, there is none")
-    answers, labels = [predict(network, task, index) for network in networks], task.labels[index]
-    scale = torch.ones(len(networks))
+    labels, calibrated = task.labels[index], config.gate != "simplex" and not task.regression
+
+    def scales(some: Sequence[Network]) -> tuple[Tensor, Tensor]:
+        """Temperatures `[K]`, and the answers on validation that they divide `[M, K, classes]`."""
+        answers = [predict(network, task, index) for network in some]
+        found = [temperature(one, labels) if calibrated else 1.0 for one in answers]
+        return torch.tensor(found), torch.stack(answers, dim=1) / torch.tensor(found).view(-1, 1)
+
+    scale, answers = scales(networks)
     if config.gate == "simplex":
-        gate = validated_gate(torch.stack(answers, dim=1), labels, task.regression, config.gate_counts)
+        gate = validated_gate(answers, labels, task.regression, config.gate_counts)
     else:
-        if not task.regression:
-            scale = torch.tensor([temperature(one, labels) for one in answers])
-        gate = selection(torch.stack(answers, dim=1) / scale.view(-1, 1), labels, task.metric, config.rounds)
-    kept = gate.nonzero().flatten()
-    networks = [networks[place] for place in kept]
-    members = [_described(network) for network in networks]
+        gate = selection(answers, labels, task.metric, config.rounds)
+    kept = gate.nonzero().flatten().tolist()
+    groups = [[networks[place], *again(place)] for place in kept]
+    networks = [network for group in groups for network in group]
     shape = {name: getattr(networks[0], name) for name in SHAPE}
-    model = Stacked(change(config, members=json.dumps(members)), **shape, metric=task.metric)
+    members = json.dumps([_described(network) for network in networks])
+    model = Stacked(change(config, members=members), **shape, metric=task.metric)
     for own, other in zip(model.networks, networks, strict=True):
         own.load_state_dict(other.state_dict())
-    model.gate, model.temperature = gate[kept].float(), scale[kept].float()
+    each = torch.tensor([len(group) for group in groups])
+    model.gate = (gate[kept] / each).repeat_interleave(each).float()
+    model.temperature = scales(networks)[0] if len(networks) > len(kept) else scale[kept]
     model.unit.copy_(networks[0].unit)
     return model.to(device_of(networks[0])).eval()
 

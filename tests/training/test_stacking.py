@@ -124,3 +124,40 @@ def test_members_are_tuned_and_trained_once_as_rivals_are(tmp_path: Path, monkey
     assert set(tmp_path.rglob("record.json")) - before == made  # nothing was trained again
     model = trained_model("e", task, "random", found, 1)
     assert evaluate(model, task, task.split("random"), ["test"])["test"] == record.metrics["test"]
+
+
+def test_repeats_of_a_network_share_its_weight(tmp_path: Path) -> None:
+    task = node_task()
+    split, members = task.split(next(iter(task.splits))), networks(task)
+    once, asked = stacked(members, task, split), []
+
+    def again(place: int) -> list[Baseline]:
+        asked.append(place)
+        return networks(task, (KINDS[place],) * 2)
+
+    model = stacked(members, task, split, again=again)
+    kept = [members.index(one) for one in members if any(one.config == each.config for each in once.networks)]
+    assert asked == kept
+    assert torch.allclose(model.gate, (once.gate / 3).repeat_interleave(3))
+    every = [one for place in kept for one in (members[place], *networks(task, (KINDS[place],) * 2))]
+    labels, answers = task.labels[split.val], [predict(each, task) for each in every]
+    p = [(one / temperature(one[split.val], labels)).softmax(-1) for one in answers]
+    expected = sum(weight * one for weight, one in zip(model.gate, p, strict=True))
+    assert torch.allclose(predict(model, task).softmax(-1), expected, atol=1e-5)
+    save_model(model, tmp_path)
+    assert torch.equal(predict(load_model(tmp_path), task), predict(model, task))
+
+
+def test_repeats_are_trained_apart_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trained, "RUNS", tmp_path)
+    task, (method,) = node_task(), named(TINY, "strongest_five")
+    method = replace(method, members=tuple(named(TINY, "mlp", "gcn")))
+    record, model = run("e", task, "random", method, 1), trained_model("e", task, "random", method, 1)
+    assert len(model.networks) == 5
+    assert torch.allclose(model.gate, torch.full((5,), 0.2))
+    (kind,) = {each.config.kind for each in model.networks}
+    assert len({predict(each, task).sum().item() for each in model.networks}) == 5
+    (network,) = named(TINY, kind)
+    apart = [run("e", task, "random", network, seed) for seed in (1, 101, 201, 301, 401)]
+    other = run("e", task, "random", method.members[kind == "mlp"], 1)
+    assert record.seconds == pytest.approx(sum(each.seconds for each in (*apart, other)))
