@@ -92,6 +92,13 @@ def test_a_claim_holds_once_its_lead_is_reliable_and_is_open_without_data_sets()
     assert found.holds[f"18: {OURS} ahead, clean"] == "yes"
     assert found.holds[f"1: {SMALLER} ahead, clean"] == "no"  # behind the strongest by a point
     assert list(found.index.str.split(":").str[0].astype(int)) == sorted(found.index.str.split(":").str[0].astype(int))
+    assert not found.index.str.contains("selected_five").any()  # it was not run
+    five = [scores(3.0).query("method == @OURS").assign(method=name) for name in ("selected_five", "strongest_five")]
+    five[1].score -= 2
+    run = claims(demands_of(pd.concat([rows, *five])), INSTANCES, few, changed, uncertain)
+    assert run.loc[found.index].equals(found)
+    assert run.holds["23: selected_five ahead, clean"] == "yes"
+    assert run.found["28: selected_five over strongest_five"].startswith("+2.0 ")
     fewer = claims(demands_of(rows[rows.task.isin(["cora", "dblp", "wisconsin"])]), INSTANCES, few, changed, uncertain)
     assert fewer.holds[f"18: {OURS} ahead, clean"] == "open"  # two data sets have no interval
 
