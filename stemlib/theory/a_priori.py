@@ -15,14 +15,16 @@ Example:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch_geometric.utils import k_hop_subgraph
 
-from stemlib.data.graph import Graph, node_features
+from stemlib.data.graph import Graph, node_features, plain
 from stemlib.data.tasks import Task
 from stemlib.model.network import require_fit
 from stemlib.model.stem import StemGNN
@@ -116,12 +118,14 @@ def moves(
     maps = zip((first.neighbours, first.own, first.router), first.norms, strict=True)
     images = [_masked(x, *each, budget.count) for each in maps]
     if budget.damage == "masked":
-        return z[nodes], _moved(layers, near, [image.unsqueeze(0) for image in images])[0, nodes]
+        return z[nodes], _moved(layers, near.mean, [image.unsqueeze(0) for image in images])[0, nodes]
     found = []
     for some in nodes.split(INSTANCES):
-        at = torch.arange(len(some)), some
-        alone = [image.new_zeros(len(some), *image.shape).index_put(at, image[some]) for image in images]
-        found.append(_moved(layers, near, alone)[at])
+        # Of a mask that is its own a node hears by others that are a layer less than the layers away.
+        reach, _, places, _ = k_hop_subgraph(some, len(layers) - 1, plain(graph.edge_index), num_nodes=graph.num_nodes)
+        at = torch.arange(len(some)), places
+        alone = [image.new_zeros(len(some), len(reach), image.size(1)).index_put(at, image[some]) for image in images]
+        found.append(_moved([layer.at(reach) for layer in layers], near.mean_among(reach), alone)[at])
     return z[nodes], torch.cat(found)
 
 
@@ -138,20 +142,20 @@ def _masked(x: Tensor, maps: Tensor, norms: Tensor, count: int) -> Tensor:
     return bounds
 
 
-def _moved(layers: list[Layer], near: Neighbourhoods, images: list[Tensor]) -> Tensor:
+def _moved(layers: list[Layer], mean_of: Callable[[Tensor], Tensor], images: list[Tensor]) -> Tensor:
     """Moves of the last layer's outputs `[B, N]` from bounds `[B, N, P]` of the first one's input's images.
 
     Args:
         layers: in order.
-        near: the graph's neighbourhoods.
+        mean_of: means over neighbours.
         images: under `neighbours`, `own` and `router` of the first layer.
     """
     move = torch.zeros_like(images[1][..., 0])  # for rounding: what is masked has not grown
     for index, layer in enumerate(layers):
         if index:
             images = [move.unsqueeze(2) * norms for norms in layer.norms]
-        mean = near.mean(images[0].transpose(0, 1)).transpose(0, 1)
-        error, osc = layer.rounding(near.mean(move.T).T, move)
+        mean = mean_of(images[0].transpose(0, 1)).transpose(0, 1)
+        error, osc = layer.rounding(mean_of(move.T).T, move)
         nothing = torch.zeros_like(move)
         move = layer.output(mean, images[1], largest(images[2]) + osc, nothing, nothing) + error
     return move

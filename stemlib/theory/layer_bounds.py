@@ -52,6 +52,12 @@ class Layer(NamedTuple):
         """Every `W_k`, `[K, d_in, d_out]`."""
         return self.neighbours[1 : 1 + self.gates.size(1)]
 
+    def at(self, nodes: Tensor) -> Layer:
+        """The layer for some nodes alone."""
+        of_nodes = ("gates", "distance", "spread", "unit", "messages")
+        found = {name: getattr(self, name)[nodes] for name in of_nodes}
+        return self._replace(rounded=self.rounded[:, nodes], **found)
+
     def mixed(self, bounds: Tensor) -> Tensor:
         """A bound for the map that the gates mix from those for its parts `[..., N, P]`: the smaller of two."""
         each = (self.gates * bounds[..., 1 : 1 + self.gates.size(1)]).sum(-1)

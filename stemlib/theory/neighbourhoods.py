@@ -5,6 +5,9 @@ All edges between two nodes share one fate, as in `stemlib.stress.corruptions.de
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -40,11 +43,20 @@ class Neighbourhoods:
 
     def total(self, values: Tensor) -> Tensor:
         """Sums over neighbours of what nodes have, `[N, ...]`, each as often as it is heard."""
-        return (self.heard @ values.flatten(1)).view_as(values) if values.dim() > 1 else self.heard @ values
+        return _total(self.heard, values)
 
     def mean(self, values: Tensor) -> Tensor:
         """Means over neighbours, `[N, ...]`; 0 for a node that hears none."""
-        return self.total(values) / self.degree.clamp(min=1).view(-1, *[1] * (values.dim() - 1))
+        return _mean(self.heard, self.degree, values)
+
+    def mean_among(self, nodes: Tensor) -> Callable[[Tensor], Tensor]:
+        """`mean` for some nodes `[n]` of what they have, `[n, ...]`; their other neighbours have zeros."""
+        place = torch.full((self.nodes,), -1).index_put((nodes,), torch.arange(len(nodes)))
+        pairs = place[torch.stack([self.target, self.source])]
+        inside = (pairs >= 0).all(0)
+        size = (len(nodes), len(nodes))
+        heard = torch.sparse_coo_tensor(pairs[:, inside], self.times[inside], size).to_sparse_csr()
+        return partial(_mean, heard, self.degree[nodes])
 
     def largest(self, values: Tensor, count: int) -> Tensor:
         """The `count` largest of each node's neighbours' values `[E]`, the largest first, then zeros: `[count, N]`."""
@@ -113,3 +125,11 @@ class Neighbourhoods:
     def kept_all(self, moves: Tensor, own: int) -> Tensor:
         """The same where every neighbour may move by all it can, `[N]`."""
         return self.total(moves) / self.left(own)[own]
+
+
+def _total(heard: Tensor, values: Tensor) -> Tensor:
+    return (heard @ values.flatten(1)).view_as(values) if values.dim() > 1 else heard @ values
+
+
+def _mean(heard: Tensor, degree: Tensor, values: Tensor) -> Tensor:
+    return _total(heard, values) / degree.clamp(min=1).view(-1, *[1] * (values.dim() - 1))

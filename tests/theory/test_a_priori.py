@@ -190,6 +190,19 @@ def test_a_decision_stays_in_a_ball_of_embeddings(codebook: str) -> None:
     assert 300 < reached < 1500
 
 
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_what_is_too_far_to_be_heard_changes_no_bound(layers: int) -> None:
+    task, budget = random_task("node", nodes=60, edges=45), Budget("masked own", 1)
+    edges = plain(task.graph.edge_index)
+    task = replace(task, graph=replace(task.graph, edge_index=torch.cat([edges, edges.flip(0)], 1)))  # heard in return
+    model = random_model(task, layers=layers, hidden=8)
+    with torch.no_grad():
+        together = moves(model, task.graph, torch.arange(60), budget)  # they reach the whole graph
+        for node in torch.arange(60).split(1):
+            for alone, expected in zip(moves(model, task.graph, node, budget), together, strict=True):
+                assert torch.allclose(alone, expected[node], rtol=1e-12)
+
+
 def test_bounds_by_hand() -> None:
     """One layer, one expert, features (1), (2), (4) heard by node 0: without the last its mean is 1.5, not 7/3."""
     graph = Graph(torch.tensor([[0.0], [1], [2], [4]]).double(), torch.tensor([[1, 2, 3], [0, 0, 0]]))
