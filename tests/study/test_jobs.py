@@ -197,7 +197,8 @@ def test_figures_and_findings_of_a_job_stay_in_its_folder(tmp_path: Path, monkey
 @pytest.mark.parametrize("file", sorted((paths.ROOT / "study" / "grids").glob("*.yaml")), ids=lambda file: file.name)
 def test_the_study_s_own_grid_files_are_right(file: Path) -> None:
     found = read_grid(file)
-    assert {job.parameters["preset"] for job in found} == {{"large": "laptop", "five": "laptop"}.get(file.stem, file.stem)}
+    expected = {"large": "laptop", "five": "laptop"}.get(file.stem, file.stem)
+    assert {job.parameters["preset"] for job in found} == {expected}
     assert all("save_run" in job.notebook.read_text() for job in found)
 
 
