@@ -39,7 +39,7 @@ def excluded(over: Mapping[str, pd.DataFrame]) -> str:
             least, most = found.low.min(), found.high.max()
             line += f" Mean leads above {most:+.1f} and below {least:+.1f} are excluded in every demand."
             low, high = found.mean_detectable.min(), found.mean_detectable.max()
-            line += f" A true mean is found with 80 % probability from {low:.1f} to {high:.1f} points on, by demand."
+            line += f" To be found with 80 % probability a true mean must be {low:.1f} to {high:.1f} points, by demand."
         lines.append(line)
     return "\n".join(lines)
 
@@ -114,7 +114,7 @@ def came_of(found: pd.DataFrame) -> str:
     leading = found[found.index.str.contains("ahead, ")]
     bare = (~leading.found.str.contains(r"\[")).sum()
     lines.append(
-        f"- Of the {len(leading)} rows that claim a lead, {(leading.holds == 'yes').sum()} hold. {bare} have fewer "
-        "than five data sets in their scope, hence no interval, and cannot be decided."
+        f"- Of the {len(leading)} rows that claim a lead, {(leading.holds == 'yes').sum()} hold."
+        + f" {bare} have fewer than five data sets in their scope, so that they have no interval." * bool(bare)
     )
     return "\n".join(lines)

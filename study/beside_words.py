@@ -68,7 +68,8 @@ def changed(effects: pd.DataFrame, gains: pd.DataFrame) -> str:
             some = (out.abs().max(axis=1) > 0).sum()  # who was never selected is missed by nobody
             span = f"{out.clean.min():+.1f} to {out.clean.max():+.1f} points"
             lines.append(
-                f"- Leaving one network out of `{name}` changes {span} when clean; {some} of {len(out)} matter."
+                f"- Leaving one network out of `{name}` changes the clean score by {span}; {some} of {len(out)} "
+                "change any score."
             )
     return "\n".join([*lines, f"- Of all changes: {_by_chance(effects)}"])
 
@@ -128,8 +129,9 @@ def few_rivals(few: pd.DataFrame, labels: int) -> str:
     clean = leads(few, OURS, OTHERS[OURS], labels).query("demand == 'clean'")
     for row in clean.itertuples():
         same = row.strongest == row.strongest_on_test
-        behind = f", but `{row.strongest_on_test}` on test: {row.difference - row.on_test:.1f} points above it"
-        lines.append(f"- {row.task}: strongest on validation is `{row.strongest}`{' and on test' if same else behind}.")
+        behind = f", but on test `{row.strongest_on_test}` is {row.difference - row.on_test:.1f} points above it"
+        where = "on validation and on test" if same else f"on validation{behind}"
+        lines.append(f"- {row.task}: `{row.strongest}` is strongest {where}.")
     return "\n".join(lines)
 
 

@@ -51,7 +51,7 @@ from study.statistics import paired_test
 COMPONENTS = 64  # principal ones of the features
 GATES = {"linear": 0, "network": 32}  # hidden units
 GATE = ["method", "condition", "gate", "input", "fitted"]  # what names a row, beside data set and seed
-UNKNOWABLE = "all, homophily"  # what no deployment knows: a gate of it is fitted on held-out labels alone
+UNKNOWABLE = "all, label homophily"  # what no deployment knows: a gate of it is fitted on held-out labels alone
 
 
 def forced(model: StemGNN, task: Task) -> tuple[Tensor, list[Tensor]]:

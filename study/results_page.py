@@ -38,7 +38,12 @@ PAIRS = {
     "`selected` over a GCN": ("selected", ["gcn"]),
 }
 REACH = ["difference", "low", "high"]
-NULLS = {"frozen": "frozen random router", "hash": "hash of the node", "one expert": "one expert", "filters": "filters"}
+NULLS = {
+    "frozen": "frozen random router",
+    "hash": "hash of the features",
+    "one expert": "one expert",
+    "filters": "filters",
+}
 DEMANDS = {"clean": "clean", "shift": "shifted", "masked": "features masked", "deleted": "edges deleted"}
 
 

@@ -149,13 +149,17 @@ def draw_plane(axis: Axes, changed: pd.DataFrame, terms: tuple[Term, Term]) -> N
     both = pd.DataFrame({"x": x.difference, "y": y.difference}).dropna()
     for line in (axis.axhline, axis.axvline):
         line(0, color="0.7", linewidth=0.8, zorder=0)
-    far = (both / both.std()).pow(2).sum(1).nlargest(NAMED).index
-    selection = terms[1][0] == "S"
-    for name, place in both.iterrows():
+    scaled = both / both.std()
+    far = scaled.pow(2).sum(1).nlargest(NAMED).index
+    selection, named = terms[1][0] == "S", []
+    for name, place in both.sort_values("y", ascending=False).iterrows():
         null = name in NULLS
         axis.scatter(*place, s=26, marker="X" if null else "o", color=PALETTE["red" if null else "blue"])
         if (null and selection) or name in far:
-            axis.annotate(name, place, xytext=(4, 3), textcoords="offset points", fontsize=7)
+            close = any((scaled.loc[name] - scaled.loc[other]).abs().lt((0.5, 0.3)).all() for other in named)
+            axis.annotate(name, place, xytext=(4, -9 if close else 3), textcoords="offset points", fontsize=7)
+            named.append(name)
+    axis.margins(x=0.2)  # for the names on the right
     axis.scatter(0, 0, s=50, marker="D", color="black", zorder=3)
     if selection:
         oracle = -y.at_base.iloc[0]

@@ -110,5 +110,5 @@ def test_leaving_out_who_was_never_selected_matters_to_nobody() -> None:
     tuned = [gcn.assign(variant=""), *(gcn.assign(variant=name, score=gcn.score - 1) for name in list(TRAINED)[:3])]
     effects, gains = ingredient_changes(pd.concat([*rows, *tuned])), training_gains(pd.concat([*rows, *tuned]))
     said = beside_words.changed(effects, gains)
-    assert f"out of `{OURS}` changes -5.0 to +0.0 points when clean; 1 of 2 matter." in said
+    assert f"out of `{OURS}` changes the clean score by -5.0 to +0.0 points; 1 of 2 change any score." in said
     assert "gains most for `gcn`: consistency and DropEdge, +1.0" in said
