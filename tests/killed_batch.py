@@ -20,7 +20,7 @@ import psutil
 from grid_samples import write_grid, write_notebook
 
 from study import paths
-from study.batch.__main__ import main
+from study.batch import __main__ as batch
 from study.batch.jobs import collect
 
 
@@ -42,7 +42,8 @@ class Scene:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             os.dup2(os.open(self.root / "stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-            os._exit(main([self.grid, "--workers", "1"]))
+            batch.CAN_FORK = False  # what light jobs would never need is not imported for every runner
+            os._exit(batch.main([self.grid, "--workers", "1"]))
         return child
 
     def hold(self, moment: str) -> None:

@@ -11,11 +11,15 @@ import logging
 import os
 import re
 import signal
+import subprocess
 import sys
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 from textwrap import indent
 
 import joblib
@@ -26,6 +30,7 @@ from stemlib.files import write_atomically
 from stemlib.presets import PRESETS
 from study import paths
 from study.batch.jobs import BatchError, Job, end_children, library_fingerprint, read_grid, study_jobs
+from study.batch.warm import CAN_FORK
 from study.computing import add_device
 
 
@@ -73,8 +78,8 @@ class Batch(logging.Handler):
             took = f"{self.seconds[job]:.0f} s" if job in self.done else "failed"
             print(f"[{len(self.jobs) - len(self.left)}/{len(self.jobs)}] {job.name}: {took}   ({self})", flush=True)
 
-    def run(self, options: list[str], threads: int, mem_mb: int) -> None:
-        """Have Snakemake run what is left."""
+    def run(self, options: list[str], threads: int, mem_mb: int, start: str) -> None:
+        """Have Snakemake run what is left, each by the module that `start` names."""
         from snakemake.cli import main as snakemake  # takes two seconds, in vain where all is done
 
         for job in self.left:
@@ -85,11 +90,11 @@ class Batch(logging.Handler):
         # takes for incomplete, would only ask for a hand after SIGKILL.
         always = ["--nolock", "--ignore-incomplete", "--rerun-triggers=mtime", "--keep-going", "--scheduler=greedy"]
         jobs = json.dumps([job.name for job in self.left])
-        config = ["--config", f"jobs={jobs}", f"runs={paths.RUNS.name}", f"threads={threads}", f"mem_mb={mem_mb}"]
+        config = [f"jobs={jobs}", f"runs={paths.RUNS.name}", f"threads={threads}", f"mem_mb={mem_mb}", f"start={start}"]
         where = ["--snakefile", str(Path(__file__).with_name("Snakefile")), "--directory", str(paths.RUNS.parent)]
         logging.getLogger("snakemake").addHandler(self)
         with suppress(SystemExit):
-            snakemake([*where, *config, *always, *options])
+            snakemake([*where, "--config", *config, *always, *options])
 
     def tell(self) -> None:
         """What the study's chapters have found, and what failed jobs have said last."""
@@ -113,6 +118,22 @@ def stop(*_: object) -> None:
     end_children()
     print("\nStopped, with every job that was going on. The same command goes on.", file=sys.stderr, flush=True)
     os._exit(130)
+
+
+@contextmanager
+def started(threads: int, alone: bool) -> Iterator[str]:
+    """The module, with its argument, that starts a job: alone, or as a fork of a process which lasts that long."""
+    if alone or not CAN_FORK:
+        yield "study.batch.jobs"
+        return
+    with TemporaryDirectory() as folder:  # nobody else's
+        address = Path(folder, "socket")
+        command = [sys.executable, "-m", "study.batch.warm", str(address)]
+        with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}) as process:
+            while process.poll() is None and not address.exists():
+                time.sleep(0.02)
+            yield f"study.batch.warm {address}" if process.poll() is None else "study.batch.jobs"
+            process.kill()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -154,7 +175,10 @@ def main(arguments: list[str] | None = None) -> int:
         here = [f"--cores={workers * threads}", "--quiet=all", "--profile=none"]
         if not options.profile and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, stop)
-        batch.run([f"--profile={options.profile}"] if options.profile else here, threads, round(memory * 1000))
+        here = [f"--profile={options.profile}"] if options.profile else here
+        # Each worker's first job would import alike; what comes after need not do it again.
+        with started(threads, alone=bool(options.profile) or len(batch.left) <= workers) as start:
+            batch.run(here, threads, round(memory * 1000), start)
         print(f"Jobs: {batch}")
     batch.tell()
     return int(bool(batch.left or batch.failed))

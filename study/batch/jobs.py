@@ -190,7 +190,7 @@ def _watch(runner: psutil.Process, bound: float, exceeded: list[str]) -> None:
             end_children()
 
 
-def run(job: Job, runner: psutil.Process, bound: float) -> None:
+def run(job: Job, runner: psutil.Process, bound: float, **how: Any) -> None:
     """Run a job and fill its folder; it fails by what its notebook or papermill raises, or by `SystemExit`."""
     for stale in ("DONE", "executed.ipynb", "metrics.json", "history.csv", "finding.json"):
         (job.folder / stale).unlink(missing_ok=True)
@@ -203,7 +203,8 @@ def run(job: Job, runner: psutil.Process, bound: float) -> None:
     started, exceeded, executed = time.time(), [], job.folder / "executed.ipynb"
     threading.Thread(target=_watch, args=(runner, bound, exceeded), daemon=True).start()
     try:
-        papermill.execute_notebook(job.notebook, executed, job.parameters, kernel_name="python3", progress_bar=False)
+        how |= {"kernel_name": "python3", "progress_bar": False}
+        papermill.execute_notebook(job.notebook, executed, job.parameters, **how)
     except Exception:
         sys.exit(exceeded[0]) if exceeded else None
         raise
@@ -238,9 +239,14 @@ def collect(notebook: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-if __name__ == "__main__":
+def main(arguments: list[str], **how: Any) -> None:
+    """Run the job of a folder, within so many megabytes, for a runner; `how` is for papermill."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner, which ends this process
-    folder, memory_mb, runner = paths.RUNS.parent / sys.argv[1], int(sys.argv[2]), psutil.Process(int(sys.argv[3]))
+    folder, memory_mb, runner = paths.RUNS.parent / arguments[0], int(arguments[1]), psutil.Process(int(arguments[2]))
     with held(folder):
         if not (job := read_job(folder)).done():  # another runner may have done it while this one waited
-            run(job, runner, memory_mb * 1e6)
+            run(job, runner, memory_mb * 1e6, **how)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -100,7 +100,7 @@ def test_cores_and_memory_are_shared_unless_the_user_says_how(
     root: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, workers: int, threads: int
 ) -> None:
     asked: dict[str, Any] = {}
-    monkeypatch.setattr(batch.Batch, "run", lambda _, *options: asked.update(zip("otm", options, strict=True)))
+    monkeypatch.setattr(batch.Batch, "run", lambda _, *options: asked.update(zip("otms", options, strict=True)))
     monkeypatch.setattr(batch.joblib, "cpu_count", lambda: 7)
     monkeypatch.setattr(batch.signal, "signal", lambda *_: None)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
