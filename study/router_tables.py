@@ -157,7 +157,7 @@ def draw_plane(axis: Axes, changed: pd.DataFrame, terms: tuple[Term, Term]) -> N
         axis.scatter(*place, s=26, marker="X" if null else "o", color=PALETTE["red" if null else "blue"])
         if (null and selection) or name in far:
             close = any((scaled.loc[name] - scaled.loc[other]).abs().lt((0.5, 0.3)).all() for other in named)
-            axis.annotate(name, place, xytext=(4, -9 if close else 3), textcoords="offset points", fontsize=7)
+            axis.annotate(name, place, xytext=(4, -9 if close else 3), textcoords="offset points", fontsize=6.3)
             named.append(name)
     axis.margins(x=0.2)  # for the names on the right
     axis.scatter(0, 0, s=50, marker="D", color="black", zorder=3)
