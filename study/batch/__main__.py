@@ -30,7 +30,7 @@ from stemlib.files import write_atomically
 from stemlib.presets import PRESETS
 from study import paths
 from study.batch.jobs import BatchError, Job, end_children, library_fingerprint, read_grid, study_jobs
-from study.batch.warm import CAN_FORK
+from study.batch.warm import CAN_FORK, LONGEST
 from study.computing import add_device
 
 
@@ -123,11 +123,11 @@ def stop(*_: object) -> None:
 @contextmanager
 def started(threads: int, alone: bool) -> Iterator[str]:
     """The module, with its argument, that starts a job: alone, or as a fork of a process which lasts that long."""
-    if alone or not CAN_FORK:
-        yield "study.batch.jobs"
-        return
     with TemporaryDirectory() as folder:  # nobody else's
         address = Path(folder, "socket")
+        if alone or not CAN_FORK or len(str(address)) > LONGEST:
+            yield "study.batch.jobs"
+            return
         command = [sys.executable, "-m", "study.batch.warm", str(address)]
         with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}) as process:
             while process.poll() is None and not address.exists():

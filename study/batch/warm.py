@@ -15,14 +15,17 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from multiprocessing.connection import Client, Connection, Listener
 from multiprocessing.reduction import recv_handle, send_handle
+from typing import Any
 
 CAN_FORK = sys.platform == "linux"
 
 # What most chapters import, and what PyTorch's optimisers and the kernel import when they are first used.
 IMPORTED = ("ipykernel.kernelapp", "torch._dynamo", "study.exercises", "study.first_results", "study.stress_figures")
+LONGEST = 90  # of an address; a kernel's are up to twelve characters longer, and sockets end at 107
 END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
@@ -72,8 +75,8 @@ def answer(asked: Connection, work: Callable[[list[str]], object]) -> None:
     os._exit(status)
 
 
-def run_job(arguments: list[str]) -> None:
-    """Fork a kernel, which waits until it is asked to begin with a connection file, and run a job with it."""
+def run_job(address: str, arguments: list[str]) -> None:
+    """Fork a kernel, which waits at an address until it is asked to begin with a connection file; run a job with it."""
     from ipykernel.kernelapp import launch_new_instance
     from jupyter_client.manager import AsyncKernelManager
 
@@ -82,10 +85,14 @@ def run_job(arguments: list[str]) -> None:
     class WaitingKernel(AsyncKernelManager):
         """The process that Jupyter starts only asks the kernel to begin."""
 
-        def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
-            return [sys.executable, "-m", "study.batch.warm", str(listener.address), self.connection_file]
+        def __init__(self, **options: Any) -> None:
+            # Sockets in files: kernels that start in the same moment may choose the same port.
+            super().__init__(transport="ipc", ip=address, **options)
 
-    with Listener(family="AF_UNIX") as listener:
+        def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
+            return [sys.executable, "-m", "study.batch.warm", address, self.connection_file]
+
+    with Listener(address, "AF_UNIX") as listener:
         fork(lambda: answer(listener.accept(), lambda file: launch_new_instance(["-f", *file])))
         main(arguments, kernel_manager_class=WaitingKernel)
 
@@ -105,7 +112,7 @@ def main(address: str) -> None:
         gc.freeze()
         while True:
             asked = listener.accept()
-            fork(lambda asked=asked: answer(asked, run_job))
+            fork(lambda asked=asked: answer(asked, partial(run_job, f"{address}-{os.getpid()}")))
             asked.close()
 
 

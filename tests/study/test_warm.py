@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Listener
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 import pytest
@@ -102,8 +103,15 @@ records.save_run(pd.DataFrame([found]))
 """
 
 
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder of a short name, for names of sockets are."""
+    with TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.slow
-def test_a_forked_job_finds_everything_imported_and_computes_the_same_bits(tmp_path: Path) -> None:
+def test_a_forked_job_finds_everything_imported_and_computes_the_same_bits(tmp_path: Path, temporary: Path) -> None:
     found = {}
     for workers in (1, 3):  # three jobs: with a worker for each, every one imports for itself
         root = tmp_path / str(workers)
@@ -111,11 +119,14 @@ def test_a_forked_job_finds_everything_imported_and_computes_the_same_bits(tmp_p
         grid = write_grid(root, {"notebook": "06_tiny", "parameters": {"n": [1, 2, 3]}})
         repository = Path(batch.__file__).parents[2]
         environment = {**os.environ, "STEMLIB_ROOT": str(root), "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "2"}
+        environment |= {"TMPDIR": str(temporary)}
         command = [sys.executable, "-m", "study.batch", grid, "--workers", str(workers)]
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
         jobs = sorted((root / "runs" / "06_tiny").iterdir())
         found[workers] = [json.loads((job / "metrics.json").read_text())[0] for job in jobs]
+        assert not list(temporary.glob("**/*socket*")), "nothing is left behind"
         for job in jobs:
+            assert ("TCP" in (job / "papermill.log").read_text()) == (workers == 3), "no port that another may take"
             outputs = nbformat.read(job / "executed.ipynb", as_version=4).cells[2].outputs
             assert any("image/png" in output.get("data", {}) for output in outputs)
     assert len(found[1]) == 3
