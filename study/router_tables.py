@@ -185,6 +185,22 @@ def score_table(changed: pd.DataFrame) -> pd.DataFrame:
     return pd.Series(text, scores.index).unstack("where").reindex(columns=columns)
 
 
+def oracle_gains(headroom: pd.DataFrame) -> pd.DataFrame:
+    """Scores of the oracle minus the router's as trained: points with their 95 % interval over data sets, by experts.
+
+    Args:
+        headroom: rows of `study.headroom.measured`, of two seeds and more.
+    """
+    asked, table = headroom[headroom.gate.isin(["oracle", "as trained"])], {}
+    where = asked.condition.where(asked.condition == "clean", "shift").rename("where")
+    for experts, method in BASES.items():
+        scores = asked[asked.method == method].groupby(["task", "seed", where, "gate"]).score.min()
+        found = scores.rename("value").rename_axis(index={"gate": "method"}).reset_index().assign(term="score")
+        gains = changes(found, "as trained").loc["oracle", "score"]
+        table[experts] = {row.Index: in_points(row.difference, row.low, row.high) for row in gains.itertuples()}
+    return pd.DataFrame(table).T
+
+
 def nulls_on(found: pd.DataFrame, task: str, base: str = "routed") -> pd.DataFrame:
     """Scores of the nulls on one data set minus the base's: points, with their 95 % interval over seeds, by demand."""
     scores = found[(found.task == task) & (found.term == "score")]

@@ -9,7 +9,7 @@ from stemlib.model.kinds import EXPERTS
 from stemlib.model.routers import ROUTERS
 from study.paths import ROOT
 from study.router_comparison import choices
-from study.router_tables import changes, cost_table, nulls_on, outcomes, predictions, score_table, values
+from study.router_tables import changes, cost_table, nulls_on, oracle_gains, outcomes, predictions, score_table, values
 
 TASKS, SEEDS = [f"set-{i}" for i in range(6)], range(3)
 
@@ -114,3 +114,24 @@ def test_the_score_table_says_what_is_level() -> None:
     assert found.loc["near", "clean"].endswith("level")
     assert found.loc["far", "masked"].startswith("+3.0")
     assert found.loc["far", "masked"].endswith("differs")
+
+
+def test_the_oracle_gains_what_it_is_above_the_worst_bucket_of_the_same_seed() -> None:
+    rows = [
+        {
+            "task": task,
+            "method": method,
+            "seed": seed,
+            "condition": bucket,
+            "gate": gate,
+            "score": 60 + by + gain * more,
+        }
+        for task in TASKS
+        for seed in SEEDS
+        for method, more in (("routed", 1), ("filters", 2))
+        for bucket, by in (("clean", 70), ("OOD-low", 60 + seed), ("OOD-high", 60 - seed))
+        for gate, gain in (("as trained", 0), ("oracle", 4 if bucket == "OOD-low" else 3), ("uniform", -1))
+    ]
+    found = oracle_gains(pd.DataFrame(rows))
+    assert found.clean.to_dict() == {"three means": "+3.0 [+3.0, +3.0]", "different filters": "+6.0 [+6.0, +6.0]"}
+    assert found["shift"].to_dict() == {"three means": "+3.0 [+3.0, +3.0]", "different filters": "+6.0 [+6.0, +6.0]"}
