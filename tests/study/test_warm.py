@@ -87,6 +87,25 @@ def test_a_fork_ends_with_its_parent(tmp_path: Path) -> None:
     wait_for(lambda: not is_alive(int(inner.read_text())))
 
 
+ASKS = """
+import torch
+def asked(*_, **__): raise SystemExit("asks for a GPU")
+for name in ("is_available", "device_count", "init", "_lazy_init"):
+    setattr(torch.cuda, name, asked)
+from importlib import import_module
+from study.batch.warm import IMPORTED
+for module in ("study.batch.jobs", *IMPORTED):
+    import_module(module)
+"""
+
+
+@pytest.mark.slow
+def test_nothing_that_is_imported_before_a_fork_asks_for_a_gpu() -> None:
+    """CUDA cannot be used in a fork of a process that has asked for it."""
+    asked = subprocess.run([sys.executable, "-c", ASKS], capture_output=True, text=True, check=False)
+    assert asked.returncode == 0, asked.stderr
+
+
 COMPUTES = """
 import os, sys
 before = "study.stress_figures" in sys.modules
