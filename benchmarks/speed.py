@@ -62,6 +62,7 @@ from stemlib.training.finetune import start_tokens, train_epoch, training_batche
 from stemlib.training.shared_products import share_first_products
 from study.families import build
 from study.interrupt import ANEW, interruptible
+from study.method import Method
 from study.methods import reference
 
 CLASSES = 7
@@ -107,38 +108,48 @@ def epoch_seconds(train: Callable[[], object], evaluate: Callable[[], object], r
     return [statistics.median(column) for column in zip(*seconds[1:], strict=True)]
 
 
-def measure(name: str, algorithm: str, repeats: int) -> dict[str, float | str]:
-    """One row of the table."""
-    case = CASES[name]
-    task, split = task_of(case)
-    method = reference(change(preset("paper"), hidden=case.width))
+def setting(name: str) -> tuple[Method, ReferenceAlgorithm]:
+    """The network of a case, in the reference's configuration, and the authors' algorithm on it."""
+    task, split = task_of(CASES[name])
+    method = reference(change(preset("paper"), hidden=CASES[name].width))
     torch.manual_seed(0)
     model = build(method.model, task)
     start_tokens(model, task, split)
     model.tokens.freeze()
     optimiser = torch.optim.AdamW([value for value in model.parameters() if value.requires_grad], fused=True)
-    theirs = ReferenceAlgorithm(model, task, split, optimiser)
-    row: dict[str, float | str] = {"case": name, "algorithm": algorithm, **case._asdict()}
+    return method, ReferenceAlgorithm(model, task, split, optimiser)
+
+
+def our_epoch(name: str, method: Method, on: ReferenceAlgorithm) -> tuple[Callable[[], None], Callable[[], None]]:
+    """A training step and an evaluation as this library does them, on the network, task and split of `on`."""
+    shown = training_batches(on.model, on.task, on.split, method.train)(None)
+    asked = evaluation_batches(on.model, on.task, torch.cat([on.split.val, on.split.test]))(None)
+    shared = share_first_products(on.model.encoder, on.task.graph, [batch.graph for batch in shown + asked])
+
+    def train() -> None:
+        train_epoch(on.model, shown, method.train, on.optimiser)
+        shared.forget()
+
+    def evaluate() -> None:
+        answer(on.model, asked, name)
+
+    return train, evaluate
+
+
+def measure(name: str, algorithm: str, repeats: int) -> dict[str, float | str]:
+    """One row of the table."""
+    method, theirs = setting(name)
+    row: dict[str, float | str] = {"case": name, "algorithm": algorithm, **CASES[name]._asdict()}
     if algorithm == "reference":
         train, evaluate = theirs.train_step, theirs.evaluate
     else:
-        shown = training_batches(model, task, split, method.train)(None)
-        asked = evaluation_batches(model, task, torch.cat([split.val, split.test]))(None)
-        shared = share_first_products(model.encoder, task.graph, [batch.graph for batch in shown + asked])
-
-        def train() -> None:
-            train_epoch(model, shown, method.train, optimiser)
-            shared.forget()
-
-        def evaluate() -> None:
-            answer(model, asked, name)
-
+        train, evaluate = our_epoch(name, method, theirs)
     row["train_s"], row["evaluate_s"] = epoch_seconds(train, evaluate, repeats)
     row["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     for what, action in (("train", train), ("evaluate", evaluate)):
         row[f"{what}_gflop"], row[f"{what}_gb"] = flops(action), traffic(action)
     if algorithm == "ours":
-        row["difference"] = agreement(theirs.evaluate(), predict(model, task))
+        row["difference"] = agreement(theirs.evaluate(), predict(theirs.model, theirs.task))
         if row["difference"] > 1e-5:
             raise AssertionError(f"{name}: the two algorithms' logits differ by {row['difference']:.1e}")
     return row

@@ -41,6 +41,17 @@ def test_the_peaks_are_those_of_the_device(measuring: object) -> None:
     assert measuring.bandwidth(1, 2) > 0
 
 
+def test_shares_are_of_the_whole_step(measuring: object) -> None:
+    import shares
+
+    a, bound = torch.ones(1500, 1500), torch.ones(10)
+    found = shares.profiled(lambda: (a @ a, bound + 1))
+    assert sum(found[kind] for kind in (*shares.KINDS, "other", "between")) == pytest.approx(1)
+    assert found["products"] > 0.5
+    assert found["optimiser"] == found["means"] == 0
+    assert found["operations"] >= 2
+
+
 @pytest.mark.slow
 def test_the_benchmark_for_gpus_runs_where_there_is_none(tmp_path: Path) -> None:
     # What a machine with PyTorch and PyG need not have is not there.
