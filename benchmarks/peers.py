@@ -1,6 +1,6 @@
 """Seconds of an epoch, and to the best validation score: STEM-GNN beside what a user would take instead.
 
-    python benchmarks/peers.py [--repeats 30]
+    python benchmarks/peers.py [--repeats 100]
 
 `pyg-gcn`, `pyg-sage` and `pyg-gat` are PyTorch Geometric's own models, trained as its examples do it: the whole graph,
 Adam, and after every step a second pass that scores validation and test nodes. `gcn` and `sage` are the same networks

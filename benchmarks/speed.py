@@ -1,11 +1,11 @@
 """Seconds of one fine-tuning epoch, ours against the authors' algorithm: the same weights, protocol, machine and run.
 
-    python benchmarks/speed.py [--cases cora-768 cora-128 ...] [--repeats 7]
+    python benchmarks/speed.py [--repeats 7]
 
 Every case and algorithm runs in a process of its own, so that peak memory is its own. Floating-point operations are
 those of the matrix products, bytes those that operations read and write, counted on the step itself; the peaks are the
-best of several 4096^3 float32 products and of several copies in this run. The table is printed and kept in
-`benchmarks/speed.csv`, then the goals with those that are missed.
+best of several 4096^3 float32 products and of several copies after it. The goals with those that are missed are
+printed, and the table, which is kept in `benchmarks/speed.csv`.
 
 What makes ours faster, and the file of `stemlib/` that explains it:
 
@@ -15,8 +15,8 @@ What makes ours faster, and the file of `stemlib/` that explains it:
   Gather and scatter write every edge's message to memory and read it again.
 - **One product for all experts** (`model/experts.py`): weights side by side, `[N, 2 d] @ [2 d, K d']`, residual once.
   No copy of the input per expert; mixing is a sum over `K` scaled tensors, not a tiny product per node.
-- **Blocks** (`model/experts.py`): in evaluation 2,048 rows go through experts and mixing together.
-  `[N, K, d']` is never in memory as a whole: it is mixed while it lies in the processor's cache.
+- **Blocks** (`model/experts.py`): 2,048 rows go through experts and mixing together.
+  Beyond the first layer `[N, K, d']` is never in memory as a whole: it is mixed while it lies in the processor's cache.
 - **What stays is kept** (`training/epochs.py`): batches, their hops and the mean of the features are made once a run.
   They change only where neighbours are drawn, instances shuffled, or dropout falls on the features.
 - **First products shared** (`training/shared_products.py`): no weight changes between an evaluation and the next step.
@@ -27,30 +27,24 @@ What makes ours faster, and the file of `stemlib/` that explains it:
   So projection and codebook are one matrix, and tokens and head become one look-up per head.
 - **The head as one map** (`model/head.py`): the mean of the heads' logits is the logits of their mean.
   One product in place of one per head.
-- **Straight through in one step** (`model/tokens.py`): the codes come forward, one formula takes the gradient back.
-  Queries, their lengths and the difference to the codes are not written out for it.
-- **Cheap dropout** (`model/layers.py`): one draw of 64 random bits decides on four values.
-  PyTorch draws a number for every value; this takes a third of the time.
-- **Fused AdamW** (`training/finetune.py`): one pass over every weight and its two moments instead of several.
-  It matters where weights are many and rows few.
+- **Freed memory is kept** (`memory.py`): what a step frees serves the next one.
+  By default a large tensor goes back to the system, which fills its pages with zeros when they are asked for again.
+
+Dropout by 64 random bits for four values (`model/layers.py`), straight through in one formula (`model/tokens.py`) and
+fused AdamW are on both sides: the reference's algorithm has them here as well.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import resource
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from itertools import product
 from typing import NamedTuple
 
 import pandas as pd
 import torch
-from measuring import bandwidth, flops, matrix_peak, traffic
+from measuring import Row, bandwidth, flops, matrix_peak, peak_mb, table, traffic
 from reference_algorithm import ReferenceAlgorithm, agreement
 
 from stemlib.data.built_in import built_in
@@ -61,7 +55,6 @@ from stemlib.training.evaluation import answer, evaluation_batches, predict
 from stemlib.training.finetune import start_tokens, train_epoch, training_batches
 from stemlib.training.shared_products import share_first_products
 from study.families import build
-from study.interrupt import ANEW, interruptible
 from study.method import Method
 from study.methods import reference
 
@@ -136,23 +129,23 @@ def our_epoch(name: str, method: Method, on: ReferenceAlgorithm) -> tuple[Callab
     return train, evaluate
 
 
-def measure(name: str, algorithm: str, repeats: int) -> dict[str, float | str]:
+def measure(name: str, algorithm: str, repeats: int) -> Row:
     """One row of the table."""
     method, theirs = setting(name)
-    row: dict[str, float | str] = {"case": name, "algorithm": algorithm, **CASES[name]._asdict()}
+    row: Row = {"case": name, "algorithm": algorithm, **CASES[name]._asdict()}
     if algorithm == "reference":
         train, evaluate = theirs.train_step, theirs.evaluate
     else:
         train, evaluate = our_epoch(name, method, theirs)
     row["train_s"], row["evaluate_s"] = epoch_seconds(train, evaluate, repeats)
-    row["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    row["peak_mb"] = peak_mb()
     for what, action in (("train", train), ("evaluate", evaluate)):
         row[f"{what}_gflop"], row[f"{what}_gb"] = flops(action), traffic(action)
     if algorithm == "ours":
         row["difference"] = agreement(theirs.evaluate(), predict(theirs.model, theirs.task))
         if row["difference"] > 1e-5:
             raise AssertionError(f"{name}: the two algorithms' logits differ by {row['difference']:.1e}")
-    return row
+    return row | {"peak_gflops": matrix_peak(), "peak_gbs": bandwidth()}
 
 
 GOALS = {
@@ -180,34 +173,16 @@ def ratios(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: wide[name, "reference"] / wide[name, "ours"] for name in columns})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--one", nargs=2, metavar=("CASE", "ALGORITHM"), help="measure in this process, print JSON")
-    arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(measure(*arguments.one, arguments.repeats)))
-        return
-    rows = []
-    for name in arguments.cases:
-        for algorithm in ALGORITHMS:
-            command = [sys.executable, __file__, "--one", name, algorithm, "--repeats", str(arguments.repeats)]
-            rows.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
-            # Beside each case: other work on the machine changes them.
-            rows[-1] |= {"peak_gflops": matrix_peak(), "peak_gbs": bandwidth()}
-            print("{case} {algorithm}: {train_s:.3f} + {evaluate_s:.3f} s".format(**rows[-1]), flush=True)
-    table = pd.DataFrame(rows)
+def finish(rows: pd.DataFrame) -> pd.DataFrame:
+    """With the shares of the peaks; says what was aimed at beside what was found."""
     for what in ("train", "evaluate"):
-        table[f"{what}_peak_share"] = table[f"{what}_gflop"] / table[f"{what}_s"] / table.peak_gflops
-        table[f"{what}_band_share"] = table[f"{what}_gb"] / table[f"{what}_s"] / table.peak_gbs
-    table.to_csv(Path(__file__).with_suffix(".csv"), index=False, float_format="%.4g")
-    print(f"\n{torch.get_num_threads()} threads, torch {torch.__version__}")
-    print(table.drop(columns=["nodes", "degree", "width", "training"]).to_string(index=False, float_format="%.3g"))
-    faster = ratios(table)
+        rows[f"{what}_peak_share"] = rows[f"{what}_gflop"] / rows[f"{what}_s"] / rows.peak_gflops
+        rows[f"{what}_band_share"] = rows[f"{what}_gb"] / rows[f"{what}_s"] / rows.peak_gbs
+    faster = ratios(rows)
     print("\nreference / ours\n" + faster.to_string(float_format="%.2f"))
     print("\ntimes faster\n" + goals(faster).to_string(index=False, float_format="%.2f"))
+    return rows
 
 
 if __name__ == "__main__":
-    sys.exit(interruptible(main, ANEW))
+    table(__file__, product(CASES, ALGORITHMS), measure, finish)

@@ -183,6 +183,20 @@ def ingredient_changes(rows: pd.DataFrame) -> pd.DataFrame:
     return _corrected(pd.concat(parts, names=["method", "variant", "demand"]))
 
 
+def by_training(rows: pd.DataFrame) -> pd.DataFrame:
+    """Kept rows of `ingredients` whose `variant` is a training of `TRAINED`, of methods whose trainings were compared.
+
+    The tuned network stands under the training that it was tuned to: the one that is missing among its variants.
+    """
+    rows = rows[rows.method.isin(rows[rows.variant.isin(TRAINED)].method)].fillna({"variant": ""})
+    named = []
+    for _, part in rows.groupby(["task", "method"], sort=False):
+        absent = [name for name in TRAINED if name not in set(part.variant)]
+        named.append(part.replace({"variant": {"": absent[0]}}) if len(absent) == 1 else part)
+    found = pd.concat(named)
+    return found[found.variant.isin(TRAINED)]
+
+
 def training_gains(rows: pd.DataFrame) -> pd.DataFrame:
     """What each training of `TRAINED` brings over standard training, whichever of them a network was tuned to.
 
@@ -194,13 +208,8 @@ def training_gains(rows: pd.DataFrame) -> pd.DataFrame:
     """
     standard, *others = TRAINED
     parts = {}
-    for method, part in rows[rows.method.isin(rows[rows.variant.isin(TRAINED)].method)].groupby("method", sort=False):
-        named = []
-        for _, of_task in part.groupby("task"):  # the one that is missing is the one that was tuned to
-            absent = [name for name in TRAINED if name not in set(of_task.variant)]
-            tuned = absent[0] if len(absent) == 1 else "tuned"
-            named.append(of_task.assign(method=of_task.variant.fillna("").replace("", tuned)))
-        demands = demands_of(pd.concat(named))
+    for method, part in by_training(rows).groupby("method", sort=False):
+        demands = demands_of(part.assign(method=part.variant))
         for training in [name for name in others if {name, standard} <= set(demands.method)]:
             parts[method, training] = pair_over_seeds(demands, training, standard)
     return _corrected(pd.concat(parts, names=["method", "training", "demand"]))

@@ -10,6 +10,7 @@ from scipy.stats import spearmanr
 from study.balance_tables import LARGE, SMALL, by_size, over_sets, pair_over_sets
 from study.better_balance import OURS, RIVALS, SMALLER
 from study.power import MARGIN
+from study.statistics import SIGNIFICANT, in_points
 from study.stress_words import names
 
 OTHERS = {OURS: (*RIVALS, SMALLER), SMALLER: RIVALS}  # whom each of ours is compared with
@@ -33,13 +34,14 @@ def excluded(over: Mapping[str, pd.DataFrame]) -> str:
     lines = []
     for method, found in over.items():
         level, differs = (found.index[found.verdict == verdict] for verdict in ("level", "differs"))
-        line = f"- `{method}` is shown to be level, within {MARGIN:.1f} points, in: {_of(level)}."
+        line = f"- `{method}`'s random-effects mean is level, within {MARGIN:.1f} points, in: {_of(level)}."
         line += f" It is reliably different in: {_of(differs)}."
         if found.low.notna().all():
             least, most = found.low.min(), found.high.max()
-            line += f" Mean leads above {most:+.1f} and below {least:+.1f} are excluded in every demand."
+            line += f" Random-effects means above {most:+.1f} and below {least:+.1f} lie outside every interval."
             low, high = found.mean_detectable.min(), found.mean_detectable.max()
-            line += f" To be found with 80 % probability a true mean must be {low:.1f} to {high:.1f} points, by demand."
+            line += f" A true mean of {low:.1f} to {high:.1f} points, by demand, is found with 80 % probability before"
+            line += " correction."
         lines.append(line)
     return "\n".join(lines)
 
@@ -65,10 +67,10 @@ def lost(compared: pd.DataFrame, demands: pd.DataFrame) -> str:
     gap = (scores.groupby("task").max() - scores.groupby("task").mean()).reindex(clean.index)
     if len(clean) > 2:
         found = spearmanr(clean.difference, gap)
-        how = "lower" if found[0] < 0 else "higher"
+        how, sure = "lower" if found[0] < 0 else "higher", "" if found[1] < SIGNIFICANT else ", not significantly"
         lines.append(
-            f"- The further the best of {names(SINGLE)} is above the mean of these, the {how} its lead: "
-            f"rank correlation {found[0]:+.2f} over {len(clean)} data sets, p = {found[1]:.2f}."
+            f"- Its lead is {how} where the best of {names(SINGLE)} is further above the mean of these{sure}: "
+            f"rank correlation {found[0]:+.2f} over {len(clean)} data sets, p = {found[1]:.3f}."
         )
     return "\n".join(lines)
 
@@ -94,7 +96,8 @@ def repaired(compared: pd.DataFrame, demands: pd.DataFrame, instances: pd.Series
             )
     fresh = over_sets(compared[~compared.task.isin(KNOWN)])
     if len(fresh):
-        told = ", ".join(f"{kind} {row.flat:+.1f}" for kind, row in fresh.iterrows())
+        flat = fresh[["flat", "flat_low", "flat_high"]]
+        told = ", ".join(f"{kind} {in_points(*row)}" for kind, row in zip(flat.index, flat.to_numpy(), strict=True))
         count = int(fresh.sets.max())
         lines.append(f"- On the {count} that were not known when `{OURS}` was designed, its flat mean lead is: {told}.")
     return "\n".join(lines)

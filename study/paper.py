@@ -32,7 +32,7 @@ from study.pool import at_hand, load_pool
 from study.protocols import protocol_of
 from study.records import KEPT
 
-# The paper's nine; predicted classes of ogbn-arxiv's papers stand for the true ones where these are not to be had.
+# The paper's nine; topics that a language model named stand for ogbn-arxiv's features where these are not to be had.
 NINE = [
     "cora", "pubmed", "wikics", "ogbn-arxiv", "ogbn-arxiv-predictions",
     "wn18rr", "fb15k237", "hiv", "pcba", "chembl-activities",

@@ -35,7 +35,7 @@ def by_size(scaling: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def verdicts(tables: Mapping[str, pd.DataFrame], faster: pd.DataFrame) -> pd.DataFrame:
-    """Every goal that was set before the work began: `what`, what was `found`, the `goal`, and whether it is `met`.
+    """Every goal of the second round of work: `what`, what was `found`, the `goal`, and whether it is `met`.
 
     Args:
         tables: from `kept_tables`.
