@@ -76,7 +76,7 @@ def leads_in_words(leads: pd.DataFrame, ours: str) -> str:
             if len(names)
         ]
         if mixed := [name for name in rows if name not in {*ahead, *behind}]:
-            agreed.append(f"No clear difference on {', '.join(mixed)}.")
+            agreed.append(f"Seeds disagree on {', '.join(mixed)}.")
         lines.append(f"- Against `{rival}`: {' '.join(agreed)}")
     return "\n".join(lines)
 

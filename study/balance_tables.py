@@ -13,7 +13,7 @@ from scipy.stats import t as student
 
 from study.better_balance import OURS, RATE, RIVALS, TRAINED, shifted_by
 from study.meta_analysis import OverDataSets, counted, of_comparisons, of_runs, over_data_sets
-from study.paper_tables import comparisons, demand_scores, of_classes
+from study.paper_tables import comparisons, demand_scores, of_classes, over_demands
 from study.power import detectable, equivalence
 from study.statistics import SIGNIFICANT, PairedTest, corrected_together, holm, in_points
 
@@ -64,10 +64,7 @@ def over_sets(compared: pd.DataFrame) -> pd.DataFrame:
         counts |= {"mean_detectable": detectable(mean.error, mean.df), "verdict": equivalence(mean).verdict}
         rows[kind] = mean._asdict() | counts
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("demand")
-    known = table.p.notna() if len(table) else []
-    if len(table) and known.any():
-        table.loc[known, "p"] = holm(table.p[known])
-    return table
+    return over_demands(table) if len(table) else table
 
 
 def lead_text(found: pd.DataFrame) -> pd.DataFrame:

@@ -85,7 +85,7 @@ def draw_pareto(axes: Sequence[Axes], balance: pd.DataFrame) -> None:
         axis.axvline(0, color="black", linewidth=1)
         axis.set(title=title, ylim=(len(means) - 0.5, -0.5), xlim=(min(shown) - room, max(shown) + room))
     axes[0].set_yticks(range(len(means)), [f"{name} ({score:.1f})" for name, score in means["fit"].items()])
-    axes[1].set_xlabel("points to the best one (0); ringed: none is better in all three")
+    axes[1].set_xlabel("points to the best one (0); ringed: beaten by no other")
 
 
 def _intervals(by_run: pd.DataFrame, best: str, demand: str) -> dict[str, tuple[float, float]]:

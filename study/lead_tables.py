@@ -6,7 +6,7 @@ import pandas as pd
 
 from study.meta_analysis import by_domain, counted, of_runs
 from study.paper_tables import CLAIMS, mean_text
-from study.statistics import in_points
+from study.statistics import SIGNIFICANT, in_points
 
 
 def leads(demands: pd.DataFrame, rival: str, ours: str = "stem") -> pd.DataFrame:
@@ -81,13 +81,15 @@ def in_words(claims: pd.DataFrame, rival: str = "the strongest rival") -> str:
     """The rows of `study.paper_tables.claim_table` as sentences, a line of Markdown each.
 
     Args:
-        claims: indexed by demand.
+        claims: indexed by demand. An interval without zero whose `p`, corrected over the demands, is not significant
+            is told as such.
         rival: whom the differences are to.
     """
     verdicts = {"level": "level with", "undecided": "not distinguishable from"}
     lines = []
     for row in claims.itertuples():
-        verdict = verdicts.get(row.verdict) or f"reliably {'ahead of' if row.difference > 0 else 'behind'}"
+        sure = "reliably" if row.p < SIGNIFICANT else "by its own interval, but not after correction,"
+        verdict = verdicts.get(row.verdict) or f"{sure} {'ahead of' if row.difference > 0 else 'behind'}"
         numbers = in_points(row.difference, row.low, row.high)
         lines.append(f"- {row.Index.capitalize()}: {verdict} {rival} ({numbers} points; median {row.median:+.1f}).")
     return "\n".join(lines)

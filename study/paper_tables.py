@@ -14,7 +14,7 @@ from study.meta_analysis import OverDataSets, counted, of_comparisons, of_runs, 
 from study.methods import METHODS
 from study.power import detectable, equivalence
 from study.protocols import split_overlap
-from study.statistics import SIGNIFICANT, PairedTest, against_strongest, corrected_together, in_points, summary
+from study.statistics import SIGNIFICANT, PairedTest, against_strongest, corrected_together, holm, in_points, summary
 
 BY_RUN = ["task", "covariate", "method", "seed"]
 
@@ -118,8 +118,9 @@ def claim_table(compared: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per claim: `comparisons`, how many of them ours `wins` and `loses` significantly (corrected p below
         0.05), and the difference that half of them could have seen at the least (`detectable`, the median); the means
-        over data sets, see `OverDataSets`, with what their test could have seen (`mean_detectable`) and whether ours is
-        `level`, see `equivalence`; the flat mean of `held_out`, and on how many the rival was chosen on validation. No
+        over data sets, see `OverDataSets`, with `p` corrected over the claims, what their test could have seen
+        (`mean_detectable`), and whether ours is `level`, see `equivalence`; the flat mean of `held_out`, and on how
+        many the rival was chosen on validation. No
         row where fewer than two tasks were met.
     """
     rows, compared = {}, counted(compared)
@@ -136,7 +137,13 @@ def claim_table(compared: pd.DataFrame) -> pd.DataFrame:
         rows[claim] = counts | mean._asdict() | seen | chosen
     columns = ["comparisons", "wins", "loses", "detectable", *OverDataSets._fields]
     columns += ["mean_detectable", "verdict", "held_out", "on_val"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("claim")
+    return over_demands(pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("claim"))
+
+
+def over_demands(means: pd.DataFrame) -> pd.DataFrame:
+    """Means over data sets, one row per demand, with `p` corrected over the rows that have one."""
+    known = means.p.notna()
+    return means.assign(p=means.p.where(~known, pd.Series(holm(means.p[known].to_list()), means.index[known])))
 
 
 def mean_text(mean: OverDataSets) -> str:

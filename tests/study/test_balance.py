@@ -36,7 +36,7 @@ def test_leads_are_taken_seed_by_seed_and_told_where_all_seeds_agree() -> None:
     found = leads(balance, "a", ["b"])
     assert found.loc["b"].values.tolist() == [[2.0, -1.0, 1.0], [2.0, -3.0, -1.0]]
     told = "`a` is ahead in every seed on fit (+2.0). `a` is behind in every seed on shift (-2.0)."
-    assert leads_in_words(found, "a") == f"- Against `b`: {told} No clear difference on corruption."
+    assert leads_in_words(found, "a") == f"- Against `b`: {told} Seeds disagree on corruption."
     assert leader(balance) == "No method"
     assert leader(balance[balance.method == "b"]) == "b"
     assert leads_in_words(leads(balance, "a", []), "a") == ""

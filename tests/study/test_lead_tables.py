@@ -51,10 +51,15 @@ def test_a_verdict_is_told_with_its_side_and_its_numbers() -> None:
     verdicts = {"a": ("level", 0.3), "b": ("undecided", 2.0), "c": ("differs", 2.0), "d": ("differs", -2.0)}
     columns = ["verdict", "difference", "low", "high", "median"]
     rows = [(verdict, points, points - 1, points + 1, 0.5) for verdict, points in verdicts.values()]
-    said = in_words(pd.DataFrame(rows, list(verdicts), columns), "it").split("\n")
+    told = pd.DataFrame(rows, list(verdicts), columns)
+    said = in_words(told.assign(p=0.01), "it").split("\n")
     assert said == [
         "- A: level with it (+0.3 [-0.7, +1.3] points; median +0.5).",
         "- B: not distinguishable from it (+2.0 [+1.0, +3.0] points; median +0.5).",
         "- C: reliably ahead of it (+2.0 [+1.0, +3.0] points; median +0.5).",
         "- D: reliably behind it (-2.0 [-3.0, -1.0] points; median +0.5).",
+    ]
+    assert in_words(told.assign(p=0.06), "it").split("\n")[2:] == [
+        "- C: by its own interval, but not after correction, ahead of it (+2.0 [+1.0, +3.0] points; median +0.5).",
+        "- D: by its own interval, but not after correction, behind it (-2.0 [-3.0, -1.0] points; median +0.5).",
     ]
