@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from stemlib.data.built_in import BUILT_IN
 from stemlib.data.public import DATA_SETS
 from stemlib.presets import PRESETS
@@ -40,6 +42,7 @@ def begin(name: str, given: Mapping[str, Any]) -> None:
     Raises:
         ValueError: all that is wrong with the parameters, one a line, each with what is allowed.
     """
+    pd.set_option("display.max_colwidth", None)  # an interval cut short is none
     known = parameters(paths.NOTEBOOKS / f"{name}.ipynb")
     values = {key: given.get(key, default) for key, (_, default) in known.items()}
     unknown = sorted(_injected(given) - known.keys())

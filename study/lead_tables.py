@@ -65,6 +65,7 @@ def to_read(claims: pd.DataFrame) -> pd.DataFrame:
             "mean": text("difference", "low", "high"),
             "flat mean": text("flat", "flat_low", "flat_high"),
             "median": text("median", "median_low", "median_high"),
+            "p": claims.p.round(3),
             "verdict": claims.verdict,
             "found from": claims.mean_detectable.round(1),
             "data sets": claims.sets,

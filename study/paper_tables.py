@@ -29,7 +29,7 @@ CLAIMS = {
     "shifted and damaged": ("shifted and damaged",),
 }
 
-# Whom every data set of the grid meets, each alone: `routed` has experts and no tokens, `tokens` the reverse.
+# Whom the grid meets, each alone: `routed` has experts and no tokens, `tokens` the reverse.
 CORE_RIVALS = {name: [name] for name in ("gcn", "sage", "routed", "tokens")}
 
 # `tokens` and `routed` are published forms (GFT, CaNet) and parts of the whole model: with them among the rivals it

@@ -159,11 +159,10 @@ def data_sets_found(compared: pd.DataFrame, ours: str = "stem") -> str:
     """
     lines = []
     for demand, row in claim_table(compared).iterrows():
-        zero = (
-            f" The interval {'includes' if row.low <= 0 <= row.high else 'excludes'} zero."
-            if row.low == row.low
-            else ""
-        )
+        zero = ""
+        if row.low == row.low:
+            outside = f"excludes zero; corrected for all rows, p is {row.p:.3f}"
+            zero = f" The interval {'includes zero' if row.low <= 0 <= row.high else outside}."
         mean = in_points(row.difference, row.low, row.high)
         lines.append(
             f"- **{demand.capitalize()}**, {row.sets} data sets of {row.families} families: the mean lead of `{ours}` "
