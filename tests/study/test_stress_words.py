@@ -106,7 +106,7 @@ def test_data_sets_are_counted_and_the_interval_is_read(lead: float, zero: str, 
     found = comparisons(demands)
     text = words.data_sets_found(found)
     assert "**Clean**, 6 data sets of 6 families: the mean lead of `stem` over its rival is" in text
-    assert f"The interval {zero} zero." in text
+    assert f"The interval {zero} zero" + (";" if zero == "excludes" else ".") in text
     assert f"wins {won} of 6 comparisons and loses 0." in text
     assert f"{found.difference.mean():+.1f} (clean)" in words.data_sets_title(found)
     assert "Fewer than two" in words.data_sets_found(found.iloc[:1])
