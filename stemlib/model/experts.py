@@ -26,7 +26,7 @@ class RoutedSAGE(nn.Module):
         experts: number of experts `K`.
         init: `per_expert` draws every expert with its own Xavier fans; `reference` draws the whole
             `[K, 2 d_in, d_out]` tensor at once, as the authors do, whose fans are wrong: experts
-            start about 20 times too small.
+            start about 20 times too small at width 768, 9 times at 128.
     """
 
     whole, side_by_side = False, True

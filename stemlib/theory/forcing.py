@@ -147,7 +147,8 @@ def path_ends(encoder: Encoder, part: Forceable, mixtures: Tensor | None = None)
 def own_top_end(encoder: Encoder, part: Forceable) -> Tensor:
     """Embeddings `[n, d]` where every node takes, layer by layer, its own expert of largest gate: Statement 2.9.
 
-    In scope `graph` it is the network that `stemlib.model.deployed.deploy(model, "top1")` deploys.
+    In scope `graph` it is the network that `stemlib.model.deployed.deploy(model, "top1")` deploys; not with three or
+    more routed layers and a router that keeps a memory, which is that of the soft pass.
     """
     place, outputs, x = torch.arange(len(part.first), device=part.first.device), part.first, None
     for level, index in enumerate(part.layers):
