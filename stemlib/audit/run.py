@@ -40,7 +40,7 @@ def audit(
 
     Args:
         task: of nodes, links or graphs; classes, binary labels or numbers.
-        folder: gets `trainings/`, and `frozen/` with the model to freeze.
+        folder: gets `trainings/`, and `frozen/` with the model to freeze, or with the `space` of one that is brought.
         effort: `FULL`, or `QUICK` for a first look.
         others: other graphs that the trained models meet, by name.
         model: one that is already trained, any module with `forward(x, edge_index)`: then none is trained here.
@@ -90,4 +90,6 @@ def audit(
         frozen = best.models[chosen]
         metrics = evaluate(frozen, drawn.task, drawn.split)
         save(frozen.cpu(), folder / "frozen", drawn.task, space, drawn.split, metrics)  # off the device, so last
+    elif space is not None:
+        space.save(folder / "frozen")  # for a later graph, which is to be read as this one was
     return found

@@ -56,8 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
         space = None
         if (Path(arguments.watch) / "frozen" / "features.json").is_file():
             space = FeatureSpace.load(Path(arguments.watch) / "frozen")
-        table = watched(arguments.watch, read_own(arguments.graph, space=space, **given).task)
-        return _say_watched(arguments.graph, table)
+        own = read_own(arguments.graph, space=space, **given)
+        if space is None and own.space is not None:
+            print(f"{arguments.watch} keeps no feature space: the columns of {arguments.graph} are made anew")
+        return _say_watched(arguments.graph, watched(arguments.watch, own.task))
     own = read_own(arguments.graph, **given)
     if not len(own.task.labelled()):
         raise ValueError(f"{arguments.graph} says of no {own.task.kind} what is to be learnt: name a column by --label")

@@ -17,8 +17,12 @@ from samples import graph_task, link_task, node_task
 from torch import nn
 
 import stemlib
+from stemlib import read_own
 from stemlib.audit import trainings
+from stemlib.audit.watch import watched
 from stemlib.data.built_in import mixed_graph
+from stemlib.data.tasks import Task
+from stemlib.report.__main__ import parser, run
 from stemlib.report.card import Card, Effort, report
 
 TINY = Effort(hidden=8, epochs=3, patience=3, steps=6, seeds=2, candidates=1, draws=1)
@@ -156,6 +160,36 @@ def test_a_model_that_is_brought_is_stressed_and_none_is_trained(tmp_path: Path)
     assert "radius" not in card.found.risk
 
 
+def write_tables(folder: Path, task: Task, times: float = 1.0) -> None:
+    """A graph as a user has it, `edges.csv` and `nodes.csv`, its features so many `times` as large."""
+    folder.mkdir()
+    edges = pd.DataFrame(task.graph.edge_index.as_tensor().T.numpy(), columns=["source", "target"])
+    edges.to_csv(folder / "edges.csv", index=False)
+    nodes = pd.DataFrame(times * task.graph.x.numpy()).add_prefix("f")
+    nodes.assign(id=range(len(nodes)), label=task.labels.numpy()).to_csv(folder / "nodes.csv", index=False)
+
+
+def test_a_later_graph_is_read_as_that_of_a_model_that_is_brought(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = mixed_graph(200)
+    write_tables(tmp_path / "mine", task)
+    write_tables(tmp_path / "later", task, times=3.0)
+    own = read_own(tmp_path / "mine")
+    brought = Two(own.task.graph.x.size(1), own.task.outputs)
+    said = {}
+    for name, space in (("kept", own.space), ("none", None)):
+        report(own.task, tmp_path / name, TINY, model=brought, space=space)
+        run(parser().parse_args([str(tmp_path / "later"), "--watch", str(tmp_path / name)]))
+        said[name] = capsys.readouterr().out
+    assert "keeps no feature space" in said["none"]
+    assert "keeps no feature space" not in said["kept"]
+    later = watched(tmp_path / "kept", read_own(tmp_path / "later", space=own.space).task)
+    length = later[later.covariate.str.contains("length")]
+    assert length.now.max() > 2 * length.share.max()  # seen in the first graph's units alone
+    assert all(f"{share:.0%} now" in said["kept"] for share in length.now)
+
+
 def test_a_model_of_another_shape_is_refused_with_both(tmp_path: Path) -> None:
     task = mixed_graph(300)
     with pytest.raises(ValueError, match=r"must give \[N, 4\].* \(1, 3\)"):
@@ -177,14 +211,9 @@ def test_a_regression_and_graphs_get_a_card_without_what_has_no_meaning_there(tm
 
 def test_the_command_works_in_any_folder_without_the_study_and_watches_a_later_graph(tmp_path: Path) -> None:
     mine, here = tmp_path / "mine", tmp_path / "here"
-    mine.mkdir()
     here.mkdir()
     (here / "study.py").write_text("raise ImportError('the study is not there')")
-    task = mixed_graph(200)
-    edges = pd.DataFrame(task.graph.edge_index.as_tensor().T.numpy(), columns=["source", "target"])
-    edges.to_csv(mine / "edges.csv", index=False)
-    nodes = pd.DataFrame(task.graph.x.numpy()).add_prefix("f").assign(id=range(200), label=task.labels.numpy())
-    nodes.to_csv(mine / "nodes.csv", index=False)
+    write_tables(mine, mixed_graph(200))
     environment = {**os.environ, "STEMLIB_PROGRESS": "off", "PYTHONPATH": str(Path(stemlib.__file__).parents[1])}
     command = [sys.executable, "-c", COMMAND]
     subprocess.run([*command, str(mine), "--quick", "--out", "card"], cwd=here, env=environment, check=True)
