@@ -121,7 +121,7 @@ class _Reading:
     def read(self) -> Own:
         file, columns = found(self.path), self.columns
         if isinstance(file, dict):
-            tables = {name: table(path, columns) for name, path in file.items()}
+            tables = {name: table(path, columns, self.reader) for name, path in file.items()}
             if "edges" in tables:
                 return self._graph(tables["edges"], tables.get("nodes"), self.directed)
             frames = [frame.assign(split=PARTS[part]) for part, frame in tables.items()]
@@ -132,7 +132,7 @@ class _Reading:
         if file.suffix in NETWORKS:
             edges, nodes, directed = network(file, columns, self.reader)
             return self._graph(edges, nodes, directed if self.directed is None else self.directed)
-        frame = table(file, columns)
+        frame = table(file, columns, self.reader)
         if columns["smiles"] in frame:
             return self._molecules(frame)
         if missing := [columns[name] for name in TRIPLE if columns[name] not in frame]:

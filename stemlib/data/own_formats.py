@@ -9,6 +9,8 @@ from typing import Any
 import networkx
 import pandas as pd
 
+from stemlib.data.own_labels import GAPS
+from stemlib.data.own_splits import shown
 from stemlib.data.readings import Reader
 
 TABLES = (".csv", ".tsv", ".parquet")
@@ -17,7 +19,6 @@ ARRAYS = (".pt", ".pth", ".npz", ".safetensors", ".mat")
 PARTS = {"train": "train", "valid": "val", "val": "val", "test": "test"}  # files of triples
 TRIPLE = ("head", "relation", "tail")
 AS_WRITTEN = ("id", "source", "target", "smiles", *TRIPLE)  # columns of names, in which "NA" may be a country
-GAPS = ["", "NA", "N/A", "NaN", "nan", "null"]
 
 
 def found(path: Path) -> Path | dict[str, Path]:
@@ -49,12 +50,13 @@ def found(path: Path) -> Path | dict[str, Path]:
     return next(iter(files.values()))
 
 
-def table(path: Path, columns: Mapping[str, Any]) -> pd.DataFrame:
+def table(path: Path, columns: Mapping[str, Any], reader: Reader) -> pd.DataFrame:
     """A table whose index is the file's lines; names of nodes stay as they are written.
 
     Args:
         path: `.csv` (with commas, semicolons or tabs), `.parquet`, or `.tsv`, which may be triples without a head.
         columns: what the columns are called, see `stemlib.data.own_files.read_own`.
+        reader: takes notes.
 
     Raises:
         ValueError: the file is empty or not a table.
@@ -66,6 +68,7 @@ def table(path: Path, columns: Mapping[str, Any]) -> pd.DataFrame:
         head = file.readline().rstrip("\r\n")
     separator = "\t" if path.suffix == ".tsv" else max(",;\t", key=head.count)
     written = [columns[name] for name in AS_WRITTEN]
+    labels = [columns["label"]] if isinstance(columns["label"], str) else columns["label"]  # whose gaps are told
     titles, triple = head.split(separator), [columns[name] for name in TRIPLE]
     headless = path.suffix == ".tsv" and len(titles) == len(triple) and not set(titles) & {*triple, *written}
     try:
@@ -77,7 +80,8 @@ def table(path: Path, columns: Mapping[str, Any]) -> pd.DataFrame:
             dtype=dict.fromkeys(triple if headless else {*titles} & {*written}, str),
             keep_default_na=False,
             na_values={
-                title: [""] if headless or title in written else GAPS for title in (triple if headless else titles)
+                title: [""] if headless or title in (*written, *labels) else ["", *GAPS]
+                for title in (triple if headless else titles)
             },
             quoting=3 if path.suffix == ".tsv" else 0,  # in triples, quotes are letters
             skip_blank_lines=False,  # lines are counted
@@ -88,6 +92,11 @@ def table(path: Path, columns: Mapping[str, Any]) -> pd.DataFrame:
         raise ValueError(f"{path} is no table: {error}") from None
     first = 1 if headless else 2
     frame.index = pd.RangeIndex(first, first + len(frame), name=f"{path.name} line")
+    if headless and len(frame) > 1 and not frame[1:].isin(titles).any(axis=None):
+        reader.notes.append(
+            f"{path.name} line 1 is read as a triple, but none of {shown(titles)} is met again: if they are titles, "
+            "say so by name (head, relation, tail)"
+        )
     return frame.dropna(how="all")
 
 

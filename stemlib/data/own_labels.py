@@ -16,6 +16,8 @@ from stemlib.data.raw_features import listed
 from stemlib.data.readings import Reader
 from stemlib.data.tasks import UNLABELLED
 
+GAPS = ("NA", "N/A", "NaN", "nan", "null")  # what stands for nothing, beside nothing itself
+
 
 class Labels(NamedTuple):
     """Labels `[M]` or `[M, T]` as a `Task` has them, the classes' own names, and whether they are a regression's."""
@@ -37,7 +39,14 @@ def column_labels(
         binary: whether a single column of 0 and 1 is a binary label (scored by ROC-AUC), not two classes.
         reader: takes notes and problems.
     """
-    table = frame[list(columns)].replace(r"^\s*$", np.nan, regex=True)
+    gaps = frame[list(columns)].isin(GAPS)
+    if gaps.any(axis=None):
+        words = shown(pd.unique(frame[list(columns)].to_numpy()[gaps.to_numpy()]))
+        reader.notes.append(
+            f"label {shown(columns)}: {words} means unknown, in {int(gaps.any(axis=1).sum())} rows; a class of that "
+            "name needs another"
+        )
+    table = frame[list(columns)].mask(gaps).replace(r"^\s*$", np.nan, regex=True)
     numbers = table.apply(pd.to_numeric, errors="coerce").astype(float)
     words = table.notna() & numbers.isna()
     if len(columns) == 1 and words.any(axis=None):

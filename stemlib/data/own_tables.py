@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import LocalDegreeProfile
 
-from stemlib.data.own_labels import Labels, column_labels
+from stemlib.data.own_labels import GAPS, Labels, column_labels
 from stemlib.data.own_splits import column_split, rows_of, shown
 from stemlib.data.own_triples import fixed_vectors
 from stemlib.data.readings import Reader
@@ -98,7 +98,7 @@ def read_tables(
 def _says_some(nodes: pd.DataFrame, columns: Sequence[str]) -> bool:
     """Whether the columns are there and not all unknown."""
     words = nodes[[column for column in columns if column in nodes]].astype("string").apply(lambda one: one.str.strip())
-    return not (words.isna() | words.isin(["", str(UNLABELLED), str(float(UNLABELLED))])).all(axis=None)
+    return not (words.isna() | words.isin(["", *GAPS, str(UNLABELLED), str(float(UNLABELLED))])).all(axis=None)
 
 
 def _require(frame: pd.DataFrame, what: str, columns: Sequence[str], reader: Reader) -> None:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,19 +114,22 @@ class Batch(logging.Handler):
             print(f"{'' if self.failed else self.error}\nThe same command tries again.", file=sys.stderr)
 
 
-def stop(*_: object) -> None:
-    """End all that goes on, and this process: what it leaves is as after SIGKILL."""
+def stop(folder: str) -> None:
+    """End all that goes on, and this process; but for that folder, what it leaves is as after SIGKILL."""
     end_children()
+    shutil.rmtree(folder, ignore_errors=True)
     print("\nStopped, with every job that was going on. The same command goes on.", file=sys.stderr, flush=True)
     os._exit(130)
 
 
 @contextmanager
-def started(threads: int, alone: bool) -> Iterator[str]:
+def started(threads: int, profile: str | None, alone: bool) -> Iterator[str]:
     """The module, with its argument, that starts a job: alone, or as a fork of a process which lasts that long."""
     with TemporaryDirectory() as folder:  # nobody else's
+        if not profile and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, lambda *_: stop(folder))
         address = Path(folder, "socket")
-        if alone or not CAN_FORK or len(str(address)) > LONGEST:
+        if profile or alone or not CAN_FORK or len(str(address)) > LONGEST:
             yield "study.batch.jobs"
             return
         command = [sys.executable, "-m", "study.batch.warm", str(address)]
@@ -173,11 +177,9 @@ def main(arguments: list[str] | None = None) -> int:
         threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, min(4, cores // workers)))
         memory = memory or 0.8 * psutil.virtual_memory().total / 1e9 / workers
         here = [f"--cores={workers * threads}", "--quiet=all", "--profile=none"]
-        if not options.profile and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, stop)
         here = [f"--profile={options.profile}"] if options.profile else here
         # Each worker's first job would import alike; what comes after need not do it again.
-        with started(threads, alone=bool(options.profile) or len(batch.left) <= workers) as start:
+        with started(threads, options.profile, alone=len(batch.left) <= workers) as start:
             batch.run(here, threads, round(memory * 1000), start)
         print(f"Jobs: {batch}")
     batch.tell()

@@ -109,6 +109,18 @@ def test_triples_with_and_without_a_head(tmp_path: Path) -> None:
         assert sorted(own.names) == sorted(f"{head} -> {tail}" for head, _, tail in rows)
 
 
+def test_a_first_line_that_may_be_titles_is_pointed_out(tmp_path: Path) -> None:
+    rows = [(f"p{i}", "likes" if step < 3 else "knows", f"p{(i + step) % 20}") for i in range(20) for step in (1, 3)]
+    text = "\n".join("\t".join(row) for row in [("subject", "predicate", "object"), *rows])
+    (tmp_path / "own.tsv").write_text(text)
+    told = [note for note in read_own(tmp_path / "own.tsv").notes if "titles" in note]
+    assert len(told) == 1
+    assert "own.tsv line 1 is read as a triple, but none of subject, predicate, object is met again" in told[0]
+    named = read_own(tmp_path / "own.tsv", head="subject", relation="predicate", tail="object")
+    assert named.task.class_names == ("knows", "likes")
+    assert not any("titles" in note for note in named.notes)
+
+
 def test_triples_in_three_files_with_texts(tmp_path: Path) -> None:
     for name, count in {"train": 20, "valid": 4, "test": 6}.items():
         (tmp_path / f"{name}.tsv").write_text("".join(f'p{i}\tl"ikes\tp{i + count}\n' for i in range(count)))

@@ -48,6 +48,19 @@ def test_names_of_nodes_stay_as_they_are_written(tmp_path: Path) -> None:
     assert read_own(written(tmp_path, frame, ring)).names == names
 
 
+def test_words_for_nothing_among_labels_are_told(tmp_path: Path) -> None:
+    frame = nodes().assign(label=["EU", "NA", "EU"] * 4)
+    own = read_own(written(tmp_path, frame, edges()))
+    assert own.task.class_names == ("EU",)
+    assert own.task.labels.tolist() == [0, -1, 0] * 4
+    assert "label label: NA means unknown, in 4 rows; a class of that name needs another" in own.notes
+    without = read_own(written(tmp_path, frame.assign(label="NA"), edges()))
+    assert any("there is nothing to learn" in note for note in without.notes)
+    numbers = read_own(written(tmp_path, frame.assign(label=[0.5, "null", 2] * 4), edges()))
+    assert numbers.task.regression
+    assert numbers.task.labels.isnan().sum() == 4
+
+
 def test_edges_run_one_way_where_they_are_said_to_or_some_are_reciprocated(tmp_path: Path) -> None:
     written(tmp_path, nodes(), edges())
     assert read_own(tmp_path, directed=True).task.graph.num_edges == NODES

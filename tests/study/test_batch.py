@@ -214,11 +214,22 @@ def test_real_notebooks_go_on_after_a_kill_and_failures_stop_nothing(root: Path)
     command = [sys.executable, "-m", "study.batch", file, "--memory-gb", "1.3"]
     repository = Path(batch.__file__).parents[2]
     environment = {**os.environ, "STEMLIB_ROOT": str(root), "PYTHONPATH": str(repository), "OMP_NUM_THREADS": "3"}
-    killed = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    wait_for(lambda: (root / "kernel").exists() and (root / "kernel").read_text() != "")
-    killed.kill()
-    killed.wait()
-    wait_for(lambda: not is_alive(int((root / "kernel").read_text())))
+    scratch = root / "scratch"
+    scratch.mkdir()
+    for how in (signal.SIGINT, signal.SIGKILL):
+        (root / "kernel").unlink(missing_ok=True)
+        stopped = subprocess.Popen(
+            command,
+            env=environment | {"TMPDIR": str(scratch)},
+            stdout=subprocess.DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a run in the background ignores it
+        )
+        wait_for(lambda: (root / "kernel").exists() and (root / "kernel").read_text() != "")
+        stopped.send_signal(how)
+        assert stopped.wait() == (130 if how == signal.SIGINT else -how)
+        wait_for(lambda: not is_alive(int((root / "kernel").read_text())))
+        if how == signal.SIGINT:
+            assert not list(scratch.glob("*/socket*"))
 
     ended = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
     assert ended.returncode == 1
