@@ -31,7 +31,7 @@ import torch
 from measuring import Row, bandwidth, flops, matrix_peak, synchronised, traffic
 from reference_algorithm import ReferenceAlgorithm
 from speed import CASES, CLASSES, Case, task_of
-from torch import nn
+from torch import Tensor, nn
 
 from stemlib.data.batches import Batch
 from stemlib.data.built_in import built_in
@@ -93,26 +93,23 @@ def stepping(model: nn.Module, batch: Batch, optimiser: torch.optim.Optimizer, f
     if form == "compile":
         forward = torch.compile(model)
 
-    def step() -> None:
+    def step() -> Tensor:
         model.train()
         with products_in(precision, batch):
             logits = forward(batch.graph, batch.instances).logits
         optimiser.zero_grad(set_to_none=form != "graph")
-        task_loss(logits, batch.labels).backward()
+        loss = task_loss(logits, batch.labels)
+        loss.backward()
         optimiser.step()
+        return loss.detach()
 
     if form != "graph":
         return step
     if batch.labels.device.type != "cuda":
         raise RuntimeError("CUDA graphs need a GPU")
-    with torch.cuda.stream(torch.cuda.Stream()):
-        for _ in range(WARM):
-            step()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
+    for _ in range(WARM):
+        replay.beside(step)
+    return replay.recorded(step)
 
 
 def alike(case: Case, where: torch.device) -> bool:
