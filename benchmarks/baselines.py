@@ -2,8 +2,8 @@
 
     python benchmarks/baselines.py [names] [--seeds 3]
 
-Settings are the papers' as far as they say them; `SETTINGS` says what differs. All are trained by the study's one loop:
-AdamW, the weights of the best validation accuracy. A method without a published figure on this split has none here.
+Settings are the papers' as far as they give them; `SETTINGS` says what differs. All are trained by the study's one
+loop: AdamW, the weights of the best validation accuracy. A method without a published figure on this split has none.
 Finished runs are read back, so that a killed benchmark continues.
 """
 
@@ -35,8 +35,8 @@ PUBLISHED = {
     "bgrl": 82.7,  # as GraphMAE's paper reports it
     "graphmae": 84.2,  # Hou et al., KDD 2022
 }
-# Features' rows add up to 1 for these, as in the authors' code. With rows of length 1, the study's, GraphMAE reaches
-# 80 % after all its steps, and 82 after a fifth of them.
+# Feature rows add up to 1 for these, as in the authors' code. With the study's rows of length 1, GraphMAE reaches 80 %
+# after all its steps, and 82 % after a fifth of them.
 ROWS_OF_SUM_ONE = ("graphmae",)
 TABLE = Path(__file__).with_suffix(".csv")
 
@@ -66,14 +66,14 @@ SETTINGS = (
         lr=7e-3,
         weight_decay=1e-5,
     ),
-    # No published figure of these on this split.
+    # No published figure for these on this split.
     network("sage", BaselineConfig("sage", hidden=128)),
     network("gin", BaselineConfig("gin", hidden=128)),
     network("softmedian", BaselineConfig("softmedian", hidden=64, temperature=0.2), weight_decay=1e-3),
     network("mowst", MowstConfig(hidden=128)),
     # 300 steps instead of stopping early on the loss.
     probe(DGIConfig(steps=300), layers=1),
-    # Rates of its views as GRACE's on Cora, for the paper has no Cora; 1500 steps instead of 10000, at a higher rate;
+    # Rates of its views are GRACE's on Cora, as the paper has no Cora; 1500 steps instead of 10000, at a higher rate;
     # half of what the head reads is dropped in its training, which is better on validation (80.1 %; 79.7 without).
     probe(BGRLConfig(steps=1500), norm="batch", dropout=0.5),
     probe(GraphMAEConfig(steps=1500), weight_decay=1e-4, encoder="gat", heads=4),

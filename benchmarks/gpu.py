@@ -9,11 +9,11 @@ For Cora's, PubMed's and ogbn-arxiv's size, 128 and 768 wide, on the graphs of `
   the best copy on that device. Bytes are those that single operations read and write.
 - **forms of our step**: `eager`, `compile` (torch.compile), `graph` (a CUDA graph), `bf16` (of the encoder's products).
 - **training**: an epoch of `fit`, evaluation and bookkeeping included, as it is, and with its operations started one by
-  one (`ordinary_s`); for the smallest size also of every network that is compared.
+  one (`ordinary_s`); for the smallest size also for every network that is compared.
 - **pretraining**: a step of the reference's size.
 
 Rows are printed as they come and kept in `benchmarks/gpu.csv` with the device's name. What fails leaves its message.
-`--tiny` takes small graphs, so that the script is known to run where there is no GPU.
+`--tiny` takes small graphs, so that the script can be tried without a GPU.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def prepared(case: Case, where: torch.device) -> tuple[Task, Split, nn.Module, t
 
 
 def seconds(action: Callable[[], object], where: torch.device) -> float:
-    """Median of an action that may go on while the next one is given."""
+    """Median seconds of an action, until the device has finished it."""
     for _ in range(WARM):
         action()
     taken = []
@@ -151,7 +151,7 @@ def rows_of(name: str, case: Case, where: torch.device, peaks: dict[str, float])
     on_cpu.load_state_dict({key: value.cpu() for key, value in model.state_dict().items()})
     expected = predict(on_cpu, task)
     apart = (predict(model, task) - expected).abs().max(1).values / expected.abs().max()
-    ties = torch.quantile(apart[: 2**20], 0.999).item()  # of codes that are nearly tied either may win
+    ties = torch.quantile(apart[: 2**20], 0.999).item()  # either of two nearly tied codes may win
     yield {"case": name, "form": "parity", "difference": ties, "same_bits": alike(case, where)}
     moved = replace(task, graph=task.graph.on(where), labels=task.labels.to(where))
     there = replace(split, **{part: getattr(split, part).to(where) for part in PARTS})

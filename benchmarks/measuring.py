@@ -1,4 +1,4 @@
-"""What the benchmarks beside `speed.py` share: medians, and a process of its own for every row of a table."""
+"""What the benchmarks share: medians, and a process of its own for every row of a table."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def median_seconds(action: Callable[[], object], repeats: int) -> float:
 
 
 def seconds_by_turns(actions: dict[str, Callable[[], object]], repeats: int) -> pd.DataFrame:
-    """Seconds of each action (a column), taken by turns (a row each, the first left out), for ratios within a row."""
+    """Seconds of each action (a column), taken in turns (a row each, the first left out), for ratios within a row."""
     rows = []
     for _ in range(repeats + 1):
         times = [time.perf_counter()]
@@ -49,7 +49,7 @@ def seconds_by_turns(actions: dict[str, Callable[[], object]], repeats: int) -> 
 
 
 class Traffic(TorchDispatchMode):
-    """Counts the `bytes` that PyTorch's operations read and write; what a view shows costs nothing."""
+    """Counts the `bytes` that PyTorch's operations read and write; views cost nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,14 +64,14 @@ class Traffic(TorchDispatchMode):
 
 
 def traffic(action: Callable[[], object]) -> float:
-    """Gigabytes that `action` reads from and writes to memory, were none of it in a cache."""
+    """Gigabytes that `action` reads from and writes to memory, if none of it were in a cache."""
     with Traffic() as counter:
         action()
     return counter.bytes / 1e9
 
 
 def _dense(a: torch.Tensor, b: torch.Tensor, **_: Any) -> int:
-    # On a GPU a sparse product is the same operation, and would count as if no entry were zero.
+    # On a GPU a sparse product is the same operation, and would be counted as if no entry were zero.
     return mm_flop(a.shape, b.shape) if a.layout == b.layout == torch.strided else 0
 
 
@@ -101,7 +101,7 @@ def matrix_peak(size: int = 4096, repeats: int = 5, device: torch.device = CPU, 
 
 def bandwidth(megabytes: int = 512, repeats: int = 5, device: torch.device = CPU) -> float:
     """GB/s of the best of several copies; a copied byte is read and written."""
-    a = torch.ones(megabytes * 2**18, device=device)  # what was never written is read from no memory
+    a = torch.ones(megabytes * 2**18, device=device)  # what was never written is not read from memory
     b = torch.empty_like(a).copy_(a)
     return 2 * a.numel() * 4 / _best(lambda: b.copy_(a), repeats, device) / 1e9
 
@@ -116,7 +116,7 @@ def _best(action: Callable[[], object], repeats: int, device: torch.device) -> f
 
 
 def peak_mb() -> float:
-    """Largest memory of this process so far."""
+    """Peak memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -126,7 +126,7 @@ def table(
     """The command line of a benchmark: measure every case in a process of its own, print and keep the table.
 
     Args:
-        file: the benchmark's, whose table lies beside it.
+        file: the benchmark's; its table is kept beside it.
         cases: the arguments of `measure` before the number of repeats, each an int or a str.
         measure: one row of the table.
         finish: adds what is computed from several rows.

@@ -1,12 +1,12 @@
-"""Seconds of an epoch, and to the best validation score: STEM-GNN beside what a user would take instead.
+"""Seconds of an epoch, and to the best validation score: STEM-GNN beside what a user would use instead.
 
     python benchmarks/peers.py [--repeats 100]
 
-`pyg-gcn`, `pyg-sage` and `pyg-gat` are PyTorch Geometric's own models, trained as its examples do it: the whole graph,
+`pyg-gcn`, `pyg-sage` and `pyg-gat` are PyTorch Geometric's own models, trained as in its examples: the whole graph,
 Adam, and after every step a second pass that scores validation and test nodes. `gcn` and `sage` are the same networks
-by this library, `tokens` the form of GFT (dense layers and tokens), `stem` all of STEM-GNN; all as the study trains
-them. Data sets and splits are the study's, all are 128 wide; `repeats` is how many epochs are taken, ten times fewer
-on ogbn-arxiv. `times_sage` is an epoch in those of PyG's GraphSAGE.
+in this library, `tokens` the form of GFT (dense layers and tokens), `stem` all of STEM-GNN; all as the study trains
+them. Data sets and splits are the study's, all networks are 128 wide; `repeats` is the number of epochs, ten times
+fewer on ogbn-arxiv. `times_sage` is an epoch's time in epochs of PyG's GraphSAGE.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def measure(name: str, method: str, repeats: int) -> Row:
 
 
 def finish(rows: pd.DataFrame) -> pd.DataFrame:
-    """With every epoch in those of PyG's GraphSAGE."""
+    """With every epoch's time in epochs of PyG's GraphSAGE."""
     sage = rows[rows.method == "pyg-sage"].set_index("task").epoch_s
     return rows.assign(times_sage=rows.epoch_s / rows.task.map(sage))
 

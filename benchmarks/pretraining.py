@@ -6,12 +6,12 @@ Both draw 1,024 seeds and at most 10 neighbours of a node in each of two hops, h
 from the student, and take a step of AdamW and of the teacher.
 
 *Theirs* embeds every node of the batch in every layer, by gather and scatter, for student and teacher; tokens,
-commitment, the projection back and the routing regulariser are of all these nodes; a tenth of all the batch's edges
+commitment, the projection back and the routing regulariser cover all these nodes; a tenth of all the batch's edges
 is reconstructed, and their features too, although all edges share one constant vector.
 *Ours* embeds in each layer what the next one reads, and asks for the seeds and for the far ends of a tenth of the
-seeds' edges; commitment and routing are means over the seeds. So three terms are of fewer items than theirs: edges,
-commitment and routing. On the same items they are the same: `difference` is the largest relative difference of any
-loss, noise and hiding off, with their algorithm read at our seeds and edges. Their edge features are left out there.
+seeds' edges; commitment and routing are means over the seeds. So three terms cover fewer items than theirs: edges,
+commitment and routing. On the same items they agree: `difference` is the largest relative difference of any loss, with
+noise and hiding off and their algorithm read at our seeds and edges. Their edge features are left out there.
 """
 
 from __future__ import annotations

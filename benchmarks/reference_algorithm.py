@@ -1,9 +1,9 @@
 """The authors' algorithm, step for step, on our model's weights: the yardstick of `benchmarks/speed.py`.
 
 Written from what their implementation computes, not from its text: every edge's message is gathered and scattered,
-every expert's output is materialised, tokens are projected back although nobody reads that, the tokens' losses are
-computed although the tokens are frozen, and an evaluation computes all of it for every node. Its logits are those of
-our model to 1e-5, or `speed.py` keeps no table (see `agreement`).
+every expert's output is materialised, tokens are projected back although nothing reads that, the tokens' losses are
+computed although the tokens are frozen, and an evaluation computes all of it for every node. Its logits match those of
+our model to 1e-5; otherwise `speed.py` keeps no table (see `agreement`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class ReferenceAlgorithm:
         return encode(self.model.encoder, self.task.graph)[0]
 
     def classify(self, z: Tensor) -> Tensor:
-        """Logits `[M, classes]`, and on the way everything that nobody reads."""
+        """Logits `[M, classes]`, and on the way everything that is never read."""
         tokens = self.model.tokens
         read = tokens(z)
         self.unread = tokens.reconstruct(read), 10 * tokens.commitment(read) + tokens.orthogonality()
@@ -76,9 +76,9 @@ class ReferenceAlgorithm:
 
 
 def agreement(reference: Tensor, ours: Tensor) -> float:
-    """The largest difference of logits, relative to their largest, over all but nodes whose tokens were near a tie.
+    """The largest difference of logits, relative to their largest, over all nodes except those near a tie of codes.
 
-    A node whose two best codes are equal to rounding may be given either: at most one in a thousand may differ.
+    A node whose two best codes are equal up to rounding may be given either: at most one in a thousand may differ.
     """
     difference = (reference - ours).abs().max(1).values / reference.abs().max()
     return torch.quantile(difference[: 2**20], 0.999).item()

@@ -3,7 +3,7 @@
     python benchmarks/shares.py [--repeats 10]
 
 PyTorch's profiler notes the seconds of every operation, without those of the operations that it calls. The rest of a
-step is `between` them: Python, and what the profiler itself costs. So shares are of steps that are profiled, which
+step is `between` them: Python, and what the profiler itself costs. So the shares are those of profiled steps, which
 take some tenths longer where operations are short. Training steps and evaluations take turns, as in `speed.py`.
 """
 
@@ -42,7 +42,7 @@ def profiled(action: Callable[[], object]) -> dict[str, float]:
 
 
 def in_turn(name: str, what: str) -> Iterator[Callable[[], object]]:
-    """The step that is asked for, again and again, with what comes between two of them done before each."""
+    """The requested step, again and again; what belongs between two steps is done before each."""
     if name == PRETRAINING:
         before, step = (lambda: None), run_of(128).step
     else:

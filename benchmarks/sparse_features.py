@@ -35,7 +35,7 @@ def measure(dataset: str, name: str, repeats: int) -> Row:
     worth = sparse_features.FEWEST
     epochs = {}
     for form, fewest in (("full", sys.maxsize), ("sparse", worth)):
-        task = load(dataset, width=None)  # of its own: a graph keeps the form in which it was first read
+        task = load(dataset, width=None)  # loaded anew: a graph keeps the form in which it was first read
         split = stratified_split(torch.arange(task.instances), task.labels, seed=0)
         sparse_features.FEWEST = fewest  # a STEM-GNN's batches are made with it, the other networks ask again
         torch.manual_seed(0)

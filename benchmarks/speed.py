@@ -4,12 +4,12 @@
 
 Every case and algorithm runs in a process of its own, so that peak memory is its own. Floating-point operations are
 those of the matrix products, bytes those that operations read and write, counted on the step itself; the peaks are the
-best of several 4096^3 float32 products and of several copies after it. The goals with those that are missed are
-printed, and the table, which is kept in `benchmarks/speed.csv`.
+best of several 4096^3 float32 products and of several copies after it. The goals, met or missed, are printed,
+and the table, which is kept in `benchmarks/speed.csv`.
 
 What makes ours faster, and the file of `stemlib/` that explains it:
 
-- **Receptive field** (`data/sampling.py`): a layer computes the nodes that the next one reads, and no other.
+- **Receptive field** (`data/sampling.py`): a layer computes the nodes that the next one reads, and no others.
   Exact where layers are means over neighbours and nothing (batch norm) reads all nodes at once.
 - **Sparse means** (`model/messages.py`): a neighbourhood mean is one sparse product, its gradient the transposed one.
   Gather and scatter write every edge's message to memory and read it again.
@@ -20,7 +20,7 @@ What makes ours faster, and the file of `stemlib/` that explains it:
 - **What stays is kept** (`training/epochs.py`): batches, their hops and the mean of the features are made once a run.
   They change only where neighbours are drawn, instances shuffled, or dropout falls on the features.
 - **First products shared** (`training/shared_products.py`): no weight changes between an evaluation and the next step.
-  So the first layer's expert products of one serve the other, where its input is fixed.
+  So the first layer's expert products from one serve the other, if that layer's input is fixed.
 - **Nothing unread** (`model/stem.py`): terms of weight 0, frozen tokens' losses, the projection back are left out.
   An evaluation asks for its instances, once for all parts of a split.
 - **Folded tables** (`model/folded.py`): which code wins does not depend on the query's length.
@@ -155,7 +155,7 @@ GOALS = {
 
 
 def goals(faster: pd.DataFrame) -> pd.DataFrame:
-    """What was aimed at beside what was found, of the table of `ratios`: `what`, `found`, `goal`, `met`."""
+    """Goals beside what was found, from the table of `ratios`: `what`, `found`, `goal`, `met`."""
     rows = [
         {"what": f"{what.removesuffix('_s')}, {case}", "found": faster.loc[case, what], "goal": goal}
         for what, by_case in GOALS.items()
@@ -174,7 +174,7 @@ def ratios(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def finish(rows: pd.DataFrame) -> pd.DataFrame:
-    """With the shares of the peaks; says what was aimed at beside what was found."""
+    """With the shares of the peaks; prints the goals beside what was found."""
     for what in ("train", "evaluate"):
         rows[f"{what}_peak_share"] = rows[f"{what}_gflop"] / rows[f"{what}_s"] / rows.peak_gflops
         rows[f"{what}_band_share"] = rows[f"{what}_gb"] / rows[f"{what}_s"] / rows.peak_gbs

@@ -2,10 +2,10 @@
 
     python benchmarks/theory.py [--repeats 7]
 
-An evaluation is counted in two ways: `predict`, which computes only what the instances read and looks tokens and head
-up in tables, and `forward`, a plain `model(graph, instances)` with whole codes. The instances are all nodes: so
-neither is cheaper for a small part asked for. The goals are `K + 3` for a coverage report (all paths, both losses) and
-6 for a sensitivity report.
+An evaluation is counted in two ways: `predict`, which computes only what the instances read and looks up tokens and
+head in tables, and `forward`, a plain `model(graph, instances)` with whole codes. The instances are all nodes, so that
+neither is cheaper because only a part is asked for. The goals are `K + 3` for a coverage report (all paths, both
+losses) and 6 for a sensitivity report.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def setting(width: int) -> tuple[StemGNN, Task, Condition, Condition]:
 
 
 def measure(width: int, report: str, repeats: int) -> Row:
-    """One row of the table; report and evaluations are timed by turns, and their ratios are medians over turns."""
+    """One row of the table; report and evaluations are timed in turns, and their ratios are medians over turns."""
     model, task, clean, perturbed = setting(width)
     actions: dict[str, Callable[[], object]] = {
         "report_s": lambda: (

@@ -5,8 +5,8 @@
 `forward` is a plain pass of the model in evaluation mode, `soft` and `top1` are `stemlib.model.deployed`'s,
 `difference` is that of `soft`'s logits from `forward`'s (near ties aside). `step` and `bf16` are training steps on half
 the nodes in float32 and bf16. `_faster` is the median over turns of the time of `forward` or `step`, divided by the
-variant's. bf16 is fast where the processor multiplies it (AMX, AVX512-BF16; `bf16_hardware` says): others only pay for
-it.
+variant's. bf16 is fast where the processor multiplies it (AMX, AVX512-BF16; see `bf16_hardware`): elsewhere it only
+costs.
 """
 
 from __future__ import annotations

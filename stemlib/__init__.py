@@ -1,20 +1,20 @@
 """STEM-GNN and the two decompositions that explain it: a routed, tokenised graph network, its theory, its rivals.
 
-The way of the data through the library, each room reading only what stands before it::
+How data flows through the library; each part builds only on those listed above it::
 
-    paths, settings, devices, memory, presets,    ground: folders, every setting, where is computed,
-    files, cache, weights                         whole files, what made them, safe weights
+    paths, settings, devices, memory, presets,    ground: folders, every setting, the device,
+    files, cache, weights                         atomic files, cached results, safe weights
     data/        tasks on prepared graphs: public data sets, the built-in graph, a user's own; splits, features, batches
-    stress/      who is evaluated (shifts), what is damaged (corruptions), and both as conditions
+    stress/      which instances are evaluated (shifts), what is damaged (corruptions), and both as conditions
     model/       experts, routers, tokens, head: `StemGNN`, and its deployed form
     theory/      floors; coverage and selection; sensitivity and amplification; certificates (docs/theory.md)
     baselines/   what STEM-GNN is compared with
     training/    evaluation, fine-tuning, pretraining
-    audit/       what models are worth on a graph, measured: trained alike, stressed, taken apart; whom they fail
+    audit/       measures models on a graph: trained alike, stressed, taken apart; where they fail
     report/      the report card of anyone's graph: `python -m stemlib.report`
 
-Three types carry everything: a *task* (what is to be learnt, on what, scored how), *gates* (who computed it), and a
-*record* (what came out, from what; `study.records`).
+Three types carry everything: a *task* (what is to be learnt, on what, scored how), *gates* (which expert computed
+it), and a *record* (what came out, from what; `study.records`).
 """
 
 from importlib import import_module
@@ -34,7 +34,7 @@ DOORS = {
 
 
 def __getattr__(name: str) -> Any:
-    """What a user's own data come in by, and models are kept by: looked up late, for these need all the rest."""
+    """Entry points for a user's own data and for saved models, imported late: they need the whole library."""
     if name in DOORS:
         return getattr(import_module(DOORS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

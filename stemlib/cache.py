@@ -1,4 +1,4 @@
-"""What a result is made of, as a checksum; and tensors that are kept by it. Nothing but tensors is unpickled."""
+"""Checksums of what results are made from, and tensors kept under them. No code is unpickled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def digest(value: Any) -> str:
 
 
 def write_checked(path: str | Path, value: Any) -> None:
-    """Write nested tensors and plain values, atomically: the sha256 of what `torch.save` makes of them, then that."""
+    """Write nested tensors and plain values atomically: the sha256 of their `torch.save` bytes, then those bytes."""
     with write_atomically(path) as temporary, temporary.open("w+b") as file:
         file.write(bytes(DIGEST_BYTES))
         torch.save(value, file)
@@ -39,7 +39,7 @@ def write_checked(path: str | Path, value: Any) -> None:
 
 
 def read_checked(path: str | Path) -> Any:
-    """What `write_checked` wrote, on the CPU; nothing is read before its sha256 is found right.
+    """What `write_checked` wrote, on the CPU; nothing is unpickled before its sha256 has been verified.
 
     Raises:
         ValueError: the file is cut, altered, or another program's.
@@ -53,10 +53,10 @@ def read_checked(path: str | Path) -> Any:
 
 
 def cached(name: str, made_of: Mapping[str, Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What `make` gives, computed once for each `made_of`: all that determines the tensors, as JSON can write it.
+    """The tensors that `make` gives, computed once per `made_of`: all that determines them, as JSON can write it.
 
-    A file, in whose name `name` is the readable part, is reported and made again where it is damaged. Where the cache
-    cannot be written to, nothing is kept, which is reported.
+    `name` is the readable part of the file's name. A damaged file is reported and made again. If the cache cannot be
+    written to, that is reported and nothing is kept.
     """
     file = cache_folder() / f"{name}-{digest(dict(made_of))[:16]}.checked"
     if file.is_file():
@@ -75,7 +75,7 @@ def cached(name: str, made_of: Mapping[str, Any], make: Callable[[], dict[str, T
 def run_key(settings: dict[str, Any], split_hash: str, content: str, device: str = "cpu") -> str:
     """Eight hexadecimal digits of everything but the seed that determines a run.
 
-    Threads and device are among it: sums in another order are other bits, and in the end other scores.
+    Threads and device are included: sums in another order give other bits, and in the end other scores.
     """
     here = [__version__, torch.get_num_threads(), device]
     return digest([settings, split_hash, content, here])[:8]

@@ -1,7 +1,7 @@
-"""Where a network is computed: on the processor, or on a GPU.
+"""Where a network runs: on the CPU or on a GPU.
 
-Tasks, splits and results lie on the CPU. A network lies where it was put (`model.to(device)`); what it reads is brought
-to it batch by batch, and what it answers is brought back. So there is one way through the library, wherever it ends.
+Tasks, splits and results stay on the CPU. A network stays where it was put (`model.to(device)`); its inputs are moved
+to it batch by batch, and its outputs are moved back. So the library is used in the same way on every device.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def device(name: str = "auto") -> torch.device:
-    """A device by name: `cpu`, `cuda`, or `auto` for a GPU where there is one.
+    """A device by name: `cpu`, `cuda`, or `auto` for a GPU if there is one.
 
-    A GPU is asked for kernels that give the same bits every time. PyTorch warns of one that has no such form, by name.
+    A GPU is asked for kernels that give the same bits every time. PyTorch warns by name of any that has no such form.
 
     Raises:
         ValueError: an unknown name, or a GPU where there is none.
@@ -37,11 +37,11 @@ def device(name: str = "auto") -> torch.device:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a network lies; the CPU for one without weights."""
+    """The device that a network is on; the CPU for one without weights."""
     return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
 
 
 def generators(where: torch.device) -> dict[str, torch.Generator]:
-    """PyTorch's own generators that noise on a device comes from, by a name for a state on disk."""
+    """PyTorch's own generators of the noise on a device, by the names under which their states are saved."""
     here = {"noise": torch.default_generator}
     return here | ({"gpu_noise": torch.cuda.default_generators[where.index]} if where.type == "cuda" else {})

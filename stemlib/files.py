@@ -1,4 +1,4 @@
-"""Files: whole or not there, and one process's at a time."""
+"""Files that are written whole or not at all, and folders that one process holds at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("torch", "torch_geometric", "numpy", "scikit-learn")
 
 @contextmanager
 def write_atomically(path: str | Path) -> Iterator[Path]:
-    """Write to the temporary path that this gives; it takes `path`'s place when the block ends without error.
+    """Give a temporary path to write to; it replaces `path` when the block ends without error.
 
     A process killed inside the block leaves `path` as it was.
     """
@@ -32,9 +32,9 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Have a folder to oneself, made where it is missing; say so and wait while another process has it.
+    """Lock a folder, made if it is missing; while another process holds it, say so and wait.
 
-    A process that ends in any way gives it free. Whoever waited finds what the other one wrote.
+    A process that ends in any way releases it. One that waited finds what the other one wrote.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:

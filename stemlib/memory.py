@@ -1,8 +1,8 @@
 """Memory that a step frees is kept for the next one.
 
-By default glibc gives every tensor of over 32 MB back to the system when it is freed, and smaller ones' room at the end
-of the heap. The next step gets pages anew, each of which the system fills with zeros first: on a graph of 170,000 nodes
-a third of a training step's time. Other systems' allocators are left as they are.
+By default glibc returns the memory of every freed tensor of over 32 MB to the system, and that of smaller ones at the
+end of the heap. The next step gets new pages, each of which the system first fills with zeros: on a graph of 170,000
+nodes this takes a third of a training step's time. Other systems' allocators are left as they are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NEVER = 2**31 - 1
 
 @functools.cache
 def keep_freed() -> None:
-    """From now on this process keeps what it frees. Its largest size is about the same; it does not shrink again."""
+    """From now on this process keeps the memory it frees. Its peak size is about the same; it does not shrink again."""
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(TRIM_THRESHOLD, NEVER)
         libc.mallopt(MMAP_MAX, 0)

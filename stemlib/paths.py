@@ -1,4 +1,4 @@
-"""Where public data lies and where the library may write; the repository's own folders are the study's matter."""
+"""Where public data lies and where the library may write; the repository's own folders are left to the study."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from platformdirs import user_cache_path
 
 
 def cache_folder() -> Path:
-    """The user's cache of this library: what was made of data sets, and what was downloaded."""
+    """This library's folder in the user's cache: what was made from data sets, and what was downloaded."""
     return user_cache_path("stemlib", appauthor=False)
 
 
 def data_folder() -> Path:
-    """The folder of the public data sets: the one that `STEMLIB_DATA` names, else `raw/` in the user's cache.
+    """The folder of the public data sets: the one that `STEMLIB_DATA` names, otherwise `raw/` in the user's cache.
 
     Raises:
         FileNotFoundError: `STEMLIB_DATA` names no folder.

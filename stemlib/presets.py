@@ -32,7 +32,7 @@ class ModelConfig(Settings):
     regimes: int = bounded(2, 1, 64)  # routers that `bilevel` chooses from
     active: int = bounded(2, 1, 64)  # experts that `topk` uses
     mass: float = bounded(0.8, 0, 1)  # share of the gates that `dynamic` wants in use
-    capacity: Literal["all", "descending", "ascending", "pyramid"] = "all"  # most experts in a layer of `dynamic`
+    capacity: Literal["all", "descending", "ascending", "pyramid"] = "all"  # most experts per layer of `dynamic`
     expert: Literal[
         "mean", "filters", "shared_pool", "reuse", "modulated", "condenser", "prompted", "collaborating", "big_little",
         "hyper",
@@ -44,13 +44,13 @@ class ModelConfig(Settings):
     activation: Literal["relu", "leaky_relu"] = "relu"
     input_dropout: float = bounded(0.0, 0, 0.99)
     dropout: float = bounded(0.15, 0, 0.99)
-    routed_edge_features: bool = True  # False: routed layers ignore edge features, as the reference
+    routed_edge_features: bool = True  # False: routed layers ignore edge features, as in the reference
     expert_init: Literal["per_expert", "reference"] = "per_expert"
     codebook: Literal["none", "reference", "ema", "learnable", "rounded"] = "ema"
     token_bits: int = bounded(8, 1, 16)  # of each coordinate of codebook="rounded"
     heads: int = bounded(4, 1, 64)
     codes: int = bounded(128, 2, 65536)
-    code_width: int | None = bounded(None, 1)  # None: `hidden`, as the reference
+    code_width: int | None = bounded(None, 1)  # None: `hidden`, as in the reference
     pool: Literal["mean", "sum", "max"] = "mean"
 
 
@@ -72,7 +72,7 @@ class BaselineConfig(Settings):
 class MixtureConfig(Settings):
     """Networks that are different graph filters, whose logits are mixed; see `stemlib.model.mixture`."""
 
-    filters: str = "self low mean ppr rich"  # one network each; a name may stand there several times
+    filters: str = "self low mean ppr rich"  # one network each; a name may be repeated
     hidden: int = bounded(64, 1)  # of each network
     layers: int = bounded(2, 1)
     input_dropout: float = bounded(0.5, 0, 0.99)
@@ -84,12 +84,12 @@ class MixtureConfig(Settings):
 
 @dataclass(frozen=True)
 class StackedConfig(Settings):
-    """Networks that were trained apart, whose answers are mixed; see `stemlib.training.stacking`."""
+    """Separately trained networks whose answers are mixed; see `stemlib.training.stacking`."""
 
     gate: Literal["selected", "simplex"] = "selected"
-    rounds: int = bounded(12, 1)  # of a selection: so many networks at most
-    repeats: int = bounded(1, 1)  # of the training of each network that is kept, from seeds of its own
-    gate_counts: float = bounded(5.0, 1e-3)  # of the simplex: as a `MixtureConfig`'s
+    rounds: int = bounded(12, 1)  # of a selection: at most this many networks
+    repeats: int = bounded(1, 1)  # trainings of each network that is kept, from different seeds
+    gate_counts: float = bounded(5.0, 1e-3)  # of the simplex: as in `MixtureConfig`
     members: str = ""  # JSON: family, settings and shape of each network, once they are known
 
 
@@ -106,28 +106,28 @@ class TrainConfig(Settings):
     fanout: int = 0  # neighbours drawn per node and layer in a training step of a node or link task; 0: all
     lipschitz: float = 1e-3  # times the squared Frobenius norm of the last map's weight
     routing: float = 0.0  # times the routing regulariser (negative entropy of the gates)
-    commitment: float = 0.0  # times the distance of queries and codes; 0 in the reference's fine-tuning
+    commitment: float = 0.0  # times the distance between queries and codes; 0 in the reference's fine-tuning
     orthogonality: float = 0.0  # times the codebooks' orthogonality term
     freeze_tokens: bool = False  # True: token projection and codes stay as they are, as in the reference
     prior: bool = False  # True: the answers start at binary labels' log-odds
     precision: Literal["float32", "bf16"] = "float32"  # of a StemGNN encoder's products
     term: Literal["none", "balance", "coupling", "anchor", "teacher", "prior"] = "none"  # see `stemlib.training.terms`
     term_weight: float = 0.01
-    coupling_share: float = bounded(1.0, 0, 1)  # of an expert's answer to its own row: most of any to another's
+    coupling_share: float = bounded(1.0, 0, 1)  # largest answer to another's row, as a share of an expert's to its own
     anchor_features: float = bounded(0.2, 0, 0.99)  # feature columns hidden from the view of `anchor`
     anchor_edges: float = bounded(0.2, 0, 0.99)  # edges hidden from it
-    router_share: float = bounded(1.0, 0, 1)  # of `epochs`: after it routers learn no more (`frozen_late`)
+    router_share: float = bounded(1.0, 0, 1)  # share of `epochs` after which routers stop learning (`frozen_late`)
     edge_dropout: float = bounded(0.0, 0, 0.99)  # DropEdge: share of the edges missing in a step
-    consistency: float = 0.0  # times the distance from its own running answers, see `stemlib.training.consistency`
-    consistency_after: float = bounded(0.05, 0, 0.3)  # of `epochs`: after it that begins; after thrice it is in full
-    consistency_on: Literal["all", "held_out"] = "all"  # instances without labels; or none that are met at test
+    consistency: float = 0.0  # times the distance to the network's running answers, see `stemlib.training.consistency`
+    consistency_after: float = bounded(0.05, 0, 0.3)  # share of `epochs` after which it begins; after thrice it is full
+    consistency_on: Literal["all", "held_out"] = "all"  # instances without labels, or only those not used at test
 
 
 @dataclass(frozen=True)
 class PretrainConfig(Settings):
-    """Pretraining: AdamW on sampled batches of one data set after the other.
+    """Pretraining: AdamW on sampled batches of one data set after another.
 
-    The defaults are the reference's but for `schedule` and `routing`.
+    The defaults are the reference's except for `schedule` and `routing`.
     """
 
     steps: int = 0  # 0: as many as `epochs` passes over the weighted pool take
@@ -150,15 +150,15 @@ class PretrainConfig(Settings):
     feature_dropout: float = bounded(0.2, 0, 0.99)  # of the student's view
     edge_dropout: float = bounded(0.2, 0, 0.99)
     precision: Literal["float32", "bf16"] = "float32"  # of the encoders' products
-    log_every: int = bounded(200, 1)  # steps that one figure of token usage and expert load covers
+    log_every: int = bounded(200, 1)  # steps per logged figure of token usage and expert load
 
 
 @dataclass(frozen=True)
 class Preset(Settings):
     """A budget: how wide, how long, how many seeds, how large the built-in graph.
 
-    With `limited`, large data sets keep to the epochs, patience and width that their protocols have for two cores, and
-    the pool of pretraining has a sample of ChEMBL.
+    With `limited`, large data sets use the epochs, patience and width that their protocols set for two cores, and the
+    pretraining pool has a sample of ChEMBL.
     """
 
     name: str
@@ -179,7 +179,7 @@ class Preset(Settings):
         return change(self.pretraining, **settings)
 
 
-# A tenth of the reference's steps or less need a higher rate; with its weight of edges nothing asks where a node lies.
+# A tenth of the reference's steps or fewer need a higher rate; with its edge weight nothing asks where a node lies.
 PRESETS = {
     "smoke": Preset(
         "smoke", hidden=32, epochs=100, patience=50, seeds=2, nodes=2000,
@@ -197,7 +197,7 @@ def preset(name: str) -> Preset:
     """The preset of that name.
 
     Raises:
-        ValueError: unknown, with the known ones.
+        ValueError: an unknown name; lists the known ones.
     """
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
@@ -208,7 +208,7 @@ def change(settings: T, **changes: Any) -> T:
     """A copy of `settings` with some values changed.
 
     Raises:
-        ValueError: a name that the settings do not have, with the names they have.
+        ValueError: a name that the settings do not have; lists those they have.
     """
     known = {item.name for item in dataclasses.fields(settings)}
     if unknown := changes.keys() - known:

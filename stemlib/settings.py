@@ -1,4 +1,4 @@
-"""The base of all configurations: checked when they are made, and as plain values in records."""
+"""The base of all configurations, which are checked when they are made and kept as plain values in records."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Settings:
 
     @property
     def beside_defaults(self) -> dict[str, Any]:
-        """What differs from the defaults: that of a run does not change when the settings gain a field."""
+        """What differs from the defaults; for a run it does not change when the settings gain a field."""
         fields = {item.name: item.default for item in dataclasses.fields(self)}
         return {name: getattr(self, name) for name, default in fields.items() if getattr(self, name) != default}
 

@@ -16,12 +16,12 @@ from stemlib.files import write_atomically
 
 
 def write_tensors(tensors: dict[str, Tensor], settings: dict[str, Any], folder: str | Path, name: str) -> None:
-    """Write `name.safetensors`, then `name.json`, the settings with the tensors' checksum: they say that all is whole.
+    """Write `name.safetensors`, then `name.json`: the settings with the tensors' checksum, a sign that all is whole.
 
     Args:
         tensors: by their names.
-        settings: what JSON can write.
-        folder: made where it is missing.
+        settings: values that JSON can write.
+        folder: made if it is missing.
         name: of the two files.
     """
     weights = Path(folder) / f"{name}.safetensors"
@@ -33,7 +33,7 @@ def write_tensors(tensors: dict[str, Tensor], settings: dict[str, Any], folder: 
 
 
 def write_weights(module: nn.Module, settings: dict[str, Any], folder: str | Path) -> None:
-    """Write a module's state and its settings, as `write_tensors`."""
+    """Write a module's state and its settings, as `write_tensors` does."""
     write_tensors(module.state_dict(), settings, folder, "model")
 
 
@@ -59,7 +59,7 @@ def read_settings(folder: str | Path, form: str, name: str = "model") -> dict[st
 
 
 def read_weights(folder: str | Path, form: str, build: Callable[[dict[str, Any]], nn.Module]) -> nn.Module:
-    """The module that `build` makes of the settings, with the weights, in evaluation mode.
+    """The module that `build` makes from the settings, with the weights, in evaluation mode.
 
     Raises:
         FileNotFoundError: a file is missing.

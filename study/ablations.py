@@ -17,18 +17,18 @@ from study.statistics import SIGNIFICANT, against_strongest, corrected_together,
 
 WHOLE = "stem"
 
-# By group, by name: what is changed of `ModelConfig` or `TrainConfig`.
+# By group and name: the fields of `ModelConfig` or `TrainConfig` that change.
 ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
     "parts": {
         "tokens": {"routed": "none"},
         "one-expert": {"experts": 1},
         "routed": {"codebook": "none"},
         "no-penalty": {"lipschitz": 0.0},
-        "with-regulariser": {"routing": 0.1},  # of the routes; the one part that the whole model is without
+        "with-regulariser": {"routing": 0.1},  # the routing regulariser: the one part that the whole model lacks
         "no-parts": {"routed": "none", "codebook": "none", "lipschitz": 0.0},
     },
     "codebooks": {
-        "reference-codes": {"codebook": "reference", "orthogonality": 1.0},  # the term that alone moves them
+        "reference-codes": {"codebook": "reference", "orthogonality": 1.0},  # the only term that moves them
         "fixed-codes": {"codebook": "reference"},
         "learnable-codes": {"codebook": "learnable", "commitment": 0.25},
         "frozen-tokens": {"freeze_tokens": True},
@@ -43,10 +43,10 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def ablated(preset: Preset, *groups: str) -> list[Method]:
-    """The whole model, then those of some groups of `ABLATIONS`.
+    """The whole model, then the variants in some groups of `ABLATIONS`.
 
     Raises:
-        ValueError: an unknown group, with the known ones.
+        ValueError: an unknown group; the message lists the known ones.
     """
     if unknown := [group for group in groups if group not in ABLATIONS]:
         raise ValueError(f"unknown groups of ablations {unknown}; there are {', '.join(ABLATIONS)}")
@@ -55,18 +55,18 @@ def ablated(preset: Preset, *groups: str) -> list[Method]:
 
 
 def effects(balance: pd.DataFrame, task: str, whole: str = WHOLE, labels: int = 0) -> pd.DataFrame:
-    """What the whole model has over each variant, paired by seed, in points.
+    """How far the whole model is ahead of each variant, in points, paired by seed.
 
     Args:
         balance: from `study.balance.three_way_balance`, with the whole model and its variants, which may have fewer
-            seeds: those count that both have.
-        task: on which all were met; with `labels` of each class, 0 for all, see `split_overlap`.
+            seeds: only the shared ones count.
+        task: the one that all were run on; with `labels` per class, 0 for all, see `split_overlap`.
         whole: the method that the others are variants of.
 
     Returns:
         One row per variant and demand: `variant`, `demand`, `difference` (whole minus variant), `low`, `high`, and `p`,
-        corrected for all rows together, with what `corrected_together` takes to correct for more. A demand that was
-        not met, as where a data set has no shift, has no row.
+        corrected over all rows, with what `corrected_together` needs to correct over more. A demand that was not
+        tested, such as shift on a data set without one, has no row.
     """
     long = balance.melt(["method", "seed"], DEMANDS, var_name="demand", value_name="score").dropna()
     variants = [name for name in balance.method.unique() if name != whole]
@@ -80,7 +80,7 @@ def effects(balance: pd.DataFrame, task: str, whole: str = WHOLE, labels: int = 
 
 
 def all_leads(balances: pd.DataFrame) -> pd.DataFrame:
-    """`effects` on every data set, with `task`, and `p` corrected for all of them together.
+    """`effects` on every data set, with `task`, and `p` corrected over all of them.
 
     Args:
         balances: see `effects`, with `task`. Not every data set needs to have every variant.
@@ -90,7 +90,7 @@ def all_leads(balances: pd.DataFrame) -> pd.DataFrame:
 
 
 def lead_table(balances: pd.DataFrame) -> pd.DataFrame:
-    """`all_leads`, to be read: one row per variant, `+0.8 [+0.5, +1.1]` by data set and demand.
+    """`all_leads` as text: one row per variant, `+0.8 [+0.5, +1.1]` by data set and demand.
 
     Returns:
         Text, with a star where `p` is below 0.05; empty where a data set lacks a variant.
@@ -107,7 +107,7 @@ IN_WORDS = {"fit": "in fit", "shift": "under shift", "corruption": "under damage
 
 
 def told(leads: pd.DataFrame) -> str:
-    """In two sentences: which leads are significant, and the two that are furthest from zero on either side."""
+    """In two sentences: which leads are significant, and the largest and the smallest."""
     names = [
         f"`{row.variant}` {IN_WORDS[row.demand]} ({in_points(row.difference, row.low, row.high)})"
         for row in leads.itertuples()
@@ -132,15 +132,15 @@ STEPS = {
 
 
 def extra_losses(demands: pd.DataFrame, demand: str) -> pd.DataFrame:
-    """How many points more the second network of each of `STEPS` loses to a demand than the first, run by run.
+    """How many more points the second network of each of `STEPS` loses to a demand than the first, run by run.
 
     Args:
         demands: from `study.paper_tables.demand_scores`.
         demand: such as `deleted`; a loss is `clean` minus this.
 
     Returns:
-        Text, one row per step whose two networks are known: on each graph on which all were trained, with the interval
-        of `paired_test`; as a mean over the data sets on which the two were, see `over_tasks`, and `of` how many.
+        Text, one row per step whose two networks are known: on each graph that all were trained on, with the interval
+        of `paired_test`; as a mean over the data sets with both, see `over_tasks`, and `of` how many.
     """
     scores = demands.pivot(index=["task", "covariate", "seed"], columns=["demand", "method"], values="score")
     lost = scores["clean"] - scores[demand]

@@ -1,4 +1,4 @@
-"""Scores under damage by chance beside those under an adversary's."""
+"""Scores under random damage beside those under an adversary's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from study.statistics import summary
 
 
 def chance_and_adversary(rows: pd.DataFrame, rate: float = 0.4) -> pd.DataFrame:
-    """Test score with nothing, and with a rate of damage by chance and by the adversary: `mean ± standard deviation`.
+    """Test score without damage, and at one rate of random and of adversarial damage: `mean ± standard deviation`.
 
     Args:
         rows: of both, with `task`, `method`, `seed`, `kind`, `rate`, `score`, and whether it is the `adversary`'s.

@@ -45,7 +45,7 @@ def three_way_balance(stress: pd.DataFrame) -> pd.DataFrame:
 
 
 def leads(balance: pd.DataFrame, ours: str, rivals: Iterable[str]) -> pd.DataFrame:
-    """What one method is ahead of others at each demand, in points, seed by seed.
+    """How far one method is ahead of each of the others on each demand, in points, seed by seed.
 
     Args:
         balance: from `three_way_balance`, of one task.
@@ -61,11 +61,11 @@ def leads(balance: pd.DataFrame, ours: str, rivals: Iterable[str]) -> pd.DataFra
 
 
 def leads_in_words(leads: pd.DataFrame, ours: str) -> str:
-    """A line of Markdown for every rival: at which demands every seed agrees who is ahead, and by how much on average.
+    """A line of Markdown for every rival: on which demands all seeds agree which is ahead, and by how much on average.
 
     Args:
         leads: from `leads`.
-        ours: the method that they are the leads of.
+        ours: the method whose leads they are.
     """
     lines = []
     for rival, rows in leads.groupby("rival", sort=False):
@@ -82,22 +82,22 @@ def leads_in_words(leads: pd.DataFrame, ours: str) -> str:
 
 
 def leader(balance: pd.DataFrame) -> str:
-    """Which method has the highest mean at all three demands; `No method` where several share them."""
+    """The method with the highest mean on all three demands; `No method` if several share them."""
     leaders = balance.groupby("method")[DEMANDS].mean().idxmax().unique()
     return leaders[0] if len(leaders) == 1 else "No method"
 
 
 def shared_balance(stress: pd.DataFrame, ours: str = "stem") -> pd.DataFrame:
-    """The three demands as means over seeds and shifts, of the methods that were met wherever ours was.
+    """The three demands as means over seeds and shifts, of the methods that were run wherever ours was.
 
     Args:
-        stress: rows of `study.stress.StressTest.scores`; a grid may be half done. Of its tasks those count that a mean
-            is made of, see `counted`.
+        stress: rows of `study.stress.StressTest.scores`; a grid may be half done. Only the tasks that enter a mean
+            count, see `counted`.
         ours: the method.
 
     Returns:
-        One row per task and method, `task`, `method`, `fit`, `shift` and `corruption`: each task weighs alike, however
-        many seeds it has. No rows where ours was met with nothing.
+        One row per task and method, `task`, `method`, `fit`, `shift` and `corruption`: tasks weigh alike, however many
+        seeds they have. No rows if ours was not run.
     """
     met, stress = ["task", "covariate"], counted(stress)
     wherever = stress.loc[stress.method == ours, met].drop_duplicates()

@@ -44,7 +44,7 @@ RUN = ["task", "seed", "demand"]
 def claims(
     demands: pd.DataFrame, instances: pd.Series, few: pd.DataFrame, changed: pd.DataFrame, uncertain: pd.DataFrame
 ) -> pd.DataFrame:
-    """What the records say of each claim of docs/claims.md.
+    """What the records say about each claim of docs/claims.md.
 
     Args:
         demands: from `demands_of`.
@@ -52,9 +52,9 @@ def claims(
         few, changed, uncertain: kept rows of `study.better_balance`.
 
     Returns:
-        One row per claim of what has been run, in their order: `scope`, the data sets that it speaks of; `found`, in
+        One row per claim about what has been run, in their order: `scope`, the data sets that it is about; `found`, in
         words; `holds` (`yes`: the interval lies above what is claimed, and the corrected p-value is below 0.05; `no`:
-        it lies below; else `open`).
+        it lies below; otherwise `open`).
     """
     rows: dict[str, tuple[str, str, str]] = {}
     p_values: dict[str, float] = {}
@@ -112,7 +112,7 @@ def training_share(changed: pd.DataFrame) -> Any:
         changed: kept rows of `ingredients`. The rival is the one that is strongest on validation when trained plainly.
 
     Returns:
-        The clean row of `over_seeds`: above 0 where half of the lead or more is the training's.
+        The clean row of `over_seeds`: above 0 where training accounts for half of the lead or more.
     """
     tuned = demands_of(changed[changed.variant.fillna("") == ""])
     plain = demands_of(by_training(changed).query("variant == @STANDARD and method in @RIVALS"))
@@ -128,7 +128,7 @@ def calibration(uncertain: pd.DataFrame, demands: pd.DataFrame) -> Any:
 
     Args:
         uncertain: kept rows of `uncertainties`.
-        demands: from `demands_of`; says who is strongest.
+        demands: from `demands_of`; says which rival is strongest.
     """
     rivals = leads(demands, SMALLER, RIVALS)[["task", "demand", "strongest"]].rename(columns={"strongest": "method"})
     errors = uncertain.assign(demand=uncertain.kind)
@@ -137,13 +137,13 @@ def calibration(uncertain: pd.DataFrame, demands: pd.DataFrame) -> Any:
 
 
 def sets_of(rows: pd.DataFrame) -> str:
-    """How many data sets rows are of; a few by name."""
+    """How many data sets the rows cover; the names if they are few."""
     names = list(rows.task.unique())
     return ", ".join(names) if len(names) < 3 else f"{len(names)} data sets"
 
 
 def _confirmed(table: pd.DataFrame, p_values: dict[str, float]) -> pd.DataFrame:
-    """The claims in their order; what holds by its interval alone is open."""
+    """The claims in their order; one that holds by its interval alone is `open`."""
     number = pd.Series([int(name.split(":")[0]) for name in table.index], index=table.index)
     for numbers in TABLES:
         names = [name for name in p_values if number[name] in numbers]

@@ -1,7 +1,7 @@
-"""What the records say of the better balance: leads over rivals that are trained alike, and what single changes do.
+"""What the records say about the better balance: leads over rivals that are trained alike, and what single changes do.
 
-Two kinds of intervals. Those *over data sets* say what other data sets might give (`over_sets`, `pair_over_sets`).
-Those *over seeds* say what other runs on the same data sets might give (`over_seeds`): where there are few data sets.
+There are two kinds of interval. Those *over data sets* say what other data sets might give (`over_sets`,
+`pair_over_sets`). Those *over seeds*, for few data sets, say what other runs on them might give (`over_seeds`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from study.power import detectable, equivalence
 from study.statistics import SIGNIFICANT, PairedTest, corrected_together, holm, in_points
 
 KINDS = ("clean", "shift", "masked", "deleted")
-LARGE, SMALL = 2000, 1000  # instances: the claims are of data sets at least, and below
+LARGE, SMALL = 2000, 1000  # instances: the claims are about data sets of at least the first, or below the second
 
 
 def demands_of(stress: pd.DataFrame) -> pd.DataFrame:
     """Rows of `study.stress.StressTest.scores` as one score for each of `KINDS` on each run.
 
-    Damage is that of `RATE` alone, shift the worst bucket of the data set's own covariate. Regressions are left out.
+    Damage is at `RATE` only, shift the worst bucket by the data set's own covariate. Regressions are left out.
     """
     met = stress[stress.rate.isin([0.0, RATE]) & ~stress.kind.str.startswith("shift, ")]
     met = of_classes(met[met.covariate == met.task.map(shifted_by)])
@@ -38,21 +38,21 @@ def leads(demands: pd.DataFrame, ours: str = OURS, rivals: Iterable[str] = RIVAL
     Args:
         demands: from `demands_of`.
         ours, rivals: methods.
-        labels: of each class, 0 for all.
+        labels: per class, 0 for all.
     """
     return counted(comparisons(demands[demands.method.isin([ours, *rivals])], ours, labels))
 
 
 def over_sets(compared: pd.DataFrame) -> pd.DataFrame:
-    """What leads come to over data sets, one row per demand.
+    """The leads over data sets, one row per demand.
 
     Args:
         compared: from `leads`.
 
     Returns:
         The columns of `OverDataSets`, `p` corrected over the demands; `above`, the share of data sets whose lead is
-        positive; `wins` and `loses`, how many are significant; `on_test`, the flat mean against whoever is strongest on
-        test; `mean_detectable`, the true mean that is found with 80 %; `verdict` of `equivalence` within a point.
+        positive; `wins` and `loses`, how many are significant; `on_test`, the flat mean against the best rival on test;
+        `mean_detectable`, the true mean found with 80 % power; `verdict` of `equivalence` within a point.
     """
     rows = {}
     for kind in [kind for kind in KINDS if (compared.demand == kind).any()]:
@@ -68,7 +68,7 @@ def over_sets(compared: pd.DataFrame) -> pd.DataFrame:
 
 
 def lead_text(found: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `over_sets` to be read."""
+    """The rows of `over_sets`, formatted for reading."""
     return pd.DataFrame(
         {
             "random-effects mean": [in_points(*row) for row in found[["difference", "low", "high"]].to_numpy()],
@@ -117,10 +117,10 @@ def over_seeds(runs: pd.Series, labels: int = 0) -> pd.DataFrame:
 
     Args:
         runs: differences with `task`, `seed` and `demand` in the index.
-        labels: of each class, 0 for all; see `study.protocols.split_overlap`.
+        labels: per class, 0 for all; see `study.protocols.split_overlap`.
 
     Returns:
-        A row of `PairedTest` per demand of `KINDS`. Data sets are as they are: nothing is said of others. The error is
+        A row of `PairedTest` per demand of `KINDS`. Data sets are given: nothing is said about others. The error is
         that of a mean of independent ones, with Satterthwaite's degrees of freedom; NaN where one has a single seed.
     """
     rows = {}
@@ -153,8 +153,8 @@ def against(demands: pd.DataFrame, ours: str, compared: pd.DataFrame, rival: str
         demands: from `demands_of`.
         ours: the method.
         compared: from `leads`.
-        rival: the column of `compared` that names whom: `strongest` (on validation) or `strongest_on_test`.
-        labels: of each class, 0 for all.
+        rival: the column of `compared` that names the rival: `strongest` (on validation) or `strongest_on_test`.
+        labels: per class, 0 for all.
     """
     by = ["task", "demand"]
     chosen = compared[[*by, rival]].rename(columns={rival: "method"})
@@ -166,11 +166,11 @@ def ingredient_changes(rows: pd.DataFrame) -> pd.DataFrame:
     """What each change of `study.better_balance.INGREDIENTS` does to the tuned network, in points.
 
     Args:
-        rows: kept ones of `ingredients`, of several tasks.
+        rows: kept rows of `ingredients`, for several tasks.
 
     Returns:
         A row of `PairedTest` per `method`, `variant` and `demand`, see `over_seeds`: the variant minus the tuned
-        network, with `p` corrected over all rows. A variant that every data set was tuned to has none.
+        network, with `p` corrected over all rows. A variant that every network was tuned to has no row.
     """
     parts = {}
     for method, part in rows.groupby("method", sort=False):
@@ -183,7 +183,7 @@ def ingredient_changes(rows: pd.DataFrame) -> pd.DataFrame:
 def by_training(rows: pd.DataFrame) -> pd.DataFrame:
     """Kept rows of `ingredients` whose `variant` is a training of `TRAINED`, of methods whose trainings were compared.
 
-    The tuned network stands under the training that it was tuned to: the one that is missing among its variants.
+    The tuned network is listed under the training that it was tuned to, which is missing among its variants.
     """
     rows = rows[rows.method.isin(rows[rows.variant.isin(TRAINED)].method)].fillna({"variant": ""})
     named = []
@@ -195,10 +195,10 @@ def by_training(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def training_gains(rows: pd.DataFrame) -> pd.DataFrame:
-    """What each training of `TRAINED` brings over standard training, whichever of them a network was tuned to.
+    """What each training of `TRAINED` gains over standard training, whichever of them a network was tuned to.
 
     Args:
-        rows: kept ones of `ingredients`, of several tasks.
+        rows: kept rows of `ingredients`, for several tasks.
 
     Returns:
         A row of `PairedTest` per `method`, `training` and `demand`, with `p` corrected over all rows.
@@ -213,7 +213,7 @@ def training_gains(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _corrected(table: pd.DataFrame) -> pd.DataFrame:
-    """The p-values of a table, corrected for each other."""
+    """The table with its p-values corrected together."""
     table.loc[table.p.notna(), "p"] = holm(table.p.dropna())
     return table
 

@@ -1,4 +1,4 @@
-"""What chapter 17 found, in sentences made of its records: more data sets cannot leave a false one behind."""
+"""What chapter 17 found, in sentences generated from its records, which more data sets cannot make false."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from study.power import MARGIN
 from study.statistics import SIGNIFICANT, in_points
 from study.stress_words import names
 
-OTHERS = {OURS: (*RIVALS, SMALLER), SMALLER: RIVALS}  # whom each of ours is compared with
+OTHERS = {OURS: (*RIVALS, SMALLER), SMALLER: RIVALS}  # the rivals of each of our methods
 KNOWN = ("cora", "citeseer", "chameleon", "cornell", "wisconsin")  # whose scores were known when `OURS` was written
 SINGLE = ("mlp", "gcn", "sage", "appnp")  # networks of one filter each, four of the mixture's five
 
 
 def sets(rows: pd.DataFrame) -> str:
-    """How many data sets rows are of, which, and with how many seeds: `2 data sets (5 seeds: cora, dblp)`."""
+    """How many data sets the rows cover, which ones, and with how many seeds: `2 data sets (5 seeds: cora, dblp)`."""
     seeds = rows.groupby("task", sort=False).seed.nunique()
     parts = [f"{count} seeds: {', '.join(some.index)}" for count, some in seeds.groupby(seeds)]
     return f"{len(seeds)} data set{'s' * (len(seeds) != 1)} ({'; '.join(reversed(parts))})"
@@ -51,7 +51,7 @@ def _of(some: pd.Index) -> str:
 
 
 def lost(compared: pd.DataFrame, demands: pd.DataFrame) -> str:
-    """A list: on which data sets the mixture is behind when clean, and whether that goes with one filter far ahead.
+    """A list: on which data sets the mixture is behind when clean, and whether one filter is far ahead there.
 
     Args:
         compared: the mixture's, from `leads`.
@@ -76,7 +76,7 @@ def lost(compared: pd.DataFrame, demands: pd.DataFrame) -> str:
 
 
 def repaired(compared: pd.DataFrame, demands: pd.DataFrame, instances: pd.Series) -> str:
-    """A list: what selection gains over the mixture by size, and what it leads by on data sets not known before.
+    """A list: what selection gains over the mixture by size, and its lead on data sets that were not known before.
 
     Args:
         compared: of `OURS`, from `leads`.

@@ -1,4 +1,4 @@
-"""What the records beside the grid say in chapter 17, in sentences made of them: see `study.better_balance`."""
+"""What the records beyond the grid say in chapter 17, in sentences generated from them: see `study.better_balance`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from study.better_balance import OURS, SMALLER
 from study.paper_tables import demand_scores
 from study.statistics import SIGNIFICANT, in_points, interval
 
-# Rows of `ingredients` that a table shows; the others are told in sentences.
+# Rows of `ingredients` that a table shows; the others are summed up in sentences.
 SHOWN = {
     (OURS, "one network"): "the best network alone",
     (OURS, "thirty rounds"): "thirty rounds of selection",
@@ -32,7 +32,7 @@ TRAININGS = {
 
 
 def shown_changes(effects: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `ingredient_changes` that `SHOWN` names, to be read."""
+    """The rows of `ingredient_changes` that `SHOWN` names, as text."""
     text = to_read(effects)
     text = text.loc[[row for row in SHOWN if row in text.index]]
     index = [(method, SHOWN[method, variant]) for method, variant in text.index]
@@ -40,14 +40,14 @@ def shown_changes(effects: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown_trainings(gains: pd.DataFrame) -> pd.DataFrame:
-    """What consistency and DropEdge bring to each method, and what consistency brings to the mixture, to be read."""
+    """What consistency and DropEdge gain for each method, and what consistency gains for the mixture, as text."""
     text = to_read(gains)
     chosen = [row for row in text.index if row[1] == "consistency and DropEdge" or row[0] == SMALLER]
     return text.loc[chosen].rename(index=TRAININGS, level="training")
 
 
 def changed(effects: pd.DataFrame, gains: pd.DataFrame) -> str:
-    """A list: what trainings bring, what leaving one out costs, and how much of it chance would show.
+    """A list: what trainings gain, what leaving a network out costs, and how much of it chance would show.
 
     Args:
         effects: from `ingredient_changes`.
@@ -66,7 +66,7 @@ def changed(effects: pd.DataFrame, gains: pd.DataFrame) -> str:
         )
         out = mine[mine.index.str.startswith("without ")]
         if len(out):
-            some = (out.abs().max(axis=1) > 0).sum()  # who was never selected is missed by nobody
+            some = (out.abs().max(axis=1) > 0).sum()  # one that was never selected is not missed
             span = f"{out.clean.min():+.1f} to {out.clean.max():+.1f} points"
             lines.append(
                 f"- Leaving one network out of `{name}` changes the clean score by {span}; {some} of {len(out)} "
@@ -76,7 +76,7 @@ def changed(effects: pd.DataFrame, gains: pd.DataFrame) -> str:
 
 
 def _by_chance(table: pd.DataFrame) -> str:
-    table = table[(table.low != 0) | (table.high != 0)]  # who is never selected changes nothing
+    table = table[(table.low != 0) | (table.high != 0)]  # one that is never selected changes nothing
     apart = ((table.low > 0) | (table.high < 0)).sum()
     sure = (table.p < SIGNIFICANT).sum()
     told = f"{apart} of {len(table)} intervals of changes that changed anything exclude zero"
@@ -85,7 +85,7 @@ def _by_chance(table: pd.DataFrame) -> str:
 
 
 def covered(networks: pd.DataFrame, layers: pd.DataFrame) -> str:
-    """A list: who covers most, and whether different filters cover more than as many of one kind.
+    """A list: which method covers most, and whether different filters cover more than as many of one kind.
 
     Args:
         networks, layers: clean rows `method`, `task`, `seed`, `C`, `S`.
@@ -111,11 +111,11 @@ def _nats(rows: pd.DataFrame, term: str, first: str, second: str) -> str:
 
 
 def few_leads(few: pd.DataFrame, labels: int) -> pd.DataFrame:
-    """Leads after a few labels, to be read, by whom they are over: who is strongest on validation, on test, a GCN.
+    """Leads after a few labels, as text, over the rival strongest on validation, the one on test, and a GCN.
 
     Args:
         few: from `demands_of`, of one number of labels.
-        labels: of each class.
+        labels: per class.
     """
     parts = {}
     for ours, others in OTHERS.items():
@@ -127,7 +127,7 @@ def few_leads(few: pd.DataFrame, labels: int) -> pd.DataFrame:
 
 
 def few_rivals(few: pd.DataFrame, labels: int) -> str:
-    """A list: who is strongest on validation and on test when clean, data set by data set; see `few_leads`."""
+    """A list: which rival is strongest on validation and on test when clean, data set by data set; see `few_leads`."""
     lines = [f"When clean, among the rivals of `{OURS}`:", ""]
     clean = leads(few, OURS, OTHERS[OURS], labels).query("demand == 'clean'")
     for row in clean.itertuples():
@@ -139,7 +139,7 @@ def few_rivals(few: pd.DataFrame, labels: int) -> str:
 
 
 def calibrated(found: pd.DataFrame) -> str:
-    """A list: whom one temperature calibrates, whom not, and which signal finds wrong predictions best.
+    """A list: what one temperature calibrates, what it does not, and which signal finds wrong predictions best.
 
     Args:
         found: kept rows of `uncertainties`.
@@ -167,7 +167,7 @@ def calibrated(found: pd.DataFrame) -> str:
 
 
 def moved(real: pd.DataFrame) -> pd.DataFrame:
-    """Scores at home and elsewhere in the mean over sources, and the loss with its interval over sources.
+    """Scores at home and elsewhere in the mean over sources, and the change with its interval over sources.
 
     Args:
         real: kept rows of `study.real_shifts`.
@@ -180,7 +180,7 @@ def moved(real: pd.DataFrame) -> pd.DataFrame:
 
 
 def moved_words(real: pd.DataFrame) -> str:
-    """A list: who loses least and most elsewhere; see `moved`."""
+    """A list: which methods lose least and most elsewhere; see `moved`."""
     means = real.groupby(["method", "task"])[["clean", "score"]].mean()
     change = (means.score - means.clean).groupby("method").mean().sort_values(ascending=False)
     told = [
@@ -190,11 +190,11 @@ def moved_words(real: pd.DataFrame) -> str:
 
 
 def live(own: pd.DataFrame, ours: str) -> pd.DataFrame:
-    """A run's mean scores by method and demand, and what one is ahead of each other by, with intervals over seeds.
+    """A run's mean scores by method and demand, and one method's lead over each other, with intervals over seeds.
 
     Args:
         own: rows of `StressTest.scores`, of one rate.
-        ours: the method that the others are compared with; where it is not there, scores alone are shown.
+        ours: the method that the others are compared with; without it, only scores are shown.
     """
     met = demand_scores(own[~own.kind.str.startswith("shift, ")])
     met = met.assign(demand=met.demand.where(~met.demand.str.endswith(" shift"), "shift"))
@@ -208,7 +208,7 @@ def live(own: pd.DataFrame, ours: str) -> pd.DataFrame:
 
 
 def parts_table(networks: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
-    """Risk, coverage, selection and mixing by method; the latter two are told apart by what they are measured from.
+    """Risk, coverage, selection and mixing by method; the latter two are named by what they are measured from.
 
     Args:
         networks: rows of `study.uncertainty.coverage_of`: against the mean under the gate.

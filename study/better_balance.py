@@ -1,7 +1,7 @@
 """The better balance: different graph filters against rivals that are trained alike; see docs/claims.md.
 
-The grid of stress tests (`make grid`) meets every demand. This command measures what stands beside it: a few labels of
-each class, what each ingredient brings, and whether the network knows when it does not know.
+The grid of stress tests (`make grid`) covers every demand. This command measures what it does not: a few labels per
+class, what each ingredient contributes, and whether the network knows when it does not know.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RIVALS = (
     "stem",
 )
 RATE = 0.4  # of damage, as in the claims
-DRAWS = 3  # of it
+DRAWS = 3  # of each damage
 UNCERTAIN = (
     "mlp",
     "gcn",
@@ -58,7 +58,7 @@ UNCERTAIN = (
     "filters",
     "stem",
 )
-# What is changed of a tuned network, by its name; nothing else is tuned anew.
+# What is changed in a tuned network, by name; nothing else is tuned again.
 Changes = dict[str, dict[str, Any]]
 TRAINED: Changes = {
     "trained plainly": {"consistency": 0.0, "edge_dropout": 0.0},
@@ -104,11 +104,11 @@ def balance_test(
     Args:
         name: of the data set.
         preset: the budget.
-        methods: what learns.
+        methods: those that are trained.
         seeds: one run each.
-        labels: of each class; 0 for all.
-        alike: whether every method may have the same trainings, see `study.protocols.with_trainings`; else all are
-            plain.
+        labels: per class; 0 for all.
+        alike: whether every method may have the same trainings, see `study.protocols.with_trainings`; otherwise all are
+            trained plainly.
     """
     protocol = replace(protocol_of(name), trained_alike=alike)
     task = protocol.task(preset)
@@ -118,12 +118,12 @@ def balance_test(
 
 
 def shifted_by(name: str) -> str:
-    """The covariate; not degree where degrees are nearly all 8 (Minesweeper), or a class has none inside (Texas)."""
+    """Degree, unless nearly all have 8 (Minesweeper) or a class has none inside (Texas); the size of molecules."""
     return {"minesweeper": "homophily", "texas": "homophily", "bace": "size", "bbbp": "size"}.get(name, "degree")
 
 
 def ingredients(name: str, preset: Preset, seeds: Sequence[int]) -> pd.DataFrame:
-    """Scores of tuned networks, and of the same with one thing changed.
+    """Scores of tuned networks, and of the same networks with one thing changed.
 
     Returns:
         Rows of `StressTest.scores`, with `variant`, empty for the tuned network itself.
@@ -149,7 +149,7 @@ def without(method: Method, member: Method) -> Method:
 
 
 def few_labels(name: str, preset: Preset, seeds: Sequence[int], labels: int) -> pd.DataFrame:
-    """Scores of ours and its rivals after a few labels of each class, and of a plainly trained GCN, `plain gcn`.
+    """Scores of our methods and their rivals after a few labels per class, and of a plainly trained GCN, `plain gcn`.
 
     Returns:
         Rows of `StressTest.scores`, with `labels`.
@@ -160,7 +160,7 @@ def few_labels(name: str, preset: Preset, seeds: Sequence[int], labels: int) -> 
 
 
 def averaged_draws(scores: pd.DataFrame) -> pd.DataFrame:
-    """Rows of `StressTest.scores`, the draws of a corruption as one mean."""
+    """Rows of `StressTest.scores`, with the draws of a corruption averaged."""
     by = [name for name in scores.columns if name not in ("score", "draw")]
     return scores.groupby(by, sort=False, dropna=False).score.mean().reset_index()
 

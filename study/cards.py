@@ -1,4 +1,4 @@
-"""A data set on a card: what it counts, how it is distributed, what a piece of it looks like. Read from the task alone.
+"""A data set on a card: its counts, its distributions and a picture of a piece of it, all from the task alone.
 
 Degrees and homophilies are those of the undirected graph without self-loops and repeats.
 """
@@ -38,7 +38,7 @@ from study.figures import PALETTE
 DEGREE_BINS = np.array([0, 1, *(2**power for power in range(1, 15)), np.inf])
 HOMOPHILY_BINS = np.linspace(0, 1, 21)
 LABELS = {"accuracy": "classes", "roc_auc": "binary labels", "r2": "targets"}
-MOST_NODES, LOOKED_AT = 40, 100  # in a drawing, and for one
+MOST_NODES, LOOKED_AT = 40, 100  # nodes in a drawing, and nodes tried for one
 ATOM_COLOURS = {"C": PALETTE["grey"], "N": PALETTE["blue"], "O": PALETTE["red"], "S": PALETTE["yellow"]}
 
 
@@ -48,7 +48,7 @@ def neighbours(graph: Graph) -> Tensor:
 
 
 def node_classes(task: Task) -> Tensor | None:
-    """A node task's classes `[N]`, one binary label being two; None for others, a regression, and unlabelled nodes."""
+    """A node task's classes `[N]`, two for one binary label; None for other tasks, regressions and unlabelled nodes."""
     if (
         task.kind != "node"
         or task.labelled().numel() < task.instances
@@ -75,7 +75,7 @@ def card(task: Task) -> dict[str, Any]:
 
     `edges` are directed, as messages run; `isolated`, the shares of classes and of positive and known labels are in
     per cent; `feature homophily` is the mean cosine similarity of neighbours over nodes that have any. What training
-    gives away of a test (`stemlib.data.leaks.WORDS`) is in per cent, of the split that loses most.
+    gives away of a test (`stemlib.data.leaks.WORDS`) is in per cent, for the split that loses most.
     """
     graph, edges, classes = task.graph, neighbours(task.graph), node_classes(task)
     found: dict[str, Any] = {
@@ -104,9 +104,9 @@ def card(task: Task) -> dict[str, Any]:
 
 
 def _mean_answer(task: Task) -> dict[str, float]:
-    """What always predicting the mean of the training labels scores on the first split, `R^2` in per cent.
+    """The score of always predicting the mean of the training labels on the first split, `R^2` in per cent.
 
-    A target that has none in training gets the mean of all.
+    A target without labels in training gets the mean of all.
     """
     split = next(iter(task.splits.values()))
     learnt = task.labels[split.train]
@@ -139,7 +139,7 @@ def distributions(task: Task) -> pd.DataFrame:
     Returns:
         One row per `quantity` (`degree`, `label homophily` for node tasks, `feature homophily`) and bin that is not
         empty: `task`, `quantity`, `low` (included), `high`, and `share` of the nodes in per cent. Homophilies count
-        nodes with a neighbour; what lies below 0 is in the lowest bin.
+        only nodes with a neighbour; values below 0 are in the lowest bin.
     """
     graph, edges, classes = task.graph, neighbours(task.graph), node_classes(task)
     count = degree(edges[0], graph.num_nodes)
@@ -159,15 +159,15 @@ def distributions(task: Task) -> pd.DataFrame:
 
 
 def small_neighbourhood(graph: Graph, most: int = MOST_NODES) -> tuple[Tensor, Tensor, int]:
-    """A piece of a graph to draw: of the first nodes that have neighbours, the one with the most within two hops.
+    """A piece of a graph to draw: around the one of the first nodes with neighbours that has most within two hops.
 
     Args:
         graph: any.
-        most: nodes to draw. Where there are more within two hops of every node, some of one hop are taken.
+        most: nodes to draw. If every node has more within two hops, some within one hop are taken.
 
     Returns:
-        The nodes `[n]`, the edges among them in both directions, `[2, e]`, as numbers into these, and which of them is
-        the one in the middle.
+        The nodes `[n]`, the edges among them in both directions, `[2, e]`, as positions among the nodes, and the
+        position of the node in the middle.
     """
     edges, total = neighbours(graph), graph.num_nodes
 
@@ -201,15 +201,15 @@ def draw_neighbourhood(task: Task, axis: Axes) -> None:
 
 
 def draw_molecule(task: Task, index: int, axis: Axes) -> None:
-    """Draw a molecule as the graph that the network reads, atoms where a chemist would put them, carbon unnamed.
+    """Draw a molecule as the graph that the network reads, with atoms where a chemist puts them, and carbon unnamed.
 
     Args:
-        task: from molecules, its graph has their `smiles`.
+        task: of molecules, with their `smiles` in its graph.
         index: of the molecule.
         axis: to draw on.
 
     Raises:
-        ValueError: the graphs are no molecules.
+        ValueError: the graphs are not molecules.
     """
     if "smiles" not in task.graph.about:
         raise ValueError(f"{task.name!r} is not of molecules: its graph has no `smiles` to draw")

@@ -1,10 +1,10 @@
-"""How many predictions which certificate covers, at how many missing edges and masked features.
+"""How many predictions each certificate covers, by the number of missing edges or masked features.
 
     python -m study.certificates cora chameleon
 
-One run of each method. Per budget: the share of test instances that a random damage of just that size left alone
-(`kept`) and whose keeping is explained by a radius afterwards (`explained`); that the a-priori certificate covers; and
-that the smoothed classifier's certificate covers, beside its accuracy. Statements 3.6, 3.9, 3.13 and 3.14.
+One run of each method. Per budget, the share of test instances whose decision survived a random damage of exactly that
+size (`kept`) and for which a radius explains this afterwards (`explained`); the share that the a-priori certificate
+covers; and the share that the smoothed classifier's covers, beside its accuracy. Statements 3.6, 3.9, 3.13 and 3.14.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ INSTANCES = 300  # of the test part, drawn once
 
 
 def damaged(graph: Graph, damage: str, budget: int, node: int, seed: int) -> Graph:
-    """The graph with so many of a node's own edges deleted, or features of its own masked, or all that it has."""
+    """The graph with `budget` of a node's own edges deleted or own features masked; all of them, if it has fewer."""
     generator = torch.Generator().manual_seed(seed)
     if damage == "masked":
         x, own = graph.x.clone(), graph.x[node].nonzero().flatten()
@@ -119,18 +119,18 @@ def covered(
 
 
 def certificates(protocol: Protocol, preset: Preset, draws: int = DRAWS, instances: int = INSTANCES) -> pd.DataFrame:
-    """Which share of the test instances is covered, for each of `METHODS_ASKED` on the first run of a data set.
+    """The share of the test instances that is covered, for each of `METHODS_ASKED` on the first run of a data set.
 
     Args:
-        protocol: of a data set of nodes; the first of its candidates of settings is taken.
+        protocol: of a data set of nodes; the first of its candidate settings is taken.
         preset: the budget of training.
         draws: of smoothing.
         instances: at most.
 
     Returns:
         Rows with `task`, `method`, `certificate`, `damage`, `budget` (undirected edges, or features), `share` (of the
-        instances, in per cent), `accuracy` (of what is certified: the network's, or the smoothed classifier's, where
-        abstaining is wrong), `network` (the network's), `rate` (of smoothing) and `instances`.
+        instances, in per cent), `accuracy` (of what is certified: the network, or the smoothed classifier, whose
+        abstaining counts as wrong), `network` (the network's accuracy), `rate` (of smoothing) and `instances`.
     """
     (split, seed), task = protocol.runs[0], protocol.task(preset)
     methods = [protocol.methods(method, preset)[0] for method in named(preset, *METHODS_ASKED)]
@@ -147,7 +147,7 @@ def told(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(rows: pd.DataFrame) -> Path:
-    """`figures/certificates.png`: the share that three kinds cover over the budget, a panel per data set and damage."""
+    """`figures/certificates.png`: the share that three kinds cover, by budget, with a panel per data set and damage."""
     styles = {"smoothing": "-", "explained": ":", "a priori": "--"}
     rows = rows[rows.certificate.isin(styles)]
     places = list(rows.groupby(["task", "damage"], sort=False))

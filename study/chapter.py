@@ -1,7 +1,7 @@
-"""What a chapter does first: its parameters are checked, and it is settled where its figures and tables go.
+"""What a chapter does first: it checks its parameters and settles where its figures and tables go.
 
-The committed figures and tables are made by a run with the parameters as the notebook has them, or with `refresh`.
-Every other run has a folder of its own, `runs/<chapter>/<what differs>/`, or the one that `STEMLIB_RUN` names.
+The committed figures and tables come from a run with the notebook's own parameters, or with `refresh`. Every other run
+has a folder of its own, `runs/<chapter>/<what differs>/`, or the one that `STEMLIB_RUN` names.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def begin(name: str, given: Mapping[str, Any]) -> None:
         given: the notebook's variables, `globals()`.
 
     Raises:
-        ValueError: all that is wrong with the parameters, one a line, each with what is allowed.
+        ValueError: everything that is wrong with the parameters, one problem per line, with what is allowed.
     """
-    pd.set_option("display.max_colwidth", None)  # an interval cut short is none
+    pd.set_option("display.max_colwidth", None)  # never cut an interval short
     known = parameters(paths.NOTEBOOKS / f"{name}.ipynb")
     values = {key: given.get(key, default) for key, (_, default) in known.items()}
     unknown = sorted(_injected(given) - known.keys())
@@ -54,7 +54,7 @@ def begin(name: str, given: Mapping[str, Any]) -> None:
             problems.append(f"{key}: {problem}")
     if problems:
         raise ValueError("\n  - ".join([f"{name} cannot run with these parameters:", *problems]))
-    # On a GPU sums are in another order: the committed files are of CPUs.
+    # A GPU sums in another order: the committed files come from CPUs.
     other = {key: value for key, value in values.items() if value != known[key][1]}
     other |= {"device": chosen().type} if chosen().type != "cpu" and "device" in known else {}
     refresh = other.pop("refresh", False)
@@ -66,14 +66,14 @@ def begin(name: str, given: Mapping[str, Any]) -> None:
 
 
 def _injected(given: Mapping[str, Any]) -> set[str]:
-    """The names that papermill's cell sets, which Python does not ask whether anyone reads them."""
+    """The names that papermill's cell sets, for which Python does not check whether anything reads them."""
     cells = [cell for cell in given.get("In", ()) if cell.startswith(INJECTED)]
     lines = [line for cell in cells for line in ast.parse(cell).body if isinstance(line, ast.Assign)]
     return {target.id for line in lines for target in line.targets if isinstance(target, ast.Name)}
 
 
 def _unserved(chapter: str, dataset: str) -> str | None:
-    """Why a chapter cannot be read with a data set; None where it can."""
+    """Why a chapter cannot run on a data set; None if it can."""
     entry = DATA_SETS.get(dataset)
     if chapter in NODES_ONLY and entry and entry.kind != "node":
         served = [name for name in PROTOCOLS if DATA_SETS[name].kind == "node"]
@@ -84,7 +84,7 @@ def _unserved(chapter: str, dataset: str) -> str | None:
 
 
 def _words(allowed: Iterable[str], several: bool = True, between: str | None = None) -> Callable[[str], str | None]:
-    """A check that a value is one of some words, or several of them with spaces or `between` between."""
+    """A check that a value is one of some words, or several of them, separated by spaces or by `between`."""
 
     def check(value: str) -> str | None:
         words = [word.strip() for word in value.split(between) if word.strip()] if several else [value]
@@ -130,11 +130,11 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
 
 
 def say(claim: str, holds: Any) -> None:
-    """Print a claim and whether it holds everywhere; of nothing that ran, that it was not asked.
+    """Print a claim and whether it holds everywhere, or that it was not asked, if nothing that it is about ran.
 
     Args:
         claim: in words.
-        holds: a truth, or an array or series of them, one for each place where it could fail.
+        holds: a truth value, or an array or series of them, one for each place where it could fail.
     """
     every = [bool(one) for one in (holds if hasattr(holds, "__iter__") else [holds])]
     print(f"{claim}: {all(every) if every else 'not asked, for nothing that it speaks of ran'}")

@@ -1,4 +1,4 @@
-"""On which device the study's networks are: the one that a command or a chapter was given, for the whole process."""
+"""The device of the study's networks: the one that a command or a chapter was given, for the whole process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def choose(name: str) -> None:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """The option `--device` of a command, chosen as soon as it is read."""
+    """Add the option `--device` to a command; the device is chosen as soon as the option is read."""
 
     def read(name: str) -> str:
         try:

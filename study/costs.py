@@ -22,9 +22,9 @@ def size(model: nn.Module, task: Task, index: Tensor | None = None) -> dict[str,
         index: instances that are asked about at once, `[n]`; None for all.
 
     Returns:
-        `parameters`: trained and fixed; `MFLOP`: millions of floating-point operations of the evaluation's products,
-        of all features, be they words that `stemlib.model.sparse_features` would make less work of; sums over
-        neighbours do not count.
+        `parameters`: trained and fixed; `MFLOP`: millions of floating-point operations in the evaluation's products.
+        All features count, even words, for which `stemlib.model.sparse_features` needs fewer; sums over neighbours do
+        not count.
     """
     graph = copy(task.graph)
     graph.x = torch.ones_like(graph.x)

@@ -21,7 +21,7 @@ MEANT = {
     "mixing": "mixing: what soft gates change",
 }
 UNITS = {"ce": "cross-entropy, nats", "zero_one": "0/1 error"}
-OWN, INDEPENDENT = figures.COLOURS["stem"], "black"  # the routed network's own paths, and the networks beside it
+OWN, INDEPENDENT = figures.COLOURS["stem"], "black"  # the routed network's own paths, and independent networks
 
 
 def by_condition(rows: pd.DataFrame) -> pd.DataFrame:
@@ -49,7 +49,7 @@ def draw_parts(table: pd.DataFrame, name: str, paths: int) -> Figure:
         stack(axis, means)
         low, high = np.array([interval(values) for _, values in rows.groupby("condition", sort=False).R]).T
         axis.errorbar(range(len(means)), means.R, [means.R - low, high - means.R], fmt="k.", label="risk $R$")
-        beside = np.arange(len(means)) + 0.22  # the null and the risk would hide each other
+        beside = np.arange(len(means)) + 0.22  # otherwise the null and the risk would hide each other
         axis.plot(beside, means.R_independent, "wD", mec="k", markersize=4, label="one independent network")
         axis.plot(
             range(len(means)),
@@ -88,7 +88,7 @@ def draw_changes(table: pd.DataFrame, name: str) -> Figure:
 
 
 def draw_nulls(table: pd.DataFrame, name: str, paths: int) -> Figure:
-    """Coverage between the best single path and what an oracle makes of independent networks."""
+    """Coverage, between the best single path and what an oracle makes of independent networks."""
     marks = {
         "C_env": ("best single path", {"marker": "^", "color": OWN, "mfc": "none", "ms": 7}),
         "C": ("$C$: best path per node", {"marker": "o", "color": OWN}),
@@ -115,7 +115,7 @@ def draw_nulls(table: pd.DataFrame, name: str, paths: int) -> Figure:
 
 
 def draw_floors(table: pd.DataFrame, name: str, paths: int) -> Figure:
-    """The risk in every condition beside the static floors, each of which its highest point alone is compared with."""
+    """The risk in every condition beside the static floors, with which only its highest point is compared."""
     ce = table[table.loss == "ce"]
     means, worst = by_condition(ce), ce.groupby("condition", sort=False).R.mean().idxmax()
     floors = {

@@ -1,6 +1,6 @@
 """What chapter 03 measures: coverage, selection and mixing of routed networks, beside what chance alone would cover.
 
-A row of the table per seed, loss and condition, with the columns of `stemlib.theory.coverage_report.report`.
+The table has a row per seed, loss and condition, with the columns of `stemlib.theory.coverage_report.report`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class RoutedAndStatic:
     Args:
         task: of nodes with one class each.
         routed: the routed method.
-        static: the same with one expert per layer, the size of one path.
+        static: the same method with one expert per layer: the size of one path.
         seeds: each has its own split, damage and networks.
     """
 
@@ -110,7 +110,7 @@ class RoutedAndStatic:
         rows = report(found, nulls, [best_mixture(model, condition.task, item) for condition, item in asked])
         risks = pd.DataFrame([losses.mean(0).tolist() for losses in independent])  # a column for every static network
         floors = risks.groupby(rows.loss).max().min(axis=1)  # the network that is best in its worst condition
-        blind = [item.path_risks.mean().item() for item in found]  # of a path drawn without looking
+        blind = [item.path_risks.mean().item() for item in found]  # of a path drawn blindly
         rows = rows.assign(seed=seed, blind=blind, R_independent=risks.mean(axis=1))
         rows["soft_below"] = [(item.routed < item.covered - 1e-9).double().mean().item() for item in found]
         whole = report(coverages(model, conditions, "graph"))[["C", "S", "X", *OWN]]
@@ -118,7 +118,7 @@ class RoutedAndStatic:
 
     @cached_property
     def gaps(self) -> pd.DataFrame:
-        """How far scope `node` is from whole passes in a network of three layers, over single losses, by seed."""
+        """Gaps between single losses in scope `node` and in whole passes, in a network of three layers, by seed."""
         rows = []
         for seed in self.seeds:
             inside, split, conditions = self.drawn(seed)
@@ -133,7 +133,7 @@ class RoutedAndStatic:
 
 @torch.no_grad()
 def one_by_one(network: nn.Module, task: Task, nodes: Tensor, paths: Tensor) -> Tensor:
-    """Cross-entropies of nodes on paths, `[M, P]`, each by a whole pass with that node's gates alone forced."""
+    """Cross-entropies of nodes on paths, `[M, P]`, each by a whole pass with only that node's gates forced."""
     nodes = labelled(task, nodes)
     gates, losses = network.encode(task.graph).gates, []
     for node, path in product(nodes, paths):
@@ -146,13 +146,13 @@ def one_by_one(network: nn.Module, task: Task, nodes: Tensor, paths: Tensor) -> 
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean and 95 % interval over seeds, by Student's t, to be read."""
+    """Mean and 95 % interval over seeds, by Student's t, as text."""
     low, high = interval(values)
     return f"{np.mean(values):+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def beside_zero(values: Sequence[float]) -> str:
-    """Whether the 95 % interval of the mean leaves zero out, in words."""
+    """Whether the 95 % interval of the mean excludes zero, in words."""
     low, high = interval(values)
     return "reliably above zero" if low > 0 else "reliably below zero" if high < 0 else "not distinguishable from zero"
 
@@ -174,7 +174,7 @@ def findings(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def changes(tables: Mapping[str, pd.DataFrame], loss: str = "ce") -> pd.DataFrame:
-    """What shifts and damage change of the risk and of its parts: means over seeds, by data set and kind."""
+    """How shifts and damage change the risk and its parts: means over seeds, by data set and kind."""
     rows = pd.concat(tables, names=["data"]).reset_index("data").query("loss == @loss and condition != 'clean'")
     kind = rows.condition.str.split().str[0]
     rows = rows.assign(kind=kind.where(kind.isin(CORRUPTIONS), rows.condition))

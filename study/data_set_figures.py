@@ -1,4 +1,4 @@
-"""The figures of chapter 02: scores on every data set, who has how many neighbours of which kind, and class shares."""
+"""The figures of chapter 02: scores on every data set, nodes by number and kind of neighbours, and class shares."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from study.cards import DEGREE_BINS, HOMOPHILY_BINS
 from study.first_results import METHODS, PUBLISHED
 from study.stress_figures import POINTS
 
-LOW = 18  # per cent; a row whose methods are all below is written at the edge
+LOW = 18  # per cent; a row whose methods are all below it is written at the edge
 
 
 def draw_results(found: pd.DataFrame) -> Figure:

@@ -20,11 +20,11 @@ def independent_losses(
 
     Args:
         models: as many as there are paths.
-        conditions: whom they meet.
-        losses: in each of them.
+        conditions: what they are evaluated on.
+        losses: which ones, in each condition.
 
     Returns:
-        For every loss and condition those of its labelled instances, `[M, len(models)]`.
+        For every loss and condition, the losses of its labelled instances, `[M, len(models)]`.
     """
     met = []
     for condition in conditions:

@@ -1,9 +1,9 @@
-"""Whether a directed graph should be used as directed: how differently its directed patterns speak of the labels.
+"""Whether to use a directed graph as directed: how much its directed patterns differ in what they say about labels.
 
 The idea is AMUD's (Sun et al., 2024, with ADPA). Two nodes agree where they have the same class, `Y`, and a pattern
-joins them or not, `G`; what the pattern says of the labels is the squared correlation `R^2(G, Y)` over all ordered
-pairs of different nodes. `Y` does not tell the two of a pair apart, so that `R^2` is the same for a pattern and its
-transpose: one hop has one, and two hops have three. Their spread is the score; AMUD's own scale is another one.
+joins them or not, `G`; what the pattern says about the labels is the squared correlation `R^2(G, Y)` over all ordered
+pairs of different nodes. `Y` is symmetric in the two nodes, so that `R^2` is the same for a pattern and its transpose:
+one hop has one value, and two hops have three. Their spread is the score; AMUD itself uses another scale.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from stemlib.data.graph import plain
 from stemlib.data.tasks import Task
 from study.cards import node_classes
 
-DIRECTED = 0.5  # a score above it
+DIRECTED = 0.5  # scores above this
 
 
 def directedness(task: Task) -> pd.Series:
     """`R^2` of the two-hop patterns, named as in `stemlib.model.kinds.directed`, and the `score` `1 - min / max`.
 
-    The score is 0 for an undirected graph, or where all patterns say as much, and 1 where one of them says nothing and
-    another something: above `DIRECTED` it is worth while to tell the directions apart, provided that the largest `R^2`
-    is worth anything (Actor's is 4e-6). Repeats and self-loops of edges do not count. All pairs within two hops are
-    looked at, which hubs make many.
+    The score is 0 for an undirected graph, or where all patterns say equally much, and 1 where one of them says nothing
+    and another something. Above `DIRECTED` it is worthwhile to tell the directions apart, provided that the largest
+    `R^2` is worth anything (Actor's is 4e-6). Repeated edges and self-loops do not count. All pairs within two hops are
+    looked at; hubs make them many.
 
     Raises:
         ValueError: nodes do not have one class each, or no pair is within two hops.

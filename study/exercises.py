@@ -1,4 +1,4 @@
-"""The chapters' exercises: what is expected, how near an answer must come, and a hint for the one that misses.
+"""The chapters' exercises: what is expected, how near an answer must come, and a hint for an answer that misses.
 
 A chapter asks in words and leaves a blank; `notebooks/solutions` computes every answer and passes the same check.
 """
@@ -17,9 +17,9 @@ class Exercise:
     """What an exercise expects.
 
     Args:
-        expected: a number, several of them in order, a truth, or a word (capitals do not matter).
+        expected: a number, several of them in order, a truth value, or a word (capitals do not matter).
         hint: what to try after a wrong answer.
-        within: how far every number may lie off.
+        within: how far off every number may be.
     """
 
     expected: float | tuple[float, ...] | bool | str
@@ -134,7 +134,7 @@ def _answers(answer: object, exercise: Exercise) -> bool:
         given, wanted = np.asarray(answer), np.asarray(expected)
     except (TypeError, ValueError, RuntimeError):  # a ragged list, a tensor that is on a GPU or has a gradient
         return False
-    if wanted.dtype == bool or given.dtype == bool:  # 1 is no truth, and True no number
+    if wanted.dtype == bool or given.dtype == bool:  # 1 is not a truth value, nor True a number
         return given.dtype == wanted.dtype and given.shape == wanted.shape and bool((given == wanted).all())
     if given.dtype.kind not in "iuf" or given.shape != wanted.shape:
         return False

@@ -1,4 +1,4 @@
-"""Models of every family, rivals among them, on the device that was chosen: built for a task, and loaded again."""
+"""Models of every family, rivals included, on the chosen device: built for a task, or loaded again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AnyConfig = (
 
 
 def build(config: AnyConfig, task: Task) -> nn.Module:
-    """A fresh model of the configuration's family that fits the task, on the device that was chosen.
+    """A fresh model of the configuration's family that fits the task, on the chosen device.
 
     Raises:
         ValueError: a `Mowst` for a regression; NCN or NBFNet for a task that is not about links.
@@ -42,7 +42,7 @@ def build(config: AnyConfig, task: Task) -> nn.Module:
 
 
 def load_model(folder: str | Path) -> nn.Module:
-    """The model that `save_model` wrote, in evaluation mode, on the device that was chosen.
+    """The model that `save_model` wrote, in evaluation mode, on the chosen device.
 
     Raises:
         FileNotFoundError, ValueError: as `stemlib.weights.read_weights`.

@@ -27,7 +27,7 @@ def panels(columns: int = 1, rows: int = 1, *, height: float = ROW_HEIGHT, **kwa
 
 
 def save(figure: Figure, name: str, kinds: Sequence[str] = ("png",)) -> Path:
-    """Write `figures/<name>.<kind>`, or of a run with other parameters in its own folder; the last one's path.
+    """Write `figures/<name>.<kind>`, or, for a run with other parameters, into its own folder; the last file's path.
 
     The files hold no date, no software version and no random names, so that the same figure is the same file.
     """
@@ -40,7 +40,7 @@ def save(figure: Figure, name: str, kinds: Sequence[str] = ("png",)) -> Path:
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % interval of a mean, for its bar or band; of two runs, whose interval is 25 errors wide, their range."""
+    """The 95 % interval of a mean, for its bar or band; for two runs, whose interval is 25 errors wide, their range."""
     values = list(values)
     return interval(values) if len(values) > 2 else (min(values), max(values))
 
@@ -52,7 +52,7 @@ def draw_means(axis: Axes, rows: pd.DataFrame, y: str, x: str = "rate", **look: 
         axis: to draw on; its labels and legend are the caller's.
         rows: one per measurement, such as a seed.
         y, x: columns.
-        look: of seaborn's `lineplot`, such as `hue` for one line of each.
+        look: for seaborn's `lineplot`, such as `hue` for one line per value.
     """
     usual = {"errorbar": spread, "err_kws": {"alpha": 0.15, "linewidth": 0}, "marker": "o"}
     sns.lineplot(rows, x=x, y=y, ax=axis, **usual | look)
@@ -60,7 +60,7 @@ def draw_means(axis: Axes, rows: pd.DataFrame, y: str, x: str = "rate", **look: 
 
 
 def bare(axis: Axes) -> None:
-    """Take off the labels and the legend that seaborn has made of column names."""
+    """Remove the labels and the legend that seaborn made from column names."""
     axis.set(xlabel="", ylabel="")
     if axis.get_legend():
         axis.get_legend().remove()

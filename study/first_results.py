@@ -3,10 +3,10 @@
     python -m study.first_results cora pubmed
 
 MLP, GCN, GraphSAGE and STEM-GNN are trained from scratch on each data set, and its `02_data_sets-<name>.csv` in
-`data/results/` is written before the next. Finished runs are read back, so that a killed collection continues.
+`data/results/` is written before the next starts. Finished runs are read back, so that a killed collection continues.
 
-The candidate with the best validation score on the first seed and split is used for all. Published figures stand here
-as well, with what differs between their protocol and this.
+The candidate with the best validation score on the first seed and split is used for all. Published figures are listed
+here as well, with what sets their protocol apart from this one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ METHODS = ("mlp", "gcn", "sage", "stem")
 
 
 def tuned(task: Task, protocol: Protocol, preset: Preset) -> list[Method]:
-    """Every method with the candidate of the best validation score on the first run."""
+    """Every method with the candidate that has the best validation score on the first run."""
     split, seed = protocol.runs[0]
     bases = named(preset, *METHODS)
     return [best(EXPERIMENT, task, split, protocol.methods(base, preset), seed) for base in bases]
@@ -58,7 +58,7 @@ def task_results(task: Task, protocol: Protocol, preset: Preset) -> pd.DataFrame
 
 
 def results(name: str, preset: Preset) -> pd.DataFrame:
-    """First results on a data set, both forms of a link data set among them; see `task_results`.
+    """First results on a data set, in both forms if it is a link data set; see `task_results`.
 
     Raises:
         ValueError: no protocol of that name.
@@ -72,11 +72,11 @@ def kept_runs() -> pd.DataFrame:
 
     Returns:
         The rows, with `splits`: the split's name without its number, so that `draw-0`, `draw-1`, ... are one; and the
-        `library`'s version that made them. Where training gives some of a test away, `<task>-filtered` has the same
-        runs' scores without that.
+        version of the `library` that made them. Where training gives away part of a test, `<task>-filtered` has the
+        same runs' scores without it.
 
     Raises:
-        FileNotFoundError: none are.
+        FileNotFoundError: no rows are kept.
     """
     rows, order = read_all_results(EXPERIMENT), list(PROTOCOLS)
     if "test_filtered" in rows:
@@ -92,7 +92,7 @@ def kept_runs() -> pd.DataFrame:
 
 
 class Published(NamedTuple):
-    """A figure that others report: test score in per cent, and what differs in how they came to it."""
+    """A figure that others report: test score in per cent, and what differs in how it was obtained."""
 
     task: str
     model: str

@@ -61,7 +61,7 @@ def risks_in_both(
 ) -> tuple[Estimate, Estimate]:
     """Empirical risk of one static predictor `f(s, t)` in both conditions (`h` and `1 - h`, or 0 and 1).
 
-    Hold the larger of the two against the floor: in model 1a `HomophilyModel.floor` for linear rules (Statement 1.1)
+    Compare the larger of the two with the floor: in model 1a `HomophilyModel.floor` for linear rules (Statement 1.1)
     and `floor_any` for networks (Statement 1.6), in 1b `FrequencyModel.floor` at the predictor's cap (Statement 1.7).
     """
     return empirical_risk(predictor, first), empirical_risk(predictor, second)

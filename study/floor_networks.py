@@ -1,7 +1,7 @@
 """Networks trained against the floors of part 1 of docs/theory.md, and the drawn graphs that they are trained on.
 
 `NodeRegressor` is the study's own model with one output, routed or not; `CappedNetwork` is a small nonlinear
-rule whose reliance on the shift-sensitive feature cannot pass a cap. `train_worst_case` asks of either what the
+rule whose reliance on the shift-sensitive feature cannot pass a cap. `train_worst_case` trains either for what the
 floors are about: the least risk in the worst of several conditions.
 
 Example:
@@ -66,8 +66,7 @@ def matched_pairs(model: FrequencyModel, count: int, generator: torch.Generator,
     """Model 1b by message passing: nodes in pairs, features `x ~ N(0, 1)`, one neighbour each.
 
     The low-pass `u = (x + mean_j x_j) / sqrt(2)` and the high-pass `v = (x - mean_j x_j) / sqrt(2)` are
-    independent and standard normal, as the model has them. The two nodes of a pair share `u` and, but for
-    its sign, `v`.
+    independent and standard normal, as in the model. The two nodes of a pair share `u` and, except for its sign, `v`.
 
     Args:
         model: gives the noise of the target.
@@ -82,7 +81,7 @@ def matched_pairs(model: FrequencyModel, count: int, generator: torch.Generator,
         raise ValueError(f"pairs need an even count >= 2 and condition 0 or 1, got {count=}, {condition=}")
     x, noise = torch.randn(2, count, 1, dtype=torch.float64, generator=generator)
     node = torch.arange(count)
-    mean = neighbour_mean(x, torch.stack([node ^ 1, node]))  # 0 and 1 are neighbours, 2 and 3, ...
+    mean = neighbour_mean(x, torch.stack([node ^ 1, node]))  # 0 and 1 are neighbours, so are 2 and 3, ...
     u, v = (x + mean) / math.sqrt(2), (x - mean) / math.sqrt(2)
     target = (v if condition else u) + model.sigma * noise
     return Samples(u.flatten(), v.flatten(), target.flatten())
@@ -116,9 +115,9 @@ class NodeRegressor(nn.Module):
 
 @torch.no_grad()
 def misroute(network: NodeRegressor, graph: Data, share: float, generator: torch.Generator) -> Tensor:
-    """Predictions `[N]` with every node sent to one expert, a random `share` of them to the other one.
+    """Predictions `[N]` with every node sent to one expert, except a random `share`, sent to the other.
 
-    The one expert is the one that the network's own gates prefer on this graph.
+    The first is the expert that the network's own gates prefer on this graph.
 
     Args:
         network: of one layer and two experts.

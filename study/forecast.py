@@ -14,15 +14,15 @@ from study.method import Method
 from study.records import read_record
 from study.trained import run_folder
 
-LONG = 60.0  # seconds from which on it is said
+LONG = 60.0  # seconds; only longer forecasts are printed
 MORE = 3  # epochs after the first that are timed
 
 
 def forecast(experiment: str, runs: Iterable[tuple[Task, Split, int]], methods: Sequence[Method]) -> float:
-    """Seconds that the unfinished runs of some methods take, if none ends early; said where it is over `LONG`.
+    """Seconds that the unfinished runs of some methods take, if none ends early; printed if more than `LONG`.
 
-    A few epochs of each method are timed on the first run; what is finished counts nothing. The state of PyTorch's
-    generator is left as it was.
+    A few epochs of each method are timed on its first unfinished run; finished runs count for nothing. The state of
+    PyTorch's generator is left as it was.
 
     Args:
         experiment: under which the runs are kept.
@@ -49,13 +49,13 @@ def forecast(experiment: str, runs: Iterable[tuple[Task, Split, int]], methods: 
 
 
 def _seconds(task: Task, split: Split, method: Method) -> float:
-    """Of one run: its first epoch, the rest as long as the next ones; an encoder without labels as long as both."""
+    """Seconds of one run: its first epoch, the others as long as the next few; an encoder without labels doubles it."""
     taken = {}
     for epochs in (1, 1 + MORE):
         model, began = method.build(task), time.perf_counter()
         fit(model, task, split, change(method.train, epochs=epochs), 0)
         taken[epochs] = time.perf_counter() - began
-        if taken[1] > LONG / 30:  # then one is enough
+        if taken[1] > LONG / 30:  # then one epoch is enough
             break
     step = max(taken[1 + MORE] - taken[1], 0.0) / MORE if len(taken) > 1 else taken[1]
     return (taken[1] + step * (method.train.epochs - 1)) * (1 if method.pretext is None else 2)

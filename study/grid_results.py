@@ -10,12 +10,12 @@ from study.batch.jobs import collect
 from study.records import read_results, save_results
 
 RUN = ["task", "covariate", "method"]  # what one run of the grid measures, over all of its seeds
-# A notebook's: rows say the rest, `epochs` (0: the protocol's) apart.
+# A notebook's parameters, dropped because rows say the rest; `epochs` (0: the protocol's) is kept.
 PARAMETERS = ["run", "finished", "preset", "dataset", "methods", "groups", "seeds", "draws"]
 
 
 def refreshed(notebook: str, name: str, preset: str) -> pd.DataFrame:
-    """The kept rows, those of the preset's finished runs in the place of older ones; kept anew where there are any.
+    """The kept rows, with the preset's finished runs in place of older ones; saved again if there are any.
 
     Args:
         notebook: whose runs, such as `11_three_way_balance`.
@@ -24,7 +24,7 @@ def refreshed(notebook: str, name: str, preset: str) -> pd.DataFrame:
 
     Returns:
         Rows with `task`, `covariate`, `method`, `seed`, `epochs` and what was measured. Of several runs of a method the
-        last one counts: the whole model stands in every group of ablations.
+        last one counts: the whole model is in every group of ablations.
 
     Raises:
         FileNotFoundError: no run is finished and none is kept.

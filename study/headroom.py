@@ -1,17 +1,17 @@
-"""What any gate gets of the oracle's head-room: is it the router's input, its training, or is nothing there?
+"""How much of the oracle's head-room gates get: does the router lack input or training, or is nothing there?
 
     python -m study.headroom cora chameleon --seeds 10 --width 64
 
-A trained routed network is frozen, and its `K^L` forced paths (Statement 2.5, scope `node`) are taken as so many
+A trained routed network is frozen, and its `K^L` forced paths (Statement 2.5, scope `node`) are treated as that many
 networks, whose answers gates over paths mix for each node, `log sum_p g_ip softmax(z_ip)`. A gate is the softmax of a
 linear map or a small network of what it reads (`_inputs_of`). It is fitted
 
 - on `train`: nodes whose labels the experts have seen;
 - on `validation`;
-- on `held out`: validation and one half of all nodes that are met, and it answers for the other half: what held-out
-  labels could show of where to send whom, an upper bound that no deployment reaches.
+- on `held out`: validation and one half of all tested nodes, answering for the other half: this is what held-out labels
+  could show about where to send which node, an upper bound that no deployment reaches.
 
-Kept is `16_headroom-<name>.csv` in `data/results/`; networks that `study.router_comparison` trained are read back.
+It keeps `16_headroom-<name>.csv` in `data/results/`; networks that `study.router_comparison` trained are read back.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from study.statistics import paired_test
 COMPONENTS = 64  # principal ones of the features
 GATES = {"linear": 0, "network": 32}  # hidden units
 GATE = ["method", "condition", "gate", "input", "fitted"]  # what names a row, beside data set and seed
-UNKNOWABLE = "all, label homophily"  # what no deployment knows: a gate of it is fitted on held-out labels alone
+UNKNOWABLE = "all, label homophily"  # what no deployment knows: a gate that reads it is fitted on held-out labels only
 
 
 def forced(model: StemGNN, task: Task) -> tuple[Tensor, list[Tensor]]:
@@ -88,10 +88,10 @@ def _label_homophily(task: Task, labels: Tensor) -> Tensor:
 
 
 def confidences(paths: Tensor) -> Tensor:
-    """Of log-probabilities `[N, P, C]` what the paths are sure of, and how they disagree, `[N, 3 P + 1]`.
+    """How sure paths are and how they disagree, `[N, 3 P + 1]`, from their log-probabilities `[N, P, C]`.
 
-    Every path's log-probability of its own answer, its entropy, its log-probability of the answer of all together;
-    and the entropy of all together above the mean one.
+    Every path's log-probability of its own answer, its entropy, and its log-probability of the joint answer; and by how
+    much the joint entropy exceeds the mean one.
     """
     together = paths.logsumexp(1) - math.log(paths.size(1))
     answer = together.argmax(-1).view(-1, 1, 1).expand(-1, paths.size(1), 1)
@@ -101,7 +101,7 @@ def confidences(paths: Tensor) -> Tensor:
 
 
 def _inputs_of(task: Task, labels: Tensor, paths: Tensor, states: Sequence[Tensor]) -> dict[str, Tensor]:
-    """What gates read of every node, `[N, D]` by name.
+    """What gates read about every node, `[N, D]` by name.
 
     `state`: what the built-in routers read, the features by their `COMPONENTS` leading principal components;
     `descriptors`: what deployment can measure; `confidence`: see `confidences`; `all` of them; and `UNKNOWABLE`.
@@ -131,14 +131,14 @@ def headroom(
         labels: classes `[N]`.
         inputs: what gates read, `[N, D]` by name.
         parts: the nodes of `train` and `validation`.
-        met: those of each condition; no node twice.
+        met: the nodes of each condition; no node twice.
         others: answers `[N, C]` of other networks by name, as log-probabilities.
         seed: of halves and folds.
 
     Yields:
         `condition`, `gate`, `input`, `fitted`, `score` (accuracy in per cent) and `ce`. Among the gates are `uniform`,
-        the `best path` of validation, the `oracle`, the best path of each node in either measure, and `luck`, what the
-        oracle would have where paths had nothing in common.
+        the `best path` of validation, the `oracle` (each node's best path in either measure) and `luck`, what the
+        oracle would have if paths had nothing in common.
     """
     truth = paths.gather(-1, labels.clamp(min=0).view(-1, 1, 1).expand(-1, paths.size(1), 1)).squeeze(-1)
     everyone = torch.cat(list(met.values()))
@@ -170,7 +170,7 @@ def measured(name: str, preset: Preset, protocol: Protocol, seeds: Sequence[int]
     """`headroom` of three means and of different filters (`method`), seed by seed, on a data set of nodes.
 
     Raises:
-        ValueError: a task of links or graphs, whose paths are not one node's, or one of several labels or of numbers.
+        ValueError: a task of links or graphs, whose paths are not one node's, or of several labels or of numbers.
     """
     task = protocol.task(preset)
     if task.kind != "node" or task.regression or (task.labels.dim() == 2 and task.outputs > 1):
@@ -198,8 +198,8 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per network (`method`), condition, gate, `measure` (`score` or `ce`) and `task`: each data set, and
         `all`, the random-effects mean over them (`study.meta_analysis`). `room`: oracle less uniform, in the measure's
-        unit. `share`: of mean differences over seeds, with its 95 % interval `low` to `high` (Student's t of what
-        remains of each seed's) and standard `error`, NaN of one seed, or of fewer than five data sets.
+        unit. `share`: a ratio of mean differences over seeds, with its 95 % interval `low` to `high` (Student's t of
+        the seeds' residuals) and standard `error`; NaN for one seed, or for fewer than five data sets.
     """
     measures = [name for name in ("score", "ce") if name in frame]
     long = frame.fillna({"input": "", "fitted": ""}).melt([*GATE, "task", "seed"], measures, "measure")
@@ -218,7 +218,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _share(task: str, runs: pd.DataFrame) -> dict[str, float]:
-    """One gate's on one data set, from `gain` and `room` of every seed: a ratio of means, and what it leaves."""
+    """One gate's share on one data set, from `gain` and `room` of every seed: a ratio of means, tested by residuals."""
     room = runs.room.mean() or float("nan")
     share = runs.gain.mean() / room
     each = share + (runs.gain - share * runs.room) / room

@@ -13,7 +13,7 @@ ANEW = "Nothing of it is kept; the same command begins anew."
 
 
 def interruptible(main: Callable[[], int | None], then: str = KEPT) -> int:
-    """The command's exit status; after Ctrl-C 130, with what comes `then`, and no traceback."""
+    """The command's exit status; after Ctrl-C, 130, with a line on what comes `then` and no traceback."""
     try:
         return main() or 0
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ from study.statistics import SIGNIFICANT, interval
 from study.stress_figures import BALANCE, FAR_OFF
 
 BALANCED = {"clean": "clean", "shift": "shift", "masked": "features masked", "deleted": "edges deleted"}
-EDGE = 10.0  # points: what lies beyond is an arrow
+EDGE = 10.0  # points: what lies beyond is shown as an arrow
 
 
 def draw_effects(lead: pd.DataFrame, whole: pd.Series) -> Figure:
@@ -56,8 +56,8 @@ def draw_pareto(axes: Sequence[Axes], balance: pd.DataFrame) -> None:
     """How far each method is from the best one in each demand, in points.
 
     Rings mark the Pareto front: methods that no other beats in all three demands. Bars are 95 % intervals of the
-    difference to the best one over data sets, or over the seeds of one, where there are five. An MLP that is many
-    times further off than all others is written at the edge.
+    difference to the best one over data sets, or over the seeds of one, where there are at least five. An MLP that is
+    many times further off than all others is shown as a number at the edge.
 
     Args:
         axes: three, which share `y`.
@@ -89,7 +89,7 @@ def draw_pareto(axes: Sequence[Axes], balance: pd.DataFrame) -> None:
 
 
 def _intervals(by_run: pd.DataFrame, best: str, demand: str) -> dict[str, tuple[float, float]]:
-    """By method, where enough runs are known: the interval of how far it is behind the best one."""
+    """For each method with enough known runs, the interval of how far it is behind the best one."""
     points = by_run.loc[best, demand] - by_run[demand].unstack("method").drop(columns=best).T
     known = {name: row.dropna() for name, row in points.iterrows() if row.count() >= FEWEST}
     if by_run.index.names[1] == "seed":
@@ -102,7 +102,7 @@ def draw_claims(compared: pd.DataFrame, axis: Axes | None = None) -> Figure:
     """A method's lead over the strongest other one, claim by claim: a circle per comparison, a diamond for their mean.
 
     Circles are filled where the corrected p-value is below 0.05; the mean is that of random effects over data sets,
-    with its 95 % interval where there are enough of them. The farthest at either end have their names.
+    with its 95 % interval where there are enough of them. The farthest at either end are named.
 
     Args:
         compared: from `study.paper_tables.comparisons`.
@@ -115,7 +115,7 @@ def draw_claims(compared: pd.DataFrame, axis: Axes | None = None) -> Figure:
         found = compared[compared.demand.isin(CLAIMS[claim])].sort_values("difference")
         heights = place + np.linspace(-0.3, 0.3, len(found))
         _leads(axis, found, heights, s=12, linewidths=0.6)
-        for end, side, away in ((0, "right", -4), (-1, "left", 4)):  # who is farthest off, by name
+        for end, side, away in ((0, "right", -4), (-1, "left", 4)):  # the farthest off, by name
             name, there = found.task.iloc[end], (found.difference.iloc[end], heights[end])
             axis.annotate(name, there, (away, 0), textcoords="offset points", ha=side, va="center", fontsize=6)
         bar = [[row.difference - row.low], [row.high - row.difference]]
@@ -131,7 +131,7 @@ def draw_claims(compared: pd.DataFrame, axis: Axes | None = None) -> Figure:
 def draw_by_task(compared: pd.DataFrame) -> Figure:
     """A method's lead over the strongest other one, data set by data set, a panel for each claim.
 
-    Filled where the corrected p-value is below 0.05; below them the mean of `draw_claims`.
+    Circles are filled where the corrected p-value is below 0.05; the mean of `draw_claims` is below them.
 
     Args:
         compared: from `study.paper_tables.comparisons`.
@@ -155,8 +155,8 @@ def draw_balance(by_method: Mapping[str, pd.DataFrame], names: Mapping[str, str]
     """The lead on every data set with its 95 % interval, one panel per demand, and below them the means.
 
     Marks are filled where the interval excludes zero; a star follows where the corrected p-value is below 0.05. The
-    axis ends at `EDGE`: an interval that goes on has an arrow there, a lead beyond it stands there as a number. Data
-    sets stand in the order of the first method's clean leads.
+    axis ends at `EDGE`: an interval that goes on has an arrow there, and a lead beyond it is given as a number. Data
+    sets are in the order of the first method's clean leads.
 
     Args:
         by_method: from `study.balance_tables.leads`, by method.
@@ -184,7 +184,7 @@ def draw_balance(by_method: Mapping[str, pd.DataFrame], names: Mapping[str, str]
     looks |= {"95 % interval includes 0": ("o", "white"), "excludes 0 after correction (Holm)": ("$*$", "black")}
     for told, (mark, fill) in looks.items():
         axes[0].plot([], [], ls="", marker=mark, ms=4, mfc=fill, color="black", label=told)
-    axes[0].set_xlabel(" ")  # keeps room for the label of all, which as one panel's would push the panels apart
+    axes[0].set_xlabel(" ")  # keeps room for the common label, which as one panel's would push the panels apart
     below = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center", "va": "top"}
     label = axes[1].annotate("points ahead of the strongest equally trained rival", (1.05, 0), (0, -21), **below)
     label.set_in_layout(False)
@@ -193,7 +193,7 @@ def draw_balance(by_method: Mapping[str, pd.DataFrame], names: Mapping[str, str]
 
 
 def _lead(axis: Axes, row: Any, place: float, colour: Any, mark: str, star: bool = False) -> None:
-    """One lead with its interval, cut at `EDGE`; of few data sets there is none."""
+    """One lead with its interval, cut at `EDGE`; few data sets have no interval."""
     low, high = (row.difference if np.isnan(end) else end for end in (row.low, row.high))
     axis.plot(np.clip([low, high], -EDGE, EDGE), [place, place], color=colour, lw=1)
     for beyond, end, arrow in ((low < -EDGE, -EDGE, "<"), (high > EDGE, EDGE, ">")):

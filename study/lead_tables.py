@@ -1,4 +1,4 @@
-"""One method's leads over another: by kind of graph, and how much the demands say that is not the same thing again."""
+"""One method's leads over another: by kind of graph, and how far the demands repeat one result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from study.statistics import SIGNIFICANT, in_points
 
 
 def leads(demands: pd.DataFrame, rival: str, ours: str = "stem") -> pd.DataFrame:
-    """`ours - rival`, run by run, one column per claim; NaN where one was not met.
+    """`ours - rival`, run by run, one column per claim; NaN where one was not tested.
 
     Args:
         demands: from `study.paper_tables.demand_scores`.
@@ -23,7 +23,7 @@ def leads(demands: pd.DataFrame, rival: str, ours: str = "stem") -> pd.DataFrame
 
 
 def lead_correlations(demands: pd.DataFrame, rival: str, ours: str = "stem") -> pd.DataFrame:
-    """How alike the leads of two claims are, over data sets: near 1 they are one result, told twice.
+    """How alike the leads of two claims are, over data sets: near 1 they are one result reported twice.
 
     Args:
         demands, rival, ours: see `leads`.
@@ -35,15 +35,15 @@ def lead_correlations(demands: pd.DataFrame, rival: str, ours: str = "stem") -> 
 
 
 def leads_by_domain(demands: pd.DataFrame, rival: str, ours: str = "stem", labels: int = 0) -> pd.DataFrame:
-    """Leads over one method for each kind of graph: who has a citation graph need not read a mean with molecules in it.
+    """Leads over one method for each kind of graph: a user with a citation graph need not read a mean over molecules.
 
     Args:
         demands, rival, ours: see `leads`.
-        labels: of each class, 0 for all.
+        labels: per class, 0 for all.
 
     Returns:
-        Text, one row per kind and the last for all, one column per claim, see `mean_text` (without an interval where
-        there are fewer than five data sets), and `data sets`, the most that a claim has.
+        Text, one row per kind and a last one for all, one column per claim, see `mean_text` (without an interval where
+        there are fewer than five data sets), and `data sets`, the largest number for any claim.
     """
     found = {
         claim: by_domain(of_runs(runs.dropna(), labels, " ".join(CLAIMS[claim])))
@@ -82,9 +82,9 @@ def in_words(claims: pd.DataFrame, rival: str = "the strongest rival") -> str:
     """The rows of `study.paper_tables.claim_table` as sentences, a line of Markdown each.
 
     Args:
-        claims: indexed by demand. An interval without zero whose `p`, corrected over the demands, is not significant
-            is told as such.
-        rival: whom the differences are to.
+        claims: indexed by demand. An interval without zero whose `p`, corrected over the demands, is not significant is
+            reported as such.
+        rival: its name in the text.
     """
     verdicts = {"level": "level with", "undecided": "not distinguishable from"}
     lines = []

@@ -2,9 +2,9 @@
 
     python -m study.learning_rates cora chameleon
 
-The question of "muP to MSSP", asked of the network with experts and without tokens (`routed`): every learning rate with
-every number of experts at the first width, and with every width at three experts; other settings as validation
-chose. Kept is `16_rates-<name>.csv` in `data/results/`. Finished runs are read back.
+The question of "muP to MSSP", for the network with experts and without tokens (`routed`): every learning rate is tried
+with every number of experts at the first width, and with every width at three experts; other settings are as validation
+chose. The results are kept as `16_rates-<name>.csv` in `data/results/`. Finished runs are read back.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def rates(name: str, preset: Preset, protocol: Protocol, seeds: Sequence[int]) -
 
 
 def best_rates(frame: pd.DataFrame) -> pd.DataFrame:
-    """By size (`width`, `experts`) and data set the rate that does best on validation in the mean over seeds."""
+    """The rate with the best mean validation score over seeds, by size (`width`, `experts`) and data set."""
     means = frame.groupby(["width", "experts", "task", "lr"]).val.mean().reset_index()
     best = means.loc[means.groupby(["width", "experts", "task"]).val.idxmax()]
     return best.pivot(index=["width", "experts"], columns="task", values="lr")

@@ -1,4 +1,4 @@
-"""What a frozen network is met with, one graph after the other, how tables name it, and scores along a covariate."""
+"""What a frozen network is tested on, one graph after another, its names in tables, and scores along a covariate."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from stemlib.stress.conditions import CORRUPTIONS, Condition, alone, corrupt, is
 from stemlib.training.evaluation import predict
 from study.protocols import FILTERED
 
-BETWEEN_DRAWS = 1000  # seeds lie below, so that no two draws of a table are the same
-Meeting = list[tuple[Condition, dict[str, Any]]]  # conditions on one graph, with what a table says of them
+BETWEEN_DRAWS = 1000  # seeds are smaller, so that no two draws of a table are the same
+Meeting = list[tuple[Condition, dict[str, Any]]]  # conditions on one graph, with what a table says about them
 
 
 def meetings(
     conditions: Sequence[Condition], rates: Sequence[float], draws: int, combined: Sequence[float], seed: int
 ) -> Iterator[Meeting]:
-    """The conditions of a stress test one graph after the other, for all of them would fill the memory.
+    """The conditions of a stress test, one graph after another: all at once would fill the memory.
 
     Args:
         conditions: `clean`, then the shifted buckets.
@@ -50,7 +50,7 @@ def kept_apart(task: Task) -> Tensor:
 
 
 def with_filtered(task: Task, meeting: Meeting, kept: Tensor) -> Iterator[tuple[Condition, dict[str, Any]]]:
-    """What is met, as tables name it; and what of it is among those `kept`, where that is less."""
+    """Each condition, as tables name it; and the part of it among those `kept`, if that is smaller."""
     for met, about in meeting:
         about = {"task": task.name, "condition": met.name} | about
         yield met, about

@@ -1,20 +1,20 @@
-"""Means over data sets, with what they are uncertain of: the data sets' own errors, and that data sets differ.
+"""Means over data sets, and what makes them uncertain: the data sets' own errors, and that data sets differ.
 
-Three means stand side by side. The **flat** one weighs data sets alike. The **random-effects** one weighs each by
+Three means are given side by side. The **flat** one weighs data sets alike. The **random-effects** one weighs each by
 `1 / (error^2 + tau^2)`, with the deviation tau between true differences by Paule and Mandel (statsmodels): what five
 runs on 76 molecules hardly show counts for little. Where true differences grow with errors, the two answer different
-questions, and both are to be read: simulated so, the random-effects mean is 0.9 where the flat one is 1.5, and its
-interval holds the latter in 41 % of studies. The **median** is moved by no single data set.
+questions, and both should be read: in such a simulation, the random-effects mean is 0.9 where the flat one is 1.5, and
+its interval contains the latter in 41 % of studies. No single data set moves the **median**.
 
 Data sets of one family (`DataSet.family`) share nodes, molecules or makers: their differences are no independent draws.
-Intervals of all three know that: the variance is that of Bell and McCaffrey (CR2), summed by family, and the degrees of
-freedom are Satterthwaite's (Tipton, 2015), few where one family weighs much. Where every data set is alone, that of the
-flat mean is Student's t.
+The intervals of all three allow for that: the variance is that of Bell and McCaffrey (CR2), summed by family, and the
+degrees of freedom are Satterthwaite's (Tipton, 2015), few where one family weighs much. Where no data sets are related,
+that of the flat mean is Student's t.
 
-Simulated coverage, nominal 95 %, of normal, heavy-tailed and skewed differences, at 5, 9, 20 and 28 data sets, with
-families and without: flat 94 to 97 %, random effects 94 to 97 % (92 to 96 % of skewed differences), median 95 to 99 %,
-prediction 96 to 99 %. Hartung and Knapp's interval, which knows no families, holds the mean in 80 % at 28 related data
-sets, Student's t in 87 %, the percentile bootstrap in 83 %. See tests/study/test_coverage.py.
+Simulated coverage, nominal 95 %, for normal, heavy-tailed and skewed differences, at 5, 9, 20 and 28 data sets, with
+families and without: flat 94 to 97 %, random effects 94 to 97 % (92 to 96 % for skewed differences), median 95 to 99 %,
+prediction 96 to 99 %. Hartung and Knapp's interval, which ignores families, contains the mean in 80 % at 28 related
+data sets, Student's t in 87 %, the percentile bootstrap in 83 %. See tests/study/test_coverage.py.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from study.statistics import paired_test
 
 Table = TypeVar("Table", pd.DataFrame, pd.Series)
 FEWEST = 5  # data sets: fewer have no interval
-FEWEST_OF_MEDIAN = 6  # of five independent values the whole range holds the median in 94 % of samples only
+FEWEST_OF_MEDIAN = 6  # the range of five independent values contains the median in only 94 % of samples
 
 
 class OverDataSets(NamedTuple):
@@ -70,20 +70,20 @@ class OverDataSets(NamedTuple):
 
 
 def family(task: str) -> str:
-    """Of related data sets, see `DataSet.family`; a name of its own where a task stands alone."""
+    """The family of related data sets, see `DataSet.family`; the task's own name if it has no relatives."""
     name = task.removesuffix(FILTERED)
     return getattr(DATA_SETS.get(name), "family", "") or name
 
 
 def domain(task: str) -> str:
-    """What kind of graph a task has, see `DataSet.domain`; `drawn` for one that is no public data set."""
+    """What kind of graph a task has, see `DataSet.domain`; `drawn` for one that is not a public data set."""
     return getattr(DATA_SETS.get(task.removesuffix(FILTERED)), "domain", "drawn")
 
 
 def counted(rows: Table) -> Table:
-    """The rows, with `task` as a column or in the index, that a mean over data sets or a count of them is made of.
+    """The rows, with `task` as a column or in the index, that enter a mean over data sets or a count of them.
 
-    Out of it are what is not the graph that its name says (`DataSet.remark`), and a task with its filtered form beside.
+    Left out are graphs that are not what their name says (`DataSet.remark`), and tasks whose filtered form is present.
     """
     of_task = rows.task if "task" in getattr(rows, "columns", ()) else rows.index.get_level_values("task")
     known = {name for name, entry in DATA_SETS.items() if entry.remark}
@@ -99,7 +99,7 @@ def robust_mean(values: np.ndarray, weights: np.ndarray, families: np.ndarray) -
         families: a name for each, `[n]`; values of one family may agree or not.
 
     Returns:
-        Mean, error, degrees of freedom; the latter two NaN where one family is all that counts.
+        Mean, error, degrees of freedom; the latter two NaN if one family is all that counts.
     """
     share = weights / weights.sum()
     mean = float(share @ values)
@@ -117,11 +117,11 @@ def over_data_sets(differences: pd.Series, errors: pd.Series, related: bool = Tr
     Args:
         differences: one for each task, which the index names.
         errors: their standard errors, with the same index. Where runs all agree and the error is 0, the smallest other
-            one is taken, for five runs cannot be sure beyond all others; where all are 0, data sets weigh alike.
-        related: whether families count as related; else every data set stands alone.
+            error is taken, for five runs cannot be surer than all others; where all are 0, data sets weigh alike.
+        related: whether families count as related; otherwise every data set stands alone.
 
     Returns:
-        The means over what `counted` leaves. A data set whose difference or error is not known is left out of all.
+        The means over what `counted` keeps. A data set whose difference or error is unknown is left out of all.
     """
     known = counted(pd.DataFrame({"y": differences, "error": errors}).rename_axis("task").dropna())
     y, error, nothing = known.y.to_numpy(), known.error.to_numpy(), float("nan")
@@ -155,14 +155,14 @@ def over_data_sets(differences: pd.Series, errors: pd.Series, related: bool = Tr
 
 
 def _p(mean: float, error: float, df: float) -> float:
-    """Two-sided; of an error of 0 as in `paired_test`."""
+    """The two-sided p-value; for an error of 0 as in `paired_test`."""
     if error == 0:
         return float("nan") if mean == 0 else 0.0
     return float(2 * student.sf(abs(mean) / error, df))
 
 
 def _around_median(values: np.ndarray, reach: float) -> tuple[float, float]:
-    """The quantiles that lie as far around one half as the share below the median is uncertain (Woodruff, 1952)."""
+    """The quantiles as far either side of one half as the share below the median is uncertain (Woodruff, 1952)."""
     if len(values) < FEWEST_OF_MEDIAN or np.isnan(reach):
         return float("nan"), float("nan")
     low, high = np.quantile(values, [max(0.0, 0.5 - reach), min(1.0, 0.5 + reach)])
@@ -170,14 +170,14 @@ def _around_median(values: np.ndarray, reach: float) -> tuple[float, float]:
 
 
 def of_runs(values: pd.Series, labels: int = 0, demand: str = "clean") -> pd.DataFrame:
-    """What runs say of each data set.
+    """What runs say about each data set.
 
     Args:
-        values: differences run by run, with `task` and `seed` in the index; what else is there is averaged.
+        values: differences run by run, with `task` and `seed` in the index; further levels are averaged.
         labels, demand: see `split_overlap`.
 
     Returns:
-        `difference` and `error` by task, see `paired_test`; the error is NaN of a single seed.
+        `difference` and `error` by task, see `paired_test`; the error is NaN for a single seed.
     """
     by_seed, rows = values.groupby(["task", "seed"]).mean(), {}
     for task, runs in by_seed.groupby("task"):
@@ -190,14 +190,14 @@ def of_runs(values: pd.Series, labels: int = 0, demand: str = "clean") -> pd.Dat
 
 
 def of_comparisons(compared: pd.DataFrame) -> pd.DataFrame:
-    """What several comparisons say of each data set: `difference` and `error` by task.
+    """What several comparisons say about each data set: `difference` and `error` by task.
 
     Args:
         compared: rows with `task`, `difference` and `error`, see `study.statistics.against_strongest`.
 
     Returns:
-        Means by task. That of the errors is the error of a mean of differences that go up and down together, as those
-        by several covariates do that share nodes and seeds; it is never too small.
+        Means by task. The mean error is that of a mean of differences that rise and fall together, as those by several
+        covariates do, which share nodes and seeds; it is never too small.
     """
     return compared.groupby("task", sort=False)[["difference", "error"]].mean()
 
@@ -205,13 +205,13 @@ def of_comparisons(compared: pd.DataFrame) -> pd.DataFrame:
 def by_domain(found: pd.DataFrame) -> pd.DataFrame:
     """`over_data_sets` for each kind of graph.
 
-    Within a kind data sets stand alone: what the members of its one or two families share is what is described.
+    Within a kind data sets stand alone: what the members of its one or two families share is the very thing described.
 
     Args:
         found: `difference` and `error` by task, see `of_runs` and `of_comparisons`.
 
     Returns:
-        A row of `OverDataSets` per `domain`, and `all`, the kind with most data sets first.
+        A row of `OverDataSets` per `domain`, the kind with most data sets first, and `all`.
     """
     known = counted(found.rename_axis("task"))
     parts = {name: over_data_sets(part.difference, part.error, False) for name, part in known.groupby(domain)}

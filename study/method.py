@@ -1,4 +1,4 @@
-"""A named model with the training that was tuned for it: what a run is made of, and known by."""
+"""A named model with the training that was tuned for it: what a run consists of and is known by."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from study.rivals.settings import PretextConfig
 class Method:
     """A named model with its training.
 
-    With `checkpoint`, a pretrained model's folder, it starts from there; with `others` beside it, the same pretraining
-    of other seeds, the seeds of fine-tuning take them in turn. With `pretext`, a probe's encoder is first trained by
-    that objective, without labels, on the task's own graph.
+    With `checkpoint`, a pretrained model's folder, it starts from there; with `others` as well, the same pretraining
+    with other seeds, the seeds of fine-tuning take all of them in turn. With `pretext`, a probe's encoder is first
+    trained by that objective, without labels, on the task's own graph.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Method:
     members: tuple[Method, ...] = ()
 
     def at(self, seed: int) -> Method:
-        """The method with that one of its checkpoints from which a seed starts."""
+        """The method with the one of its checkpoints that a seed starts from."""
         folders = (self.checkpoint, *self.others)
         return dataclasses.replace(self, checkpoint=folders[seed % len(folders)], others=())
 
@@ -52,16 +52,16 @@ class Method:
     def settings(self) -> dict[str, Any]:
         """All settings as plain values: what a record stores.
 
-        A checkpoint counts by its weights' sha256, not by where it lies.
+        A checkpoint is identified by its weights' sha256, not by its location.
         """
         members = {"members": [each.settings for each in self.members]} if self.members else {}
         return {name: dataclasses.asdict(part) for name, part in self._parts.items()} | self._start | members
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a run's key is made of: which configurations, and the settings that are not the defaults.
+        """What a run's key consists of: which configurations, and the settings that are not the defaults.
 
-        So a run is found again when the settings have gained a field; see `study.trained.require_same`.
+        A run is thus found again when the settings have gained a field; see `study.trained.require_same`.
         """
         told = {name: {"config": type(part).__name__} | part.beside_defaults for name, part in self._parts.items()}
         members = {"members": [each.identity for each in self.members]} if self.members else {}
@@ -94,7 +94,7 @@ class Method:
         return train | {"dropout": self.model.dropout} | more
 
     def build(self, task: Task) -> nn.Module:
-        """The model before any training, or from its checkpoint; of members all of them, side by side."""
+        """The model before any training, or from its checkpoint; for members, all of them side by side."""
         if self.members:
             return nn.ModuleList(each.build(task) for each in self.members)
         if self.checkpoint is None:

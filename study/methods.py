@@ -23,7 +23,7 @@ from study.rivals.settings import (
 
 
 def training(preset: Preset, weight_decay: float = 0.5) -> TrainConfig:
-    """How every method is trained, but for what a protocol chooses: with a start at the prior, and a penalty."""
+    """How every method is trained, except for what a protocol chooses: with a start at the prior, and a penalty."""
     return preset.train(lr=1e-2, weight_decay=weight_decay, prior=True)
 
 
@@ -36,7 +36,7 @@ def stem(preset: Preset, name: str = "stem", **changes: Any) -> Method:
 def pretrained(
     preset: Preset, checkpoints: Sequence[Path], name: str = "pretrained", freeze_tokens: bool = True, **changes: Any
 ) -> Method:
-    """Fine-tuning from checkpoints of one pretraining, whose width and tokens it has, with `stem`'s training.
+    """Fine-tuning from checkpoints of one pretraining, with their width and tokens, and with `stem`'s training.
 
     Args:
         preset: the budget.
@@ -108,7 +108,7 @@ def ensemble(preset: Preset) -> Method:
 
 
 def stack(preset: Preset, name: str, names: Sequence[str], **changes: Any) -> Method:
-    """Methods' networks, each tuned and trained by itself, put together; `changes` name fields of `StackedConfig`."""
+    """Methods' networks, each tuned and trained on its own, put together; `changes` name fields of `StackedConfig`."""
     return Method(name, StackedConfig(**changes), training(preset), members=tuple(named(preset, *names)))
 
 
@@ -118,12 +118,12 @@ def mowst(preset: Preset) -> Method:
 
 
 def ncn(preset: Preset, name: str = "ncn", complete: bool = False) -> Method:
-    """Neural common neighbours, of links alone; `complete` makes it NCNC."""
+    """Neural common neighbours, for links only; `complete` makes it NCNC."""
     return Method(name, NCNConfig(hidden=preset.hidden, complete=complete), training(preset))
 
 
 def nbfnet(preset: Preset) -> Method:
-    """Neural Bellman-Ford, of links alone."""
+    """Neural Bellman-Ford, for links only."""
     return Method("nbfnet", NBFNetConfig(hidden=preset.hidden), training(preset))
 
 
@@ -169,7 +169,7 @@ METHODS: dict[str, Callable[[Preset], Method]] = {
 
 
 def main_method(names: Sequence[str]) -> str:
-    """The one that the others are compared with: the whole model, or where that is not among them the first."""
+    """The method that the others are compared with: the whole model, or the first if that is not among them."""
     return "stem" if "stem" in names else names[0]
 
 

@@ -14,7 +14,7 @@ LONGEST_NAME = 150  # of a run's folder; file systems end at 255
 
 
 def parameters(notebook: Path) -> dict[str, tuple[type, Any]]:
-    """Type and default of every parameter, from the cell that is tagged so."""
+    """Type and default of every parameter, from the cell with that tag."""
     cells = json.loads(notebook.read_text())["cells"]
     (cell,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
     lines = [line for line in ast.parse("".join(cell["source"])).body if isinstance(line, ast.AnnAssign)]
@@ -25,8 +25,8 @@ def parameters(notebook: Path) -> dict[str, tuple[type, Any]]:
 def told(values: Mapping[str, Any]) -> str:
     """Parameters as the name of a folder: `preset=smoke@dataset=cora@methods=gcn+stem`.
 
-    Sorted, so that their order does not matter. `=2C` is a comma, and so on: shells or Slurm would mind others. A part
-    of the SHA-256 keeps a long name unique.
+    Sorted, so that their order does not matter. `=2C` is a comma, and so on: shells or Slurm would stumble over others.
+    A part of the SHA-256 keeps a long name unique.
     """
     ordered = sorted(values.items(), key=lambda item: (item[0] != "preset", item[0]))
     name = urlencode(ordered).replace("&", "@").replace("%", "=")

@@ -3,8 +3,8 @@
     python -m study.paper --estimate        # how long and how much memory on this device, measured on a few steps
     python -m study.paper --device cuda     # both; after an interruption the same command goes on
 
-It is `study.pretrain --preset paper --release paper`, then `study.transfer` from that checkpoint. Of the nine
-benchmarks those are taken whose raw files are there.
+This is `study.pretrain --preset paper --release paper`, then `study.transfer` from that checkpoint. Of the nine
+benchmarks, those are taken whose raw files are available.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from study.pool import at_hand, load_pool
 from study.protocols import protocol_of
 from study.records import KEPT
 
-# The paper's nine; topics that a language model named stand for ogbn-arxiv's features where these are not to be had.
+# The paper's nine; topics named by a language model replace ogbn-arxiv's features where these are unavailable.
 NINE = [
     "cora", "pubmed", "wikics", "ogbn-arxiv", "ogbn-arxiv-predictions",
     "wn18rr", "fb15k237", "hiv", "pcba", "chembl-activities",
@@ -41,13 +41,13 @@ STEPS = 5  # of pretraining that are timed, after one to warm up
 
 
 def benchmarks() -> list[str]:
-    """Those of `NINE` that are at hand, of ogbn-arxiv in one form."""
+    """Those of `NINE` that are at hand, with ogbn-arxiv in one form."""
     there = [name for name in NINE if name in available()]
     return [name for name in there if name != "ogbn-arxiv-predictions" or "ogbn-arxiv" not in there]
 
 
 def pretraining_estimate(budget: Preset, data: Sequence[str] | None) -> tuple[int, float]:
-    """Steps of the whole run, and seconds of one, the mean over steps on drawn data sets."""
+    """Steps of the whole run, and seconds of one step, the mean over steps on drawn data sets."""
     pool = load_pool(budget.hidden, data, nodes=budget.nodes, whole=not budget.limited)
     model = ModelConfig(hidden=budget.hidden, codes=min(128, budget.hidden))
     run = Run(pool, model, budget.pretrain(), 0, chosen(), Path("not kept"))
@@ -56,12 +56,12 @@ def pretraining_estimate(budget: Preset, data: Sequence[str] | None) -> tuple[in
     start = time.perf_counter()
     for _ in range(STEPS):
         run.step()
-    run.checked()  # a GPU is waited for
+    run.checked()  # waits for a GPU
     return run.steps, (time.perf_counter() - start) / STEPS
 
 
 def fine_tuning_estimate(budget: Preset, name: str, seeds: int) -> float:
-    """Seconds of one data set's runs at most: of all that `study.transfer` compares, every candidate once."""
+    """The most seconds that one data set's runs take: all that `study.transfer` compares, with every candidate once."""
     protocol, task = protocol_of(name), transfer.unit_task(name, budget)
     buckets = tail_buckets(instance_covariate(task, transfer.COVARIATE))
     runs = [shift_protocol(task, buckets, seed)[:2] for seed in range(seeds)]
@@ -72,7 +72,7 @@ def fine_tuning_estimate(budget: Preset, name: str, seeds: int) -> float:
 
 
 def estimate(budget: Preset, names: Sequence[str], data: Sequence[str] | None, seeds: int) -> None:
-    """Print what the whole takes on this device."""
+    """Print what all of it takes on this device."""
     where = chosen()
     steps, step = pretraining_estimate(budget, data)
     total = steps * step
@@ -86,7 +86,7 @@ def estimate(budget: Preset, names: Sequence[str], data: Sequence[str] | None, s
 
 
 def memory(where: torch.device) -> str:
-    """The most that was used so far."""
+    """The most memory that was used so far."""
     if where.type == "cuda":
         return f"{torch.cuda.max_memory_allocated(where) / 1e9:.1f} GB of the GPU's memory so far"
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB of memory so far"

@@ -1,4 +1,4 @@
-"""The paper's tables from records alone: five demands on every method and data set, and what they say of the claims.
+"""The paper's tables from records alone: five demands on every method and data set, and what they say about the claims.
 
 Rows are those of the table `stress` in `data/results/`, which `study.grid_results` keeps.
 """
@@ -18,7 +18,7 @@ from study.statistics import SIGNIFICANT, PairedTest, against_strongest, correct
 
 BY_RUN = ["task", "covariate", "method", "seed"]
 
-# What a network is asked to cope with, as tables name it, and the demands that speak to it.
+# What a network is asked to cope with, as tables name it, and the demands that test it.
 CLAIMS = {
     "clean": ("clean",),
     "degree shift": ("degree shift",),
@@ -29,11 +29,11 @@ CLAIMS = {
     "shifted and damaged": ("shifted and damaged",),
 }
 
-# Whom the grid meets, each alone: `routed` has experts and no tokens, `tokens` the reverse.
+# The rivals in the grid, each alone: `routed` has experts and no tokens, `tokens` the reverse.
 CORE_RIVALS = {name: [name] for name in ("gcn", "sage", "routed", "tokens")}
 
-# `tokens` and `routed` are published forms (GFT, CaNet) and parts of the whole model: with them among the rivals it
-# is compared with itself. These have none of its parts.
+# `tokens` and `routed` are published forms (GFT, CaNet) and parts of the whole model: with them as rivals, the whole
+# model is compared with itself. Outsiders have none of its parts.
 OF_THE_WHOLE = (
     "dense",
     "routed",
@@ -49,7 +49,7 @@ OUTSIDERS = {"the strongest without its parts": [name for name in METHODS if nam
 
 
 def of_classes(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose `task` learns classes: R2 has no lower end, so that one bad regression would be the mean."""
+    """The rows whose `task` learns classes: R2 has no lower end, so that one bad regression would dominate the mean."""
     return rows[~rows.task.isin([name for name, entry in DATA_SETS.items() if entry.regression])]
 
 
@@ -62,8 +62,8 @@ def demand_scores(stress: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Rows `task`, `covariate`, `method`, `seed`, `demand`, `score`, and `val` where there is one: `clean`;
         `<covariate> shift`, the worst bucket; `masked` and `deleted`, means over rates and draws; `shifted and
-        damaged`, mean over both corruptions of the shifted buckets. A run that was not met with a demand has no row
-        of it.
+        damaged`, mean over both corruptions of the shifted buckets. A run that was not tested on a demand has no row
+        for it.
     """
     kinds = stress.kind.where(~stress.kind.str.startswith("shift, "), "shifted and damaged")
     by, parts = [*BY_RUN, *{"val"}.intersection(stress)], []
@@ -78,16 +78,16 @@ def demand_scores(stress: pd.DataFrame) -> pd.DataFrame:
 def comparisons(demands: pd.DataFrame, ours: str = "stem", labels: int = 0) -> pd.DataFrame:
     """Our method against the strongest other one, for every task, covariate and demand; see `against_strongest`.
 
-    A grid may be half done: a group counts when ours and another were met, on the seeds that all of its methods have,
-    of which there must be two. The p-values are corrected over all rows.
+    A grid may be half done: a group counts if ours and another were run, on the seeds that all of its methods have, of
+    which there must be two. The p-values are corrected over all rows.
 
     Args:
         demands: from `demand_scores`.
         ours: the method.
-        labels: of each class, 0 for all, see `split_overlap`.
+        labels: per class, 0 for all, see `split_overlap`.
 
     Returns:
-        The columns of `against_strongest`; no rows where no group counts.
+        The columns of `against_strongest`; no rows if no group counts.
     """
     by = ["task", "covariate", "demand"]
     methods = demands.groupby(by).method.transform("nunique")
@@ -110,18 +110,17 @@ def over_tasks(values: pd.Series, labels: int = 0) -> OverDataSets:
 
 
 def claim_table(compared: pd.DataFrame) -> pd.DataFrame:
-    """What the comparisons say of each claim.
+    """What the comparisons say about each claim.
 
     Args:
         compared: from `comparisons`; see `counted`.
 
     Returns:
         One row per claim: `comparisons`, how many of them ours `wins` and `loses` significantly (corrected p below
-        0.05), and the difference that half of them could have seen at the least (`detectable`, the median); the means
-        over data sets, see `OverDataSets`, with `p` corrected over the claims, what their test could have seen
-        (`mean_detectable`), and whether ours is `level`, see `equivalence`; the flat mean of `held_out`, and on how
-        many the rival was chosen on validation. No
-        row where fewer than two tasks were met.
+        0.05), and the smallest difference that half of them could have found (`detectable`, the median); the means over
+        data sets, see `OverDataSets`, with `p` corrected over the claims, what their test could have found
+        (`mean_detectable`), and whether ours is `level`, see `equivalence`; the flat mean of `held_out`, and in how
+        many comparisons the rival was chosen on validation. No row for fewer than two tasks.
     """
     rows, compared = {}, counted(compared)
     for claim, demands in CLAIMS.items():
@@ -147,7 +146,7 @@ def over_demands(means: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_text(mean: OverDataSets) -> str:
-    """To be read: the random-effects mean with its interval, then the flat one, `+0.3 [-0.2, +0.9], flat +0.8`."""
+    """As text: the random-effects mean with its interval, then the flat one, `+0.3 [-0.2, +0.9], flat +0.8`."""
     return f"{in_points(mean.difference, mean.low, mean.high)}, flat {mean.flat:+.1f}"
 
 
@@ -162,9 +161,8 @@ def lead_changes(
         ours, labels: see `comparisons`.
 
     Returns:
-        Text, one row per rival and one column per claim but the clean one: mean over data sets, run by run, of
-        `(ours - rival)` under the demand minus the same when clean, see `mean_text`. Empty where fewer than two tasks
-        were met.
+        Text, one row per rival and one column per claim except the clean one: mean over data sets, run by run, of
+        `(ours - rival)` under the demand minus the same when clean, see `mean_text`. Empty for fewer than two tasks.
     """
     scores = demands.pivot(index=["task", "covariate", "seed", "demand"], columns="method", values="score")
     table = pd.DataFrame("", index=list(rivals), columns=[name for name in CLAIMS if "clean" not in CLAIMS[name]])
@@ -183,17 +181,17 @@ def claims_by_rival(
     ours: str = "stem",
     labels: int = 0,
 ) -> pd.DataFrame:
-    """What each claim comes to against some methods alone.
+    """What each claim amounts to against certain rivals only.
 
     Args:
         demands: from `demand_scores`.
-        rivals: by the name of a row, the methods of which the strongest one counts.
+        rivals: by the name of a row, the methods of which only the strongest counts.
         ours, labels: see `comparisons`.
 
     Returns:
         Text, one row per name and one column per claim: the means of differences over data sets, see `mean_text`, how
-        many comparisons are significantly won and lost, corrected for all of the table, and where none is won which
-        difference half of them could have seen. Empty where there are not two.
+        many comparisons are significantly won and lost, corrected over the whole table, and, where none is won, the
+        difference that half of them could have found. Empty for fewer than two tasks.
     """
     parts = {name: demands[demands.method.isin([ours, *methods])] for name, methods in rivals.items()}
     every = pd.concat({name: comparisons(part, ours, labels) for name, part in parts.items()})
@@ -209,9 +207,9 @@ def claims_by_rival(
 
 
 def lead_by_task(compared: pd.DataFrame) -> pd.DataFrame:
-    """`comparisons`, to be read: one row per task and covariate, `-3.1 [-4.1, -2.1] * sage` by demand.
+    """`comparisons` as text: one row per task and covariate, `-3.1 [-4.1, -2.1] * sage` by demand.
 
-    See `lead_text`. Empty where nothing was met.
+    See `lead_text`. Empty if nothing was run.
     """
     by_task = ["task", "covariate"]
     wide = compared.assign(text=lead_text(compared)).pivot(index=by_task, columns="demand", values="text").fillna("")
@@ -219,7 +217,7 @@ def lead_by_task(compared: pd.DataFrame) -> pd.DataFrame:
 
 
 def lead_text(compared: pd.DataFrame) -> list[str]:
-    """Rows of `against_strongest` to be read: a star marks a corrected p-value below 0.05, the rival's name follows."""
+    """Rows of `against_strongest` as text: a star marks a corrected p-value below 0.05, the rival's name follows."""
     numbers = compared[["difference", "low", "high", "p", "strongest"]].itertuples(index=False)
     return [f"{in_points(*found)}{' *' * bool(p < SIGNIFICANT)} {rival}" for *found, p, rival in numbers]
 

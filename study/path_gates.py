@@ -1,4 +1,4 @@
-"""Gates over frozen networks, such as the paths of a routed one: fitted to labels, and what an oracle has by luck."""
+"""Gates over frozen networks, such as the paths of a routed one: fitted to labels, and what an oracle gains by luck."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Gate = Callable[[Tensor], Tensor]  # from what it reads `[m, D]` to logarithms o
 
 
 def fit(x: Tensor, truth: Tensor, hidden: int, strength: float) -> Gate:
-    """A gate over paths: least cross-entropy of the mixture, plus weight decay; it starts with uniform weights.
+    """A gate over paths with the least cross-entropy of the mixture plus weight decay; it starts with uniform weights.
 
     Args:
         x: what it reads of some nodes, `[n, D]`; each column is standardised on them.
         truth: every path's log-probability of their labels, `[n, P]`.
         hidden: units of a hidden layer; 0 for a linear map.
-        strength: of the decay; an infinite one leaves the biases alone.
+        strength: of the decay; an infinite one leaves only the biases.
     """
     if strength == float("inf"):
         x, hidden, strength = x[:, :0], 0, 0.0
     own, known, mean = x.numpy(), truth.numpy(), x.numpy().mean(0)
     std = np.sqrt(((own - mean) ** 2).mean(0))
-    scale = np.divide(1, std, out=np.zeros_like(std), where=std > 0)  # what never changed says nothing
+    scale = np.divide(1, std, out=np.zeros_like(std), where=std > 0)  # what never changes says nothing
     widths = [x.size(1), *[hidden] * (hidden > 0), truth.size(1)]
     shapes = [(below + 1, above) for below, above in pairwise(widths)]  # the last row of a map is its bias
     ends = np.cumsum([rows * columns for rows, columns in shapes])
@@ -73,7 +73,7 @@ def _log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def validated(x: Tensor, truth: Tensor, hidden: int, seed: int) -> Gate:
-    """`fit` with the one of `STRENGTHS` that has the least cross-entropy on folds left out, the strongest of equals."""
+    """`fit` with the one of `STRENGTHS` that has the least cross-entropy on held-out folds, the strongest of equals."""
     if not x.size(1):
         return fit(x, truth, hidden, STRENGTHS[0])
     risks = dict.fromkeys(STRENGTHS, 0.0)
@@ -85,14 +85,14 @@ def validated(x: Tensor, truth: Tensor, hidden: int, seed: int) -> Gate:
 
 
 def luck(values: Tensor, labels: Tensor) -> float:
-    """The mean of the best path's value, if paths had nothing in common but how good each is on each class.
+    """The mean of the best path's value, if paths had nothing in common except how good each is on each class.
 
     Args:
         values: the larger the better, `[n, P]`: whether a path is right, or its log-probability of the label.
         labels: classes `[n]`.
 
     Returns:
-        The expectation of the oracle when every path's values are permuted among the nodes of a class, each apart.
+        The expectation of the oracle when every path's values are permuted among the nodes of a class, path by path.
     """
     total = 0.0
     for group in labels.unique():

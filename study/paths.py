@@ -14,6 +14,6 @@ RUN = "STEMLIB_RUN"  # the variable that names the folder of a run whose files a
 
 
 def run_folder() -> Path | None:
-    """The folder of this run's own files; None where it makes the committed ones."""
+    """The folder of this run's own files; None if it makes the committed ones."""
     named = os.environ.get(RUN)
     return Path(named) if named else None

@@ -10,20 +10,20 @@ from stemlib.data.public import available, load
 from stemlib.data.tasks import Kind
 from stemlib.training.pool import Member, Pool
 
-# The reference's; what stands for one of its data sets weighs as much, the built-in graph as a citation graph.
+# The reference's weights; a substitute weighs as much as its data set, the built-in graph as a citation graph.
 WEIGHTS = {
     "cora": 5.0, "citeseer": 5.0, "pubmed": 5.0, "ogbn-arxiv": 5.0, "ogbn-arxiv-predictions": 5.0, "wikics": 5.0,
     "wn18rr": 5.0, "fb15k237": 10.0, "hiv": 1.0, "chembl": 0.1, "chembl-10k": 0.1, "pcba": 0.1, BUILT_IN: 5.0,
 }  # fmt: skip
 OTHER_WEIGHTS: dict[Kind, float] = {"node": 1.0, "link": 1.0, "graph": 0.1}  # of data sets that the reference lacks
-# Regressions stay out of the default pool, so that a checkpoint can be tried on files that it has never met. Their
-# molecules it may have: 61 % of ESOL's, 12 % of lipo's and 3 % of the activities' stand in other sets of the pool.
+# Regressions stay out of the default pool, so that a checkpoint can be tried on files that it has never seen. It may
+# have seen their molecules: 61 % of ESOL's, 12 % of lipo's and 3 % of the activities' are in other sets of the pool.
 # What is published as Cornell has the features of Texas. The released checkpoints have not seen Washington.
 HELD_OUT = {"esol", "lipo", "chembl-activities", "cornell-as-published", "washington"}
 
 
 def at_hand(whole: bool = False) -> list[str]:
-    """The built-in graph, and every data set whose raw files are there, but for `HELD_OUT`; no graph comes twice.
+    """The built-in graph, and every data set whose raw files are there, except `HELD_OUT`; no graph occurs twice.
 
     Nothing is downloaded.
 
@@ -38,7 +38,7 @@ def at_hand(whole: bool = False) -> list[str]:
 
 
 def load_pool(width: int, names: Iterable[str] | None = None, *, nodes: int = 10_000, whole: bool = False) -> Pool:
-    """The pool of some data sets, with the reference's weights where it has one and `OTHER_WEIGHTS` else.
+    """The pool of some data sets, with the reference's weights where it has one, and otherwise `OTHER_WEIGHTS`.
 
     Args:
         width: of all features.

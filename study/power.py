@@ -1,7 +1,7 @@
-"""What a number of runs or data sets could have seen, and when two things count as level.
+"""What a number of runs or data sets could have found, and when two things count as level.
 
-`statsmodels.stats.power.TTestPower.solve_power` answers the first question too, but of few degrees of freedom and small
-p-values it returns where its search began, without a word.
+`statsmodels.stats.power.TTestPower.solve_power` answers the first question too, but for few degrees of freedom and
+small p-values it silently returns the point where its search began.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scipy.special import nctdtrinc
 from scipy.stats import t as student
 
 Numbers = TypeVar("Numbers", float, pd.Series)
-MARGIN = 1.0  # points: what is reliably nearer than this is level
+MARGIN = 1.0  # points: a difference that is reliably smaller is level
 
 
 class Tested(Protocol):
@@ -36,15 +36,15 @@ def detectable(error: Numbers, df: Numbers, level: float = 0.05, power: float = 
 
     Returns:
         `error` times the noncentrality of Student's t that exceeds the test's threshold with that probability; the
-        chance to find the difference on the wrong side is neglected.
+        chance of finding the difference on the wrong side is neglected.
     """
     return error * nctdtrinc(df, 1 - power, student.isf(level / 2, df))
 
 
 class Equivalence(NamedTuple):
-    """`p` of the hypothesis that two things lie `MARGIN` apart or more, and what may be said.
+    """`p` of the hypothesis that two things lie the margin or more apart, and the conclusion.
 
-    `verdict` is `level` where that p is below 0.05, else `differs` where the 95 % interval excludes 0, else
+    `verdict` is `level` if that p is below 0.05; failing that, `differs` if the 95 % interval excludes 0; otherwise
     `undecided`.
     """
 

@@ -30,8 +30,8 @@ POINTS = 40  # of a released run's curves
 def release(folder: Path, name: str) -> Path:
     """Put a finished run where notebooks start from it: `data/checkpoints/<name>`, a few MB.
 
-    Its tables go to `data/results/05_<name>-<table>.csv`, thinned to `POINTS` points along the run: losses as means of
-    every data set over a stretch of steps, token usage and expert load as they were at its end.
+    Its tables go to `data/results/05_<name>-<table>.csv`, thinned to `POINTS` points along the run: losses as every
+    data set's means over a stretch of steps, token usage and expert load as they were at its end.
     """
     target = DATA / "checkpoints" / name
     for file in ("model.safetensors", "model.json"):

@@ -31,11 +31,11 @@ OBJECTIVES = LOSSES[:5]  # what is reconstructed, and the commitment
 
 
 def mean_gain(scores: pd.DataFrame, labels: int, rival: str = "stem", kind: str = "clean") -> OverDataSets:
-    """What `pretrained` has over a rival, over the data sets on which both were trained.
+    """How far `pretrained` is ahead of a rival, over the data sets on which both were trained.
 
     Args:
         scores: from `study.transfer.compared`, of any number of data sets.
-        labels: of each class; 0 for all.
+        labels: per class; 0 for all.
     """
     part = counted(of_classes(scores[(scores.labels == labels) & (scores.kind == kind)]))
     points = part.groupby(["task", "method", "seed"]).score.mean().unstack("method")
@@ -49,7 +49,7 @@ def told_gain(mean: OverDataSets) -> str:
 
 
 def gain_text(gains: pd.DataFrame) -> list[str]:
-    """`+4.2 [-8.3, +16.6]` of every row of `study.transfer.gains`."""
+    """`+4.2 [-8.3, +16.6]` for every row of `study.transfer.gains`."""
     return [in_points(row.gain, row.low, row.high) for row in gains.itertuples()]
 
 
@@ -81,7 +81,7 @@ def draw_gains(gains: pd.DataFrame) -> Figure:
 
 
 def draw_along(axis: Axes, table: pd.DataFrame, column: str, **look: object) -> None:
-    """The median over data sets of each kind, with a band from their lowest to their highest tenth."""
+    """The median over data sets of each kind, with a band between their lowest and their highest tenth."""
     rows = table.dropna(subset=column).assign(kind=lambda rows: rows.data_set.map(KIND_OF))
     palette = {kind: figures.PALETTE[colour] for kind, colour in COLOUR_OF.items()}
     look = {"hue": "kind", "palette": palette, "estimator": "median", "errorbar": ("pi", 80)} | look
@@ -90,7 +90,7 @@ def draw_along(axis: Axes, table: pd.DataFrame, column: str, **look: object) -> 
 
 
 def relative_losses(losses: pd.DataFrame) -> pd.DataFrame:
-    """Losses by objective over the data set's own first ones."""
+    """Losses by objective, relative to the data set's first ones."""
     shown = [name for name in OBJECTIVES if losses[name].notna().any()]
     first = losses.groupby("data_set")[shown].transform("first")
     return losses[["data_set", "step"]].join(losses[shown] / first)
@@ -128,7 +128,7 @@ def draw_usage(tokens: pd.DataFrame, experts: pd.DataFrame, count: int = 3) -> F
 
 @torch.no_grad()
 def embedded(network: nn.Module, task: Task, most: int = 400) -> tuple[Tensor, Tensor]:
-    """Embeddings `[M, d]` of up to about `most` instances, and which instances they are, `[M]`."""
+    """Embeddings `[M, d]` of up to `most` instances, and which instances they are, `[M]`."""
     index = torch.arange(0, task.instances, max(1, task.instances // most))[:most]
     (batch,) = batches(task, index)
     z = network.encoder(batch.graph).z

@@ -1,6 +1,6 @@
 """How each public data set is learnt: splits, budgets and candidates of settings, equal for all methods.
 
-Of the candidates, validation chooses: see `best`.
+Validation chooses among the candidates: see `best`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from study.trained import run
 
 
 class Candidate(NamedTuple):
-    """Training settings to choose among; the input's dropout is that of the layers.
+    """Training settings to choose among; the input has the same dropout as the layers.
 
-    With `penalised` the last map's weights are held down with the method's own strength, else not at all.
+    With `penalised`, the last map's weights are penalised with the method's own strength, otherwise not at all.
     """
 
     lr: float
@@ -38,7 +38,7 @@ CANDIDATES = (
     Candidate(5e-4, 5e-4, 0.2, False),
 )
 FILTERED = "-filtered"  # ends the name of a task that is tested without what training gives away of it
-STEPS = 150  # that few labels are learnt in at least, as many as whole graphs of medium size have
+STEPS = 150  # the fewest steps in which few labels are learnt, as many as whole graphs of medium size have
 THREE = CANDIDATES[::2]  # from the most regularised to the slowest
 FAST = (Candidate(1e-2, 5e-4, 0.2, False), CANDIDATES[2])  # where an epoch is a few steps
 SLOW = CANDIDATES[2::2]  # where it is many
@@ -78,7 +78,7 @@ class Protocol:
         return mixed_graph(preset.nodes) if self.name == BUILT_IN else load(self.name, width=self.width_in(preset))
 
     def width_in(self, preset: Preset) -> int | None:
-        """Of the features; None for the native ones."""
+        """The width of the features; None for the native ones."""
         return self.width if self.width is None or preset.limited else preset.hidden
 
     def tasks(self, preset: Preset) -> list[Task]:
@@ -94,13 +94,13 @@ class Protocol:
         return [task, replace(leaky, name=f"{self.name}-all")]
 
     def epochs_in(self, preset: Preset) -> int:
-        """At most."""
+        """The largest number of epochs."""
         return min(self.epochs, preset.epochs) if preset.limited else preset.epochs
 
     def for_few(self, instances: int, preset: Preset) -> Protocol:
-        """The protocol with so many passes in an epoch that few training instances make `STEPS` in all, or more.
+        """The protocol with enough passes in an epoch for few training instances to make at least `STEPS` steps in all.
 
-        What is learnt in batches has few epochs, for they are long; of few instances an epoch is a step or two.
+        What is learnt in batches has few epochs, for they are long; with few instances an epoch is a step or two.
         """
         if not self.batch_size:
             return self
@@ -108,7 +108,7 @@ class Protocol:
         return replace(self, passes=math.ceil(STEPS / steps))
 
     def methods(self, base: Method, preset: Preset) -> list[Method]:
-        """A method with every candidate's settings, within the preset's budget; of members' see `tuned`."""
+        """A method with every candidate's settings, within the preset's budget; for members see `tuned`."""
         if base.members:
             return [replace(base, members=tuple(self.methods(each, preset)[0] for each in base.members))]
         budget = {
@@ -130,7 +130,7 @@ class Protocol:
 
     @property
     def penalised(self) -> Protocol:
-        """The protocol all of whose candidates penalise: where the penalty's own worth is asked for."""
+        """The protocol with all candidates penalised, for when the penalty's own worth is the question."""
         return replace(self, candidates=tuple(settings._replace(penalised=True) for settings in self.candidates))
 
 
@@ -141,14 +141,14 @@ def _each(names: str, split: str, seeds: int, public: int = 0, **settings: Any) 
 
 
 # Budgets for two cores: what the data set's size allows, the same for every method.
-# Scores jump about while the loss still falls, on 45 validation nodes most of all: with a patience of 20 runs of every
+# Scores jump about while the loss still falls, on 45 validation nodes most of all: with a patience of 20, runs of every
 # method ended too early.
 MEDIUM = {"candidates": THREE, "epochs": 200, "patience": 50}
 LARGE = {"epochs": 30, "patience": 15}
 # The penalty sums over classes, heads and labels, while the loss is a mean. At its usual strength 237 relations are not
-# learnt (validation loss 2.7 after three epochs, against 1.7 without), and where binary labels are rare a constant
-# answer with a head near zero costs least: one run of three on HIV stayed there, and SIDER's hardly left it. So it is
-# denied there, to all methods.
+# learnt (validation loss 2.7 after three epochs, against 1.7 without), and where binary labels are rare, a constant
+# answer with a head near zero costs least: one run of three on HIV stayed there, and SIDER's hardly left it. So no
+# method has it there.
 NO_PENALTY = {"penalty": False}
 MOLECULES = {"width": 128, "batch_size": 128, "candidates": SLOW, **NO_PENALTY}
 # Scores of a few hundred validation molecules are noise at first: nothing ends a run early.
@@ -188,7 +188,7 @@ def protocol_of(name: str) -> Protocol:
     """How a data set, or the built-in graph, is learnt.
 
     Raises:
-        ValueError: there is no such protocol, with the known ones.
+        ValueError: there is no such protocol; the message lists the known ones.
     """
     known = {BUILT_IN: ON_BUILT_IN} | PROTOCOLS
     if name not in known:
@@ -201,14 +201,14 @@ def split_overlap(task: str, labels: int = 0, demand: str = "clean") -> float:
 
     Args:
         task: name of a data set.
-        labels: of each class; 0 for all.
-        demand: what is met, or the kind of a condition.
+        labels: per class; 0 for all.
+        demand: by name, or the kind of a condition.
 
     Returns:
         0.5 where seeds draw a split of 50/25/25 % anew, as on node tasks. 0 where all have the data set's own split, as
-        for links and graphs, or draw few labels from many, which hardly meet but on graphs of a few hundred nodes. 0
-        as well for all that is shifted: tails are the same instances in every run, so that no test instance of one run
-        trains another; what is found speaks of these instances.
+        for links and graphs, or draw few labels from many, which hardly overlap except on graphs of a few hundred
+        nodes. 0 as well for all that is shifted: tails are the same instances in every run, so that no test instance of
+        one run trains another; findings are about these instances.
     """
     entry = DATA_SETS.get(task.removesuffix(FILTERED))
     anew = entry is None or entry.kind == "node"
@@ -231,7 +231,7 @@ def with_trainings(method: Method, task: Task) -> list[Method]:
 def tuned(
     experiment: str, task: Task, split: str, method: Method, protocol: Protocol, preset: Preset, seed: int
 ) -> Method:
-    """A method with those settings that do best on validation in one run; with `trained_alike` then the training too.
+    """A method with the settings that do best on validation in one run; with `trained_alike`, then the training too.
 
     Members are tuned one by one.
     """

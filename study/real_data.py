@@ -1,4 +1,4 @@
-"""What is learnt and what is met where a shift is real: universities, countries, years, scaffolds."""
+"""What networks are trained and tested on where a shift is real: universities, countries, years, scaffolds."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ COUNTRIES = ("brazil", "europe", "usa")
 AIRPORTS = "https://github.com/leoribeiro/struc2vec (graph/, labels)"
 YEARS = "https://github.com/nelsonaloysio/pubmed-temporal (node_time.npy)"
 FIRST_YEAR = 1965  # to which PubMed's numbers are added
-WORDS = 32  # coordinates of a page's text: of 256, fitted on 650 pages, most tell these pages apart and no others
+WORDS = 32  # coordinates of a page's text: of 256, fitted on 650 pages, most tell apart only these pages
 Molecule = tuple[Sequence[str], Tensor]
 
 
 class Shift(NamedTuple):
-    """What is learnt, and what is met, by name."""
+    """What to train on, and what to test on, by name."""
 
     source: Task
     targets: dict[str, Task]
 
 
 def webkb() -> Iterator[Shift]:
-    """Three universities to the fourth, all four ways: pages, links, and whose page it is."""
+    """From three universities to the fourth, all four ways: pages, links, and whose page it is."""
     cornell = DATA_SETS["cornell"]
     pages = {name: replace(cornell, name=name, file=f"webkb_{name}.csv.gz").raw()[0] for name in UNIVERSITIES}
     for target in UNIVERSITIES:
@@ -58,7 +58,7 @@ def of_universities(pages: Mapping[str, pd.DataFrame], target: str) -> Shift:
 
     Args:
         pages: tables with `category`, `links` and `text`, by university.
-        target: the one that is met.
+        target: the one that is tested on.
     """
     learnt = {name: table for name, table in pages.items() if name != target}
     every = pd.concat(learnt.values())
@@ -73,7 +73,7 @@ def of_universities(pages: Mapping[str, pd.DataFrame], target: str) -> Shift:
 
 
 def airports() -> Iterator[Shift]:
-    """One country to the two others, all three ways: airports, flights between them, and quarters of their traffic."""
+    """From one country to the two others, all three ways: airports, flights between them, traffic in quarters."""
     graphs = {
         name: open_dataset(datasets.Airports, name, folder="other/airports", source=AIRPORTS)[0] for name in COUNTRIES
     }
@@ -98,7 +98,7 @@ def of_countries(graphs: Mapping[str, Data], source: str) -> Shift:
 
 
 def structure(graph: Data) -> pd.DataFrame:
-    """What a graph without features says of its nodes: four measures, and each one's rank among the graph's nodes.
+    """What a graph without features says about its nodes: four measures, and each one's rank among the graph's nodes.
 
     Degree, core number and PageRank (in units of the mean) as `log(1 + value)`; clustering as it is. Ranks lie in 0..1.
     """
@@ -126,7 +126,7 @@ def arxiv(name: str) -> Iterator[Shift]:
 
 
 def scaffolds(name: str) -> Iterator[Shift]:
-    """Molecules of frequent scaffolds, then those of rarer ones that validate and test in the usual split, OGB's."""
+    """Molecules of frequent scaffolds, then those of rarer ones, which validate and test in the usual split, OGB's."""
     smiles, labels, _ = DATA_SETS[name].raw()
     parsed = molecules(smiles, name)
     split = scaffold_split(parsed.scaffold)
@@ -138,7 +138,7 @@ def scaffolds(name: str) -> Iterator[Shift]:
 def of_molecules(
     name: str, learnt: Molecule, met: Mapping[str, Molecule], regression: bool = False, width: int = 128
 ) -> Shift:
-    """Molecules as source, split 50/25/25, and others as targets, their atoms and bonds in the source's words.
+    """Molecules as source, split 50/25/25, and others as targets, with atoms and bonds in the source's words.
 
     Args:
         name: of the data set.

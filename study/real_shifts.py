@@ -1,10 +1,10 @@
-"""Real shifts: learnt in one place or until one year, met in another.
+"""Real shifts: learnt in one place or until one year, tested in another.
 
     python -m study.real_shifts webkb airports --methods mlp gcn mixture --seeds 3
 
-Every method has the same candidates of settings and trainings; the source's validation alone chooses, on the first
-seed. What a target is made of is seen by no training, see `stemlib.stress.domains`; features are fitted on the source.
-`data/results/17_real-<name>.csv` is kept. docs/real_shifts.md says what the data are.
+Every method has the same candidate settings and trainings; only the source's validation chooses, on the first seed. No
+training sees any part of a target, see `stemlib.stress.domains`; features are fitted on the source. The results are
+kept as `data/results/17_real-<name>.csv`. docs/real_shifts.md describes the data.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ def compared(
     """What each method scores where it was trained and where it was not.
 
     Args:
-        shift: what is learnt and met.
+        shift: what to train and test on.
         protocol: gives candidates, batches, epochs.
         preset: the budget.
-        methods: what learns.
+        methods: those that are trained.
         seeds: one run each; a seed also draws the split of a source's nodes.
 
     Returns:
         One row per target, method and seed: `task`, `target`, `method`, `seed`, and in per cent `score` there, `clean`
-        at home, and `val`, the run's on the source's validation.
+        at home, and `val`, the run's score on the source's validation part.
     """
     every = Buckets(torch.zeros(shift.source.instances), (), {"ID": torch.arange(shift.source.instances)})
     test = StressTest(shift.source, every, methods, seeds, EXPERIMENT, targets=shift.targets)

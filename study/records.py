@@ -1,4 +1,4 @@
-"""One finished run, one record: what came out, and from what. Whole or not there.
+"""One finished run, one record: what came out, and from what. It is complete or absent.
 
 runs/<experiment>/<task>-<split>-<model>-<key>/seed-<s>/
     record.json       settings, metrics, seconds, versions, checksums; written last
@@ -36,7 +36,7 @@ class Record:
         split: name of the split; `split_hash` tells it from another of that name.
         model: short name of the model.
         seed: of initialisation, noise and batches.
-        settings: model and training settings, whole.
+        settings: all settings of model and training.
         metrics: by part (`train`, `val`, `test`), and `test_best`: the best test score of any epoch, which selection
             on test would have reported. `test_filtered`, where training gives some of the test away, is the score
             without that; see `stemlib.data.leaks.filtered`.
@@ -49,8 +49,8 @@ class Record:
         versions: of the packages that matter.
         data_checksum: of where the task's data came from.
         content: of every value of the task, see `stemlib.data.tasks.Task.content`.
-        threads: that torch had: sums in another order are other bits.
-        device: that it ran on.
+        threads: how many PyTorch had: sums in another order differ in their bits.
+        device: the one that it ran on.
         library: version of `stemlib`.
     """
 
@@ -168,7 +168,7 @@ def save_results(frame: pd.DataFrame, name: str) -> Path:
 
 
 def kept_results(name: str, own: pd.DataFrame) -> pd.DataFrame:
-    """A table that `save_results` kept; while there is none, a run's own, which is said."""
+    """A table that `save_results` kept; while there is none, a run's own, with a message."""
     try:
         return read_results(name)
     except FileNotFoundError:

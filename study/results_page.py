@@ -1,6 +1,6 @@
 """The tables of docs/results.md, from the records: `python -m study.results_page` writes them anew.
 
-A table stands between `<!-- name -->` and `<!-- /name -->`. What stands between is replaced.
+A table is between `<!-- name -->` and `<!-- /name -->`. What is between them is replaced.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def routers() -> str:
 
 
 def balance() -> str:
-    """Our own models against the strongest rival, data sets run by the fair protocol."""
+    """Our own models against the strongest rival, on data sets run by the fair protocol."""
     rows = read_results("stress")
     demands, columns = demands_of(rows), {}
     for ours, rivals in OURS.items():
@@ -121,7 +121,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 
 def without_flat(text: str) -> str:
-    """A mean of random effects with its interval, without the flat mean behind it."""
+    """A random-effects mean with its interval, without the flat mean behind it."""
     return text.partition(", flat")[0]
 
 
@@ -131,7 +131,7 @@ def markdown(table: pd.DataFrame, corner: str) -> str:
 
 
 def written(page: str) -> str:
-    """The page with all tables from the records.
+    """The page with all its tables renewed from the records.
 
     Raises:
         ValueError: a table has no place in it.

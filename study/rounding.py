@@ -1,10 +1,10 @@
-"""Rounding replicates: the same run once more, with features that differ in their last digits.
+"""Rounding replicates: the same run repeated, with features that differ in their last digits.
 
     python -m study.rounding cora chameleon cornell
 
-Another processor, or another number of threads, adds in another order and so rounds otherwise. What that does to a
-score is measured on one machine: features are multiplied by `1 + 1e-7 noise`, about the spacing of float32, and the
-run has the same split and seed. `docs/reproducibility.md` says what was found.
+A different processor or number of threads adds in a different order and so rounds differently. What that does to a
+score is measured on one machine: features are multiplied by `1 + 1e-7 noise`, about the spacing of float32, and the run
+has the same split and seed. `docs/reproducibility.md` says what was found.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ RUN = ["task", "method", "condition", "seed"]  # what all replicates share
 def perturbed(task: Task, replicate: int) -> Task:
     """The task with features `x * (1 + NOISE * noise)`; zeros stay zero, and replicate 0 is the task itself.
 
-    Where nodes have types, the types' table is perturbed, so that nodes of one type stay alike. The `content` is
-    another one, and so is the folder of a run; the `checksum`, of where the data came from, is not.
+    Where nodes have types, the types' table is perturbed, so that nodes of one type stay alike. The `content` changes,
+    and so does the folder of a run; the `checksum`, of where the data came from, does not.
 
     Args:
         task: of any kind.
@@ -61,13 +61,13 @@ def replicates(
     Args:
         task: what is learnt.
         buckets: see `stemlib.stress.conditions.shift_protocol`.
-        methods: what learns.
+        methods: those that are trained.
         seeds: one split and initialisation each.
         count: of replicates, the unperturbed one among them.
 
     Returns:
         One row per method, seed, replicate and condition (`clean`, then the other buckets): with the `task` and the
-        `score` in per cent. All replicates are asked the same, on the features as they are.
+        `score` in per cent. All replicates are evaluated in the same way, on the features as they are.
     """
     rows = []
     for seed in seeds:
@@ -85,12 +85,12 @@ def replicates(
 
 
 def rounding_variance(results: pd.DataFrame, task: str, method: str, condition: str = "clean") -> float:
-    """Variance of a single run's score that rounding makes, in squared points: within seeds, pooled over them.
+    """Variance of a single run's score due to rounding, in squared points: within seeds, pooled over them.
 
-    The spread of scores over seeds has it already, in expectation: rounding is drawn anew in every run. It is to be
-    added where nothing else says how runs of one seed differ: to the variance of a single run, to an interval over
-    test instances, as a least variance of a few runs that happen to agree. The mean of `n` seeds comes out on another
-    processor with a difference of variance `2 / n` times this.
+    The spread of scores over seeds includes it already, in expectation: rounding is drawn anew in every run. It should
+    be added where nothing else says how runs of one seed differ: to the variance of a single run, to an interval over
+    test instances, or as the least variance of a few runs that happen to agree. On another processor, the mean of `n`
+    seeds differs with a variance of `2 / n` times this.
 
     Args:
         results: of `replicates`; the kept ones are `study.records.read_results("rounding")`.
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         protocol = protocol_of(name)
         task = protocol.task(budget)
         buckets = tail_buckets(instance_covariate(task, options.covariate))
-        # Not tuned: how far rounding carries is asked, not who is best.
+        # Not tuned: the question is how far rounding carries, not which method is best.
         methods = [protocol.methods(method, budget)[0] for method in named(budget, *options.methods)]
         found.append(replicates(task, buckets, methods, range(options.seeds), options.replicates))
     results = pd.concat(found, ignore_index=True)

@@ -1,9 +1,9 @@
-"""Routers, kinds of experts and training terms beside the published ones: scores, and what the errors are made of.
+"""Routers, kinds of experts and training terms beside the published ones: scores, and what makes up the errors.
 
     python -m study.router_comparison cora chameleon --seeds 10 --width 64
 
-What is compared differs from the network with experts and without tokens (`routed`) in one choice, and shares the
-settings that validation chose for that. Kept are `16_scores-<name>.csv`, `16_coverage-<name>.csv`,
+Every network compared differs from the one with experts and without tokens (`routed`) in one choice, and shares the
+settings that validation chose for `routed`. Kept are `16_scores-<name>.csv`, `16_coverage-<name>.csv`,
 `16_sensitivity-<name>.csv` and `16_costs-<name>.csv` in `data/results/`. Finished runs are read back.
 """
 
@@ -38,12 +38,12 @@ from study.trained import APART, trained_model
 
 EXPERIMENT, RATE = "16_routers", 0.4
 TERMS = [term for term in get_args(get_type_hints(TrainConfig)["term"]) if term not in ("none", "prior")]
-# What a choice asks for beside its name.
+# What a choice needs beside its name.
 BESIDE: dict[str, dict[str, Any]] = {"anchored": {"term": "prior"}, "topk": {"term": "balance"}}
 
 
 def choices() -> dict[str, dict[str, Any]]:
-    """By name what differs from the published layer: a router, a kind of experts, both, or a training term."""
+    """What differs from the published layer, by name: a router, a kind of experts, both, or a training term."""
     routers = {name: {"router": name} | BESIDE.get(name, {}) for name in ROUTERS if name != "linear"}
     kinds = {name: {"expert": name} for name in EXPERTS if name != "mean"}
     on_filters = {f"filters, {name}": kinds["filters"] | found for name, found in routers.items()}
@@ -71,7 +71,7 @@ def shifted(task: Task, preset: Preset, protocol: Protocol, seeds: Sequence[int]
 
 
 def compared(name: str, preset: Preset, protocol: Protocol, seeds: Sequence[int], only: Sequence[str] = ()) -> dict:
-    """Everything that is kept of one data set, by the name of its table.
+    """Everything that is kept for one data set, by the name of its table.
 
     Args:
         name: of the data set.
@@ -104,7 +104,7 @@ def seeds_apart(test: StressTest, one: Method) -> Iterator[dict[str, Any]]:
 
     Yields:
         What `StressTest.coverage` has: `R` is of their mixed probabilities, `C` takes each instance's best network,
-        `C + S` is a single network's loss. Nothing for labels that are no single class.
+        `C + S` is a single network's loss. Nothing for labels that are not a single class.
     """
     for seed in test.seeds:
         inside, split, conditions = test.drawn(seed)
@@ -123,8 +123,8 @@ def damaged(test: StressTest) -> Iterator[dict[str, Any]]:
     """What damage changes, network by network: the part that frozen gates leave, and what gates add.
 
     Yields:
-        `method`, `seed`, `damage`; `base` and `amplification` of the change of the mean cross-entropy, which add up to
-        it; `fluctuation`, the amplification's share of the embedding's squared change in per cent.
+        `method`, `seed`, `damage`; `base` and `amplification` of the change in mean cross-entropy, which add up to it;
+        `fluctuation`, the amplification's share of the embedding's squared change in per cent.
     """
     for seed, name, model, (clean, *_) in test.routed():
         for damage in ("masked", "deleted"):
@@ -136,7 +136,7 @@ def damaged(test: StressTest) -> Iterator[dict[str, Any]]:
 
 
 def command_line(name: str, about: str) -> argparse.ArgumentParser:
-    """What a command of this comparison is asked for: data sets, budget, seeds and device."""
+    """The options of a command of this comparison: data sets, budget, seeds and device."""
     parser = argparse.ArgumentParser(prog=f"python -m study.{name}", description=about.split("\n")[0])
     add, names = parser.add_argument, [BUILT_IN, *PROTOCOLS]
     add("names", nargs="+", choices=names, metavar="NAME", help=", ".join(names))

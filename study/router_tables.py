@@ -24,17 +24,17 @@ from study.records import read_all_results
 from study.statistics import in_points, paired_difference
 
 Term = tuple[str, str]  # which, and where
-TERMS = {"C": "coverage", "S": "selection", "B": "base sensitivity", "F": "amplification"}  # to be read
+TERMS = {"C": "coverage", "S": "selection", "B": "base sensitivity", "F": "amplification"}  # as tables show them
 TABLES = ("scores", "coverage", "sensitivity", "costs")
-SHARE = 0.1  # of the base's own value: a term that is reliably nearer is level
-NAMED = 7  # choices that have their names in a figure
+SHARE = 0.1  # of the base's own value: a term that reliably differs by less is level
+NAMED = 7  # choices that are named in a figure
 ON_FILTERS = "filters, "  # how the names of routers on different filters begin
 NULLS = ("uniform", "hash", "frozen", "one expert", "as many seeds")
 BASES = {"three means": "routed", "different filters": "filters"}  # what a choice is compared with
 
 
 def kept() -> dict[str, pd.DataFrame]:
-    """The kept tables of `study.router_comparison`, by name, all data sets below each other."""
+    """The kept tables of `study.router_comparison`, by name, all data sets one below the other."""
     return {table: read_all_results(f"16_{table}") for table in TABLES}
 
 
@@ -43,7 +43,7 @@ def values(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     Returns:
         Columns `task`, `method`, `seed`, `term` (`score`, `C`, `S`, `B` or `F`), `where` (`clean`, `shift`, `masked`,
-        `deleted`; of a shifted score the worst bucket) and `value`.
+        `deleted`; for a shifted score, the worst bucket) and `value`.
     """
     by, parts = ["task", "method", "seed"], []
     for where, rows in tables["scores"].groupby("kind"):
@@ -64,7 +64,7 @@ def values(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def changes(found: pd.DataFrame, base: str = "routed") -> pd.DataFrame:
-    """What each choice changes beside a base, as means over data sets.
+    """What each choice changes relative to a base, as means over data sets.
 
     Data sets weigh alike: the errors of two to five seeds are too rough to weigh by. One of a single seed is left out.
 
@@ -74,7 +74,7 @@ def changes(found: pd.DataFrame, base: str = "routed") -> pd.DataFrame:
 
     Returns:
         Indexed by `method`, `term`, `where`: the fields of `OverDataSets`; `at_base`, the base's mean on the same data
-        sets; `largest`, the method's own value of the largest size; `margin`, within which a difference counts as
+        sets; `largest`, the largest in size of the method's own values; `margin`, within which a difference counts as
         level: a point of score, or a tenth of the term; `verdict`, see `study.power.equivalence`.
     """
     by, asked = ["task", "seed", "term", "where"], ["method", "term", "where"]
@@ -112,7 +112,7 @@ def outcomes(predicted: pd.DataFrame, changed: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         `predicted` with `change`, `low`, `high`, `at_base`, and `outcome`: `as predicted`, `not so`, or `open` where
-        the interval allows both. Rows of choices that were not met are left out.
+        the interval allows both. Rows of choices that were not run are left out.
     """
     rows = []
     for row in predicted.itertuples(index=False):
@@ -137,8 +137,8 @@ def _outcome(expected: str, change: pd.Series) -> dict[str, object]:
 def draw_plane(axis: Axes, changed: pd.DataFrame, terms: tuple[Term, Term]) -> None:
     """Every choice as a point: the change of one term against that of another, the base at the origin.
 
-    Nulls are crosses. The choices farthest from the base have their names beside them; where selection is drawn, nulls
-    have theirs too, and a star is the oracle, which has no selection loss.
+    Nulls are crosses. The choices farthest from the base are named; where selection is drawn, nulls are named too, and
+    a star is the oracle, which has no selection loss.
 
     Args:
         axis: to draw on.
@@ -189,7 +189,7 @@ def oracle_gains(headroom: pd.DataFrame) -> pd.DataFrame:
     """Scores of the oracle minus the router's as trained: points with their 95 % interval over data sets, by experts.
 
     Args:
-        headroom: rows of `study.headroom.measured`, of two seeds and more.
+        headroom: rows of `study.headroom.measured`, of at least two seeds.
     """
     asked, table = headroom[headroom.gate.isin(["oracle", "as trained"])], {}
     where = asked.condition.where(asked.condition == "clean", "shift").rename("where")

@@ -17,11 +17,11 @@ from study.sensitivity_tables import KINDS
 
 
 def draw_shares(sweep: pd.DataFrame, place: str) -> Figure:
-    """Amplification and cross term as shares of the whole, the tokens' gain, and who keeps all tokens.
+    """Amplification and cross term as shares of the whole, the tokens' gain, and how many keep all tokens.
 
     Args:
         sweep: rows of `study.sensitivity_tables.Penalised.table`, of one strength of the penalty.
-        place: what stands in the title for the data.
+        place: how the title names the data.
     """
     figure, axes = figures.panels(3, height=3.1)
     rows, styles = sweep[sweep.readout == "embedding"], {"masked": "-", "deleted": "--"}
@@ -120,9 +120,9 @@ def draw_tokens(margin: Tensor, distance: Tensor, sizes: Tensor, gains: list[flo
 
 
 def shown(figure: Figure, name: str) -> Image.Image:
-    """Save a figure; what the notebook shows of it has fewer colours, so that the notebook stays small."""
+    """Save a figure; the copy that the notebook shows has fewer colours, so that the notebook stays small."""
     saved = figures.save(figure, name)
     plt.close(figure)
     small = Image.open(saved).convert("RGB").quantize(64)
-    small.info = {}  # RDKit, where it is imported, shows images and knows only text there
+    small.info = {}  # RDKit, once imported, displays images and accepts only text there
     return small

@@ -1,6 +1,6 @@
 """What chapter 04 measures: how far damage moves a routed network, with its routes held and with its routes moving.
 
-A row of the table per seed, strength of the penalty, condition, damage, rate and read-out.
+The table has a row per seed, strength of the penalty, condition, damage, rate and read-out.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Penalised:
 
 
 def with_shares(frame: pd.DataFrame) -> pd.DataFrame:
-    """Of the squared change, in per cent: base, amplification (`share`), and twice their cross term."""
+    """Add the shares in the squared change, in per cent: base, amplification (`share`), and twice their cross term."""
     cross = frame.total - frame.base - frame.amplification
     parts = {"base_share": frame.base, "share": frame.amplification, "cross_share": cross}
     return frame.assign(**{name: 100 * part / frame.total for name, part in parts.items()})
@@ -152,13 +152,13 @@ def _four_passes(model: StemGNN, clean: Condition, perturbed: Condition) -> list
 
 
 def double(condition: Condition) -> Condition:
-    """The condition with features of 64 bits."""
+    """The condition with 64-bit features."""
     graph = replace(condition.task.graph, x=condition.task.graph.x.double())
     return replace(condition, task=replace(condition.task, graph=graph))
 
 
 def verdict(frame: pd.DataFrame) -> pd.DataFrame:
-    """`mean`, `low` and `high` over seeds, of both kinds of damage and all rates above 0, a row per quantity."""
+    """`mean`, `low` and `high` over seeds, of both kinds of damage and all rates above 0 (the penalty's: 0.4)."""
     rows = frame[(frame.rate > 0) & (frame.penalty == USUAL)]
     shares = rows.groupby(["readout", "seed"], sort=False)[["share", "cross_share"]].mean()
     parts = {"share": "share of amplification", "cross_share": "twice the cross term"}

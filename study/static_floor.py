@@ -106,7 +106,7 @@ class StaticFloor:
 
     @cached_property
     def agreement(self) -> pd.DataFrame:
-        """Risk of the rule that fits training best, in both conditions: by formula and in two ways."""
+        """Risk of the rule that fits training best, in both conditions: by formula and measured in two ways."""
         found = {way: risks(linear(*MODEL.best_rule), conditions) for way, conditions in self.ways.items()}
         return pd.DataFrame({"closed form": [MODEL.best_risk, MODEL.wrong_risk]} | found, CONDITIONS)
 
@@ -121,7 +121,7 @@ class StaticFloor:
         lessons, tests = [one_hop(graph) for graph in self.lessons(1)], self.ways["message passing"]
         for B in RELIANCES:
             capped = train_worst_case(CappedNetwork(cap=B, width=0), lessons[:1])
-            # The reliance is held at B: what it explains is taken from the label, and the rest is trained.
+            # The reliance is held at B: what it explains is subtracted from the label, and the rest is trained.
             held = [[Samples(s, 0 * t, y - B * t) for s, t, y in part] for part in (lessons, tests)]
             rest = train_worst_case(CappedNetwork(width=0), held[0])
             rows.append(("trained network", B, risks(capped, tests)[0], max(risks(rest, held[1]))))
@@ -129,7 +129,7 @@ class StaticFloor:
 
     @cached_property
     def trained(self) -> list[dict[str, NodeRegressor | CappedNetwork]]:
-        """Of every run three static networks and a routed one."""
+        """For every run, three static networks and a routed one."""
         return [self._train(run) for run in range(self.runs)]
 
     def _train(self, run: int) -> dict[str, NodeRegressor | CappedNetwork]:

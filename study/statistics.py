@@ -2,8 +2,8 @@
 
 One procedure for each situation, chosen by simulated coverage (tests/study/test_coverage.py):
 
-- runs, or other independent values: Student's t, `interval` and `paired_test`. It holds the mean of 3 to 28 normal or
-  heavy-tailed values in 95 to 96 % of samples, of skewed ones in 88 to 93 %. The percentile bootstrap holds that of
+- runs, or other independent values: Student's t, `interval` and `paired_test`. It covers the mean of 3 to 28 normal or
+  heavy-tailed values in 95 to 96 % of samples, of skewed ones in 88 to 93 %. The percentile bootstrap covers that of
   five normal values in 82 % and of nine in 90 %, BCa in 84 and 87 %.
 - data sets: random effects and families of related ones, see `study.meta_analysis`.
 """
@@ -19,12 +19,12 @@ from stemlib.audit.statistics import PairedTest, paired_test
 from stemlib.audit.statistics import interval as interval
 from study.power import detectable
 
-TIED = 1e-6  # points of a mean validation score, which rounding tells apart
-SIGNIFICANT = 0.05  # corrected p-values below are called significant
+TIED = 1e-6  # points of a mean validation score: smaller differences are rounding
+SIGNIFICANT = 0.05  # corrected p-values below this are called significant
 
 
 def in_points(difference: float, low: float, high: float) -> str:
-    """A difference and its interval to be read: `+0.8 [+0.5, +1.1]`, or without one that is not known: `+0.8`."""
+    """A difference and its interval as text: `+0.8 [+0.5, +1.1]`, or `+0.8` if the interval is not known."""
     return f"{difference:+.1f}" + (f" [{low:+.1f}, {high:+.1f}]" if low == low else "")
 
 
@@ -57,7 +57,7 @@ def paired_difference(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected by Holm's step-down method: each is below 0.05 only with all the smaller ones.
+    """p-values corrected by Holm's step-down method: each is below 0.05 only if all the smaller ones are.
 
     Raises:
         ValueError: a value outside 0..1.
@@ -80,9 +80,9 @@ def against_strongest(
 ) -> pd.DataFrame:
     """One method against the strongest other one, group by group, paired.
 
-    The strongest is the one with the largest mean validation score, where `frame` has `val` and it is known of all
-    runs of a group; else, and of those that tie, the one with the largest mean of what is compared, which favours the
-    others, never ours.
+    The strongest is the one with the largest mean validation score, where `frame` has `val` for all runs of a group;
+    otherwise, and among those that tie, the one with the largest mean of what is compared, which favours the others,
+    never ours.
 
     Args:
         frame: one row per `method`, group and pair.
@@ -94,9 +94,9 @@ def against_strongest(
 
     Returns:
         One row per group: `strongest`, `chosen_on` (`val` or `test`), `ours` and `theirs` (means), the columns of
-        `PairedTest`, and of `corrected_together` for all groups. Beside them `strongest_on_test`, with the mean
-        difference to it, `on_test`; and `held_out`, the mean difference to whoever is strongest in test on the *other*
-        pairs, who is not always the best: it favours ours a little.
+        `PairedTest`, and of `corrected_together` for all groups. Also `strongest_on_test`, with the mean difference to
+        it, `on_test`; and `held_out`, the mean difference to the one that is strongest on test in the *other* pairs.
+        That is not always the best, which favours ours a little.
 
     Raises:
         ValueError: a group without our method or without another, pairs that do not match, or fewer than two.
@@ -134,14 +134,14 @@ def against_strongest(
 
 
 def corrected_together(table: pd.DataFrame) -> pd.DataFrame:
-    """Comparisons that stand in one table are corrected for all of them.
+    """Comparisons in one table, corrected over all of them.
 
     Args:
         table: with `uncorrected` p-values (NaN where all differences are 0), `error` and `df`.
 
     Returns:
         The table with `p`, by `holm` over all rows, and `detectable`: the smallest true difference that a comparison
-        finds with 80 % when it is the first that Holm's method looks at, see `study.power.detectable`.
+        finds with 80 % power when it is the first that Holm's method looks at, see `study.power.detectable`.
     """
     tested = table.uncorrected.notna()
     p = pd.Series(holm(table.uncorrected[tested]), index=table.index[tested], dtype=float).reindex(table.index)

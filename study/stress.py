@@ -1,7 +1,7 @@
-"""Stress tests: frozen models meet shifted instances, damaged graphs, and both at once.
+"""Stress tests: frozen models on shifted instances, on damaged graphs, and on both at once.
 
 A model is trained on the clean graph, inside the in-distribution bucket. Damage happens at test time only, around the
-instances that are met; its draws are the same for all methods.
+tested instances; its draws are the same for all methods.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ READ_OUT += ["token_gain", "tokens_explained", "tokens_kept"]
 
 @dataclass(frozen=True)
 class StressTest:
-    """Methods that are trained inside the `ID` bucket of a task, and then meet whom they were not trained on.
+    """Methods that are trained inside the `ID` bucket of a task, and then tested on what they were not trained on.
 
-    Every table has one row per method, seed and what is met, with `task` and `covariate`; finished runs are read back.
+    Finished runs are read back. Tables of scores have a row per method, seed and condition, `task` and `covariate` too.
 
     Attributes:
         task: what is learnt.
-        buckets: who is met, see `stemlib.stress.conditions.shift_protocol`.
-        methods: what learns.
+        buckets: what is tested, see `stemlib.stress.conditions.shift_protocol`.
+        methods: those that are trained.
         seeds: one run each; a seed also draws the split of a node task, and the damage.
         experiment: under which the runs are kept.
-        covariate: the buckets' one, by name.
+        covariate: that of the buckets, by name.
         per_class: instances per class to train on, and to validate; None for all.
-        whole_validation: whether few are only those to train on; see `stemlib.data.splits.few_labels`.
+        whole_validation: whether only the training instances are few; see `stemlib.data.splits.few_labels`.
         own_split: name of the task's split that is kept; see `stemlib.stress.conditions.shift_protocol`.
-        targets: other graphs that are met, by name; see `stemlib.stress.domains.domain_protocol`.
+        targets: other graphs to test on, by name; see `stemlib.stress.domains.domain_protocol`.
     """
 
     task: Task
@@ -75,11 +75,11 @@ class StressTest:
         return domain_protocol(self.task, self.targets, *drawn_by, self.buckets)
 
     def tuned(self, protocol: Protocol, preset: Preset) -> StressTest:
-        """With those settings for each method that do best inside the `ID` bucket, clean, on the first seed.
+        """The test with the settings for each method that do best inside the `ID` bucket, clean, on the first seed.
 
         Args:
-            protocol: has the candidates, batches and epochs; of few labels see `Protocol.for_few`. With `trained_alike`
-                the best settings are chosen first, then the training with them, see `with_trainings`.
+            protocol: has the candidates, batches and epochs; for few labels see `Protocol.for_few`. With
+                `trained_alike` the best settings are chosen first, then the training with them, see `with_trainings`.
             preset: the budget.
         """
         seed = self.seeds[0]
@@ -91,10 +91,10 @@ class StressTest:
         return replace(self, methods=chosen)
 
     def foretell(self, candidates: int = 1) -> None:
-        """Say how long the trainings may take, see `forecast`, after every seed's split and every method is tried.
+        """Say how long the trainings may take, see `forecast`, after trying every seed's split and every method.
 
         Args:
-            candidates: of settings for each method, of which the first seed chooses.
+            candidates: settings for each method, among which the first seed chooses.
 
         Raises:
             ValueError: a bucket that a seed cannot split, or a method that this task does not take.
@@ -111,11 +111,11 @@ class StressTest:
         forecast(self.experiment, runs + runs[:1] * (candidates - 1), self.methods)
 
     def networks(self) -> Iterator[tuple[int, dict[str, nn.Module], list[Condition]]]:
-        """Seed by seed the networks by method, trained if they are not yet; and `clean`, then the other buckets."""
+        """Seed by seed, the networks by method, trained if they are not yet; and `clean`, then the other buckets."""
         return ((seed, models, conditions) for seed, models, conditions, _ in self._trained())
 
     def _trained(self) -> Iterator[tuple[int, dict[str, nn.Module], list[Condition], dict[str, float]]]:
-        """`networks`, and by method the run's validation score in per cent: by it rivals are chosen."""
+        """`networks`, and each method's validation score in per cent, by which rivals are chosen."""
         for seed in self.seeds:
             inside, split, conditions = self.drawn(seed)
             run_of = (self.experiment, inside, split.name)
@@ -124,7 +124,7 @@ class StressTest:
             yield seed, models, conditions, validated
 
     def routed(self) -> Iterator[tuple[int, str, StemGNN, list[Condition]]]:
-        """Those of the networks that have routes, one after the other, with seed and name."""
+        """Those of the networks that have routes, one after another, with seed and name."""
         for seed, models, conditions in self.networks():
             for name, model in models.items():
                 if isinstance(model, StemGNN) and model.encoder.routed_layers:
@@ -140,10 +140,9 @@ class StressTest:
 
         Returns:
             Rows with `condition`, `kind` (`clean`, `shift`, a corruption, or `shift, <corruption>`), `rate`, `draw`,
-            and in per cent `score` (NaN where a bucket has one class alone and ROC-AUC is undefined, or one number
-            alone is to be predicted) and `val`, the run's on validation. Where training gives some of the test away,
-            the same rows once more, as the task `<name>-filtered`, on what it does not give away; see
-            `stemlib.data.leaks`.
+            and in per cent `score` (NaN where a bucket has only one class and ROC-AUC is undefined, or only one number
+            to predict) and `val`, the run's on validation. Where training gives some of the test away, the same rows
+            again, as the task `<name>-filtered`, on what it does not give away; see `stemlib.data.leaks`.
         """
         rows, kept = [], kept_apart(self.task)
         for seed, models, conditions, validated in self._trained():
@@ -178,7 +177,7 @@ class StressTest:
             rates: see `stemlib.training.adversary.worst_conditions`.
 
         Returns:
-            Rows as those of `scores`, without `condition` and `draw`.
+            Rows as those of `scores`, without `condition`, `draw` and `val`.
         """
         rows = []
         for seed, models, (clean, *_) in self.networks():
@@ -248,7 +247,7 @@ class StressTest:
             by: the column that makes a group.
 
         Returns:
-            The table of `against_strongest`; of one method alone a table without rows.
+            The table of `against_strongest`; for a single method, a table without rows.
         """
         names = list(scores.method.unique())
         if len(names) < 2:

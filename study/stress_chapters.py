@@ -34,9 +34,9 @@ def stress_test(
         preset, dataset: by name.
         methods: names of `study.methods.METHODS` with spaces between, or methods.
         covariate: see `stemlib.stress.shifts.covariates`.
-        seeds: how many; 0 for the preset's, but never fewer than 3.
+        seeds: how many; 0 for the preset's, or 3 if that has fewer.
         epochs: at most, of every method; 0 for the protocol's.
-        penalised: whether all candidates penalise the head, as where parts are taken away one by one.
+        penalised: whether all candidates penalise the head, as when parts are taken away one by one.
     """
     budget, protocol = named_preset(preset), protocol_of(dataset)
     if preset == "smoke":
@@ -55,11 +55,11 @@ def stress_test(
 
 
 def kept_demands(own: pd.DataFrame, *demands: str, covariate: str | None = None) -> pd.DataFrame:
-    """The rows of `demand_scores` of the grid's kept records; while there are none, a run's own, which is said.
+    """The rows of `demand_scores` of the grid's kept records; while there are none, a run's own, with a message.
 
     Args:
         own: rows of `StressTest.scores`.
-        demands: those that are asked about.
+        demands: which ones.
         covariate: the only one that counts; None for any.
     """
     kept = kept_results("stress", own)
@@ -74,7 +74,7 @@ def changes_in_the_worst(parts: pd.DataFrame) -> pd.DataFrame:
     """How risk and its parts change from `clean` to the bucket of the largest risk, one row per method.
 
     Args:
-        parts: from `StressTest.coverage`; without rows where nothing routes.
+        parts: from `StressTest.coverage`; without rows if no network routes.
     """
     if parts.empty:
         return parts

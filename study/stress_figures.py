@@ -16,7 +16,7 @@ from study.figures import COLOURS
 
 BY_METHOD = {"hue": "method", "palette": COLOURS, "ms": 5}
 POINTS = {"linestyle": "none", "ms": 5.5, "mew": 0, "err_kws": {"linewidth": 1.8}}  # means with their intervals
-FAR_OFF = "mlp"  # so far behind where edges matter that in its scale all others look alike
+FAR_OFF = "mlp"  # so far behind where edges matter that on its scale all others look alike
 BALANCE = {"fit": "fit", "shift": "worst shifted bucket", "corruption": "mean over corruption"}
 BUCKETS = {"OOD-low": "lowest 15 %", "clean": "ordinary", "OOD-high": "highest 15 %"}
 DAMAGE = {"masked": "features masked", "deleted": "edges deleted"}
@@ -44,7 +44,7 @@ def draw_severity(axis: Axes, stress: pd.DataFrame, kind: str, less: str | None 
 
 
 def draw_severities(parts: Sequence[tuple[str, pd.DataFrame, str]]) -> Figure:
-    """`draw_severity` side by side; below, where there are several, what each method is ahead of a GCN, or the first.
+    """`draw_severity` side by side; below, if there are several methods, the lead of each over a GCN, or the first.
 
     Args:
         parts: title, rows and corruption of each column.
@@ -67,7 +67,7 @@ def draw_severities(parts: Sequence[tuple[str, pd.DataFrame, str]]) -> Figure:
 
 
 def draw_damage(stress: pd.DataFrame, adversary: pd.DataFrame, kind: str) -> Figure:
-    """One corruption at random, and of the same budget what an adversary makes of it, see `draw_severities`.
+    """One corruption at random, and what an adversary makes of the same budget, see `draw_severities`.
 
     Args:
         stress: from `StressTest.scores`.
@@ -102,7 +102,7 @@ def draw_along(axis: Axes, groups: pd.DataFrame) -> None:
 
 
 def draw_shift(stress: pd.DataFrame, groups: pd.DataFrame) -> Figure:
-    """Who loses how much in the tails: scores by bucket, and along the covariate.
+    """How much each method loses in the tails: scores by bucket, and along the covariate.
 
     Args:
         stress: from `StressTest.scores`.
@@ -119,14 +119,14 @@ def draw_shift(stress: pd.DataFrame, groups: pd.DataFrame) -> Figure:
 
 
 def draw_covariate(axis: Axes, buckets: Buckets) -> None:
-    """How many instances have which covariate, and, dashed, where the tails begin."""
+    """How the covariate is distributed over instances and, dashed, where the tails begin."""
     sns.histplot(buckets.covariate.numpy(), bins=50, color=figures.PALETTE["grey"], alpha=1, ax=axis)
     for border in buckets.borders:
         axis.axvline(border, color="black", linestyle="--", linewidth=1)
 
 
 def draw_runs(axis: Axes, found: pd.DataFrame) -> None:
-    """Test score of each run, the mean with its 95 % interval, and hollow what selection on test would give.
+    """Test score of each run, the mean with its 95 % interval, and, hollow, what selection on test would give.
 
     Args:
         axis: to draw on.
@@ -143,7 +143,7 @@ def draw_runs(axis: Axes, found: pd.DataFrame) -> None:
 def draw_balance(balance: pd.DataFrame) -> Figure:
     """Fit, worst shifted bucket and mean over corruptions: a bar at each method's mean, a point per seed.
 
-    An MLP that is far below the others is written at the lower edge.
+    An MLP that is far below the others is shown as a number at the lower edge.
 
     Args:
         balance: from `three_way_balance`, of one task.

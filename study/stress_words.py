@@ -1,4 +1,4 @@
-"""What the chapters on shift and damage (07 to 10) found, in sentences made of their records.
+"""What the chapters on shift and damage (07 to 10) found, in sentences generated from their records.
 
 So a run with other parameters, or another grid, cannot leave a false sentence behind.
 """
@@ -18,13 +18,13 @@ PARTS = {"dC": "coverage", "dS": "selection", "dX": "mixing"}
 
 
 def readers(values: pd.Series) -> pd.Series:
-    """The values of methods that read edges; of all where there is no such method."""
+    """The values of methods that read edges; of all methods if there is none."""
     rest = values.drop(index=FAR_OFF, errors="ignore").dropna()
     return rest if len(rest) else values.dropna()
 
 
 def names(some: Iterable[str]) -> str:
-    """Names as code, with commas between; `none` of none."""
+    """Names as code, separated by commas; `none` if there are none."""
     return ", ".join(f"`{name}`" for name in some) or "none"
 
 
@@ -35,7 +35,7 @@ def _bucket_changes(stress: pd.DataFrame) -> pd.DataFrame:
 
 
 def shift_title(stress: pd.DataFrame) -> str:
-    """A figure's title: who changes how much from the ordinary bucket to the worse tail.
+    """A figure's title: how much methods change from the ordinary bucket to the worse tail.
 
     Args:
         stress: rows of `StressTest.scores`, of one task, without damage.
@@ -50,7 +50,7 @@ def shift_title(stress: pd.DataFrame) -> str:
 
 
 def shift_found(stress: pd.DataFrame) -> str:
-    """A list: is each tail harder than the middle, and for whom most; see `shift_title`."""
+    """A list: whether each tail is harder than the middle, and for which methods most; see `shift_title`."""
     lines = []
     for bucket, every in _bucket_changes(stress).items():
         changes = readers(every)
@@ -130,7 +130,7 @@ def damage_title(stress: pd.DataFrame, adversary: pd.DataFrame) -> str:
 
 
 def damage_found(stress: pd.DataFrame, adversary: pd.DataFrame) -> str:
-    """A list: who loses most and least by chance and under attack, and who falls below an MLP; see `damage_title`."""
+    """A list: methods that lose most and least by chance and under attack, or fall below an MLP; see `damage_title`."""
     lines, kind = [], next(kind for kind in stress.kind.unique() if kind != "clean")
     for rows, who in ((stress, "By chance"), (adversary, "Under attack")):
         if (rates := sorted(rows.rate[rows.rate > 0].unique())) == []:

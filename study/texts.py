@@ -1,15 +1,15 @@
-"""Does the verdict on the published form hang on the features? Texts through a sentence encoder in place of words.
+"""Does the verdict on the published form depend on the features? Texts through a sentence encoder in place of words.
 
     python -m study.texts cora citeseer cornell texas washington wisconsin
     python -m study.texts cora citeseer --preset paper --device cuda
 
-Nodes have the vectors that MiniLM gives of their texts: 384 columns, one space for all graphs. Met are clean instances,
-shifted ones, and those with 40 % of their columns masked or of their edges deleted. Beside the published form from
-scratch, as this study tunes it (`stem`) and with the authors' own settings (`reference`), stand filters, mixtures and
-plain networks, all but `reference` with the same candidates and trainings; and the published form pretrained on these
-graphs together, with the authors' codebook: frozen, as theirs, free, and free under the orthogonality term, which alone
-moves its codes. Kept is `17_texts-<name>.csv` in `data/results/`; what is 768 wide, `17_texts_768-<name>.csv`. Finished
-runs are read back. The first call encodes the texts, for some minutes.
+Nodes have the vectors that MiniLM gives for their texts: 384 columns, one space for all graphs. Tests are on clean
+instances, shifted ones, and those with 40 % of their columns masked or of their edges deleted. Compared are the
+published form from scratch, as this study tunes it (`stem`) and with the authors' own settings (`reference`); filters,
+mixtures and plain networks, all except `reference` with the same candidates and trainings; and the published form
+pretrained on these graphs together, with the authors' codebook: frozen, as theirs, free, and free with the
+orthogonality term, the only one that moves its codes. Kept is `17_texts-<name>.csv` in `data/results/`, or at width 768
+`17_texts_768-<name>.csv`. Finished runs are read back. The first call encodes the texts, which takes minutes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ EXPERIMENT = "texts"
 PUBLISHED = ("stem", "reference")  # the published form from scratch
 RIVALS = ("mlp", "gcn", "sage", "gat", "acm", "ensemble", "averaged")
 FREE, ORTHOGONAL = "pretrained, free tokens", "pretrained, orthogonal"
-BUDGET_OF = "citeseer"  # whose candidates and epochs all have
+BUDGET_OF = "citeseer"  # all have its candidates and epochs
 STEPS = 2000  # of pretraining, on two cores
 COLUMNS = ["task", "covariate", "method", "condition", "kind", "rate", "seed", "score", "val"]
 
@@ -83,7 +83,7 @@ def text_scores(task: Task, preset: Preset, methods: Sequence[Method], seeds: Se
     The authors' own settings are left as they are.
 
     Returns:
-        `COLUMNS`, of rows as `StressTest.scores` has them; draws of a corruption are one mean.
+        `COLUMNS` of the rows of `StressTest.scores`; the draws of a corruption are averaged.
     """
     by, protocol = shifted_by(task.name), replace(protocol_of(BUDGET_OF), trained_alike=True)
     buckets = tail_buckets(instance_covariate(task, by))
@@ -95,9 +95,9 @@ def text_scores(task: Task, preset: Preset, methods: Sequence[Method], seeds: Se
 
 
 def published(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows with `published` beside: of `PUBLISHED`, on each data set, the one that validates best on the first seed.
+    """The rows, and `published`: on each data set, the one of `PUBLISHED` that validates best on the first seed.
 
-    So the authors' settings are one more of the published form's candidates.
+    The authors' settings are thus one more candidate of the published form.
     """
     parts = [rows]
     for _, part in rows[rows.method.isin(PUBLISHED)].groupby("task", sort=False):
@@ -107,15 +107,15 @@ def published(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
-    """What is asked of the features, in points: means over seeds, one row per data set and demand.
+    """The comparisons behind the verdict, in points: means over seeds, one row per data set and demand.
 
     Args:
         rows: from `text_scores`, of some data sets.
 
     Returns:
-        The published form's score; it minus a GraphSAGE; the mixture minus the strongest rival, which validation
-        chooses, and who that is; and where they were met, the gain of pretraining with frozen tokens over the published
-        form, and that of the orthogonality term over free tokens.
+        The published form's score, and its lead over a GraphSAGE; the mixture minus the strongest rival, which
+        validation chooses, and which that is; and, where they were run, the gain of pretraining with frozen tokens over
+        the published form, and that of the orthogonality term over free tokens.
     """
     demands = demands_of(published(rows))
     means = demands.pivot_table(index=["task", "demand"], columns="method", values="score", sort=False)

@@ -38,8 +38,8 @@ def run_folder(experiment: str, task: Task, split: Split, method: Method, seed: 
 def run(experiment: str, task: Task, split_name: str, method: Method, seed: int) -> Record:
     """Train and record one model, or return the record if the run is finished already.
 
-    Killed at any moment, a second call continues: from the last training state, or from the finished
-    weights, never from half a record. A run that another process is at is waited for.
+    After a kill at any moment, a second call continues: from the last training state, or from the finished weights,
+    never from half a record. A run that another process is working on is waited for.
     """
     split, method = task.split(split_name), method.at(seed)
     given, task = task, standardised(task, split)
@@ -58,7 +58,7 @@ def run(experiment: str, task: Task, split_name: str, method: Method, seed: int)
 
 
 def require_same(record: Record, method: Method, folder: Path) -> None:
-    """Refuse a finished run whose settings were others: its key tells what differs from the defaults of its time.
+    """Refuse a finished run with other settings: its key only says what differed from the defaults of its time.
 
     Raises:
         ValueError: a default has changed since, with the settings and both values.
@@ -134,7 +134,7 @@ def _trained(experiment: str, given: Task, split: Split, method: Method, seed: i
 
 
 def trained_model(experiment: str, task: Task, split_name: str, method: Method, seed: int) -> nn.Module:
-    """The model of a finished run, trained first if it is not."""
+    """The model of a finished run, trained first if necessary."""
     run(experiment, task, split_name, method, seed)
     split = task.split(split_name)
     return load_model(run_folder(experiment, standardised(task, split), split, method, seed))

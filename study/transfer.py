@@ -3,16 +3,16 @@
     python -m study.transfer cora wn18rr
     python -m study.transfer cora --variants usual reference own others --labels 5
 
-Every data set is trained inside its ordinary degrees, with all of its training labels and with few, and met clean,
-shifted and damaged (see `stress.py` beside this file); settings are chosen on validation, separately for every way to
+Networks are trained inside each data set's ordinary degrees, with all training labels and with few, and tested clean,
+shifted and damaged (see `stress.py` in this folder); settings are chosen on validation, separately for every way to
 start. The first command starts from the released checkpoints, which seeds take in turn, with their tokens frozen and
 without tokens, and keeps `05_transfer-<name>.csv` in `data/results/`. The second pretrains `study.variants` first and
 keeps `05_variants-<name>.csv`, with what came of the pretraining itself in `05_variant_runs-<name>.csv`. Finished runs
 are read back, so that a killed collection continues.
 
-Few labels are as few to validate; with `--whole-validation` they are only those to train on, as in version 0.2, and
-`05_transfer_whole_validation-<name>.csv` is kept. Few labels that are learnt in batches are gone through several times
-from one evaluation to the next, see `Protocol.for_few`. Few labels of a knowledge graph are few triples that are asked
+With few labels to train on there are as few to validate on; with `--whole-validation` there are all, as in version 0.2,
+and `05_transfer_whole_validation-<name>.csv` is kept. Few labels that are learnt in batches are passed through several
+times between evaluations, see `Protocol.for_few`. In a knowledge graph, few labels are few triples that are asked
 about: its training triples stay in the graph, with their relations, for every way to start.
 """
 
@@ -61,10 +61,10 @@ def starts(preset: Preset, checkpoints: dict[str, Sequence[Path]]) -> list[Metho
 
     Args:
         preset: the budget.
-        checkpoints: by name the folders, which seeds take in turn.
+        checkpoints: folders by name, which seeds take in turn.
 
     Returns:
-        The methods; of a checkpoint `<name>`, with its tokens frozen, and `<name>, no tokens`, its encoder alone under
+        The methods; for a checkpoint, `<name>` with its tokens frozen, and `<name>, no tokens`, its encoder alone under
         a plain head.
     """
     methods = [stem(preset)]
@@ -92,7 +92,7 @@ def compared(
         protocol: gives candidates, batches, epochs.
         preset: the budget.
         budgets: instances per class to train on, and as many to validate; 0 for all.
-        whole_validation: whether few labels are only those to train on; see `stemlib.data.splits.few_labels`.
+        whole_validation: whether only the training labels are few; see `stemlib.data.splits.few_labels`.
 
     Returns:
         The rows of `StressTest.scores` with `labels` (the budget), the chosen `lr`, `weight_decay`, `lipschitz` and
@@ -117,14 +117,14 @@ def _start(method: Method) -> dict[str, str | float]:
 
 
 def released(preset: Preset) -> list[Path]:
-    """The folders of the preset's released checkpoints: one of each seed of pretraining that there is."""
+    """The folders of the preset's released checkpoints: one for each seed of pretraining that there is."""
     return [file.parent for file in sorted((DATA / "checkpoints").glob(f"{preset.name}*/model.json"))]
 
 
 def gains(scores: pd.DataFrame, method: str, baseline: str = "stem") -> pd.DataFrame:
     """How many points a method gains on the baseline, paired by seed.
 
-    A seed varies split, damage and fine-tuning. A checkpoint is one run of pretraining, so that its own luck is in no
+    A seed varies split, damage and fine-tuning. A checkpoint is one run of pretraining, so that its luck is in no
     interval.
 
     Args:
@@ -149,7 +149,7 @@ def kept_comparisons() -> pd.DataFrame:
     """The rows of `compared` that are kept for the released checkpoints, in the order of `DATA_SETS`.
 
     Raises:
-        FileNotFoundError: none are.
+        FileNotFoundError: none are kept.
     """
     rows = read_all_results(KEPT_AS)
     order = [*DATA_SETS, BUILT_IN]
@@ -167,7 +167,7 @@ def results(
     rivals: Sequence[str] = RIVALS,
     whole_validation: bool = False,
 ) -> pd.DataFrame:
-    """The comparison on one data set by its protocol, with rivals beside; see `starts` and `compared`."""
+    """The comparison on one data set by its protocol, with rivals; see `starts` and `compared`."""
     methods = [*starts(preset, checkpoints), *named(preset, *rivals)]
     task, protocol = unit_task(name, preset), protocol_of(name)
     return compared(task, methods, range(seeds), protocol, preset, budgets, whole_validation)

@@ -22,7 +22,7 @@ BINS = 15  # of confidence, as is common
 
 
 def class_logits(answers: Tensor) -> Tensor:
-    """Logits over classes `[..., C]` as they are; of binary labels `[..., T]` a row for each label, `[..., T, 2]`."""
+    """Logits of two classes for each binary label `[..., T]`: `[..., T, 2]`."""
     return torch.stack([torch.zeros_like(answers), answers], dim=-1)
 
 
@@ -34,14 +34,14 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
 
 
 def other_votes(parts: Tensor, answers: Tensor) -> Tensor:
-    """The share of networks `[M, K, C]` that would have answered otherwise than `[M]`, the mixed answers."""
+    """The share of networks `[M, K, C]` that would have answered differently from `[M]`, the mixed answers."""
     return (parts.argmax(-1) != answers.unsqueeze(1)).double().mean(1)
 
 
 def information(parts: Tensor) -> Tensor:
     """Entropy of the mean answer of networks `[M, K, C]` minus the mean of their entropies, `[M]`.
 
-    It is the information that the answer has of who gave it: large where networks are sure of different answers.
+    It is the answer's information about which network gave it: large where networks are sure of different answers.
     """
     each = Categorical(logits=parts)
     return Categorical(probs=each.probs.mean(1)).entropy() - each.entropy().mean(1)
@@ -56,7 +56,7 @@ def coverage_of(parts: Tensor, mixed: Tensor, gate: Tensor, labels: Tensor) -> d
 
     Args:
         parts: logits of the networks, `[M, K, C]`.
-        mixed: logits of all, `[M, C]`.
+        mixed: logits of the mixture, `[M, C]`.
         gate: the networks' weights, `[K]`.
         labels: `[M]`.
     """
@@ -81,7 +81,7 @@ def uncertainties(test: StressTest, rate: float = 0.4) -> pd.DataFrame:
     Returns:
         Rows `method`, `seed`, `condition`, `kind`; `temperature`, from validation; `ece_plain` and `ece`, per cent,
         without and with it; AUROC with which wrong predictions are found `by_confidence`, `by_votes` and
-        `by_information`, the latter two NaN for a method of one network.
+        `by_information`, the latter two NaN for a method of one network; the decomposition's `R`, `C`, `S` and `X`.
 
     Raises:
         ValueError: a regression.
@@ -115,7 +115,7 @@ def uncertainties(test: StressTest, rate: float = 0.4) -> pd.DataFrame:
 
 
 def _answers(model: nn.Module, condition: Condition) -> tuple[Tensor, Tensor, Tensor]:
-    """What a model's networks say of each label, what it says itself, and the label: `[M, K, C]`, `[M, C]`, `[M]`.
+    """What a model's networks say about each label, what it says itself, and the label: `[M, K, C]`, `[M, C]`, `[M]`.
 
     `K` is 1 for a model of one network.
     """

@@ -1,8 +1,8 @@
-"""What is compared with the usual pretraining: one change each, by name.
+"""Variants of the usual pretraining, by name: one change each, but for the reference's own settings.
 
 The reference weighs edge reconstruction by 0.01, so that nothing asks an embedding where its node lies in the graph,
-and hides a fifth of the features, so that the rest gives them away without a look at the neighbours. The smoke and
-laptop presets weigh edges 500 times as much and hide three columns in five. `study.transfer` measures it.
+and hides a fifth of the features, so that the others give them away without a look at the neighbours. The smoke and
+laptop presets weigh edges 500 times as much and hide three columns in five. `study.transfer` measures the effect.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from study import computing
 from study.paths import RUNS
 from study.pool import WEIGHTS
 
-SHARE = 4  # a variant has this part of the preset's steps
-LAST = 10  # batches of a data set that its losses at the end are a mean of
+SHARE = 4  # a variant has one in this many of the preset's steps
+LAST = 10  # batches of a data set over which its losses at the end are averaged
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Variant:
         about: what differs from the usual way, in words.
         model: changes of `ModelConfig`.
         config: changes of `PretrainConfig`.
-        pool: all data sets; those that the reference has; only the one that is fine-tuned later; or all others that
+        pool: all data sets; those that the reference has; only the one that is fine-tuned on later; or all others that
             have nothing in common with it, see `related`.
-        after: another variant, from whose checkpoint this one goes on with a quarter of its steps.
+        after: another variant, from whose checkpoint this one continues with a quarter of its steps.
     """
 
     about: str
@@ -73,7 +73,7 @@ def variant(name: str) -> Variant:
     """The variant of that name.
 
     Raises:
-        ValueError: unknown, with the known ones.
+        ValueError: unknown; the message lists the known ones.
     """
     if name not in VARIANTS:
         raise ValueError(f"unknown variant {name!r}; there are {', '.join(VARIANTS)}")
@@ -87,11 +87,11 @@ def pretrained_variant(name: str, pool: Pool, preset: Preset, task: str | None =
         name: of the variant.
         pool: the whole one.
         preset: the budget.
-        task: the data set that is fine-tuned later, for the variants whose pool depends on it.
+        task: the data set that is fine-tuned on later, for the variants whose pool depends on it.
         seed: of the run.
 
     Raises:
-        ValueError: an unknown variant; or one whose pool depends on the task, and the task is not in the pool.
+        ValueError: an unknown variant; or one whose pool depends on a task that is not in the pool.
     """
     chosen, start = variant(name), None
     if chosen.pool in ("own", "others") and task not in pool.names:
@@ -111,7 +111,7 @@ def pretrained_variant(name: str, pool: Pool, preset: Preset, task: str | None =
 
 
 def related(pool: Pool, task: str | None) -> set[str]:
-    """The data set itself and what shares instances with it: the other form of a graph, and of molecules all sets."""
+    """The data set itself and what shares instances with it: the other form of a graph, and for molecules all sets."""
     kinds = {member.task.name: member.task.kind for member in pool.members}
     molecules = {name for name, kind in kinds.items() if kind == "graph"}
     pairs = ({"cora", "cora-ml"}, {"ogbn-arxiv", "ogbn-arxiv-predictions"}, molecules)
@@ -126,9 +126,9 @@ def in_numbers(folder: Path, task: str) -> dict[str, float]:
         task: the data set whose losses are asked for.
 
     Returns:
-        Every objective, not weighted, as the mean over the data set's last `LAST` batches (none if the pool lacks
-        it); in the last window of steps the heads' mean `perplexity` and number of `dead` codes; and the `largest
-        share` that an expert has of the gates, of all layers and data sets, each when it was last shown.
+        Every objective, unweighted, as the mean over the data set's last `LAST` batches (none if the pool lacks it); in
+        the last window of steps, the heads' mean `perplexity` and number of `dead` codes; and the `largest share` of
+        the gates that an expert has, over all layers and data sets, each when it was last shown.
     """
     losses, tokens, experts = (pd.read_csv(folder / f"{name}.csv") for name in ("losses", "tokens", "experts"))
     end = losses[losses.data_set == task].tail(LAST)

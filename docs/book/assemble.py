@@ -1,6 +1,6 @@
 """Lay out the book's sources in `docs/_build/source`: chapters, documents, the library's modules, the data sets.
 
-Folders are those of the repository, so that links that hold there hold in the book. Nothing is executed. What a page
+Folders are those of the repository, so that links that work there work in the book. Nothing is executed. What a page
 needs beyond its source follows from rules: plumbing is folded, figures get alternative texts and their sharp files.
 """
 
@@ -27,11 +27,11 @@ SOURCE = ROOT / "docs" / "_build" / "source"
 PACKAGES = ROOT / "docs" / "_build" / "npm" / "node_modules"  # of `make book`
 HERE = Path(__file__).parent
 OWN_PLACE = ("theory", "paper_to_code", "glossary", "reproducibility", "own_data")  # in the landing page's lists
-SAME = 6.0  # grey levels of 255: below it two small pictures are one figure
+SAME = 6.0  # grey levels of 255: if two small pictures differ by less, they are one figure
 
 
 def write(path: Path, content: str | bytes) -> Path:
-    """Write a file of the book where it is not so already: Sphinx reads anew what is newer."""
+    """Write a file of the book unless it is the same already: Sphinx reads newer files again."""
     content = content.encode() if isinstance(content, str) else content
     if not path.is_file() or path.read_bytes() != content:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,13 +65,13 @@ def chapter(path: Path) -> str:
         for data in pictures:
             data["image/png"] = sharp("".join(data["image/png"]), path.name[:2])
     if path.parent != NOTEBOOKS:
-        notebook["metadata"]["orphan"] = True  # a chapter's solutions stand in no list
+        notebook["metadata"]["orphan"] = True  # a chapter's solutions are in no list
     notebook["metadata"].pop("widgets", None)  # progress bars: their script would come from outside
     return json.dumps(notebook)
 
 
 def alternative_text(before: str, after: str) -> str:
-    """What stands for a figure where it is not seen: its section, and the sentence that leads to it or follows it."""
+    """What replaces a figure that is not seen: its section, and the sentence that leads to it or follows it."""
     headings = re.findall(r"^#+ (.+)$", before, re.MULTILINE)
     paragraphs = [re.sub(r"^[#|\-$].*$", "", text, flags=re.MULTILINE) for text in (before, after)]
     blocks = [[block for block in re.split(r"\n\s*\n", text) if block.strip()] for text in paragraphs]
@@ -82,7 +82,7 @@ def alternative_text(before: str, after: str) -> str:
 
 
 def sharp(png: str, number: str) -> str:
-    """The committed figure of a chapter that looks as a notebook's small copy does, else the copy; base64."""
+    """The committed figure of a chapter that looks like a notebook's small copy, or else the copy; base64."""
     small = thumbnail(base64.b64decode(png))
     far = {path: np.abs(small - thumbnail(path.read_bytes())).mean() for path in FIGURES.glob(f"{number}_*.png")}
     nearest = min(far, key=far.get, default=None)
@@ -91,7 +91,7 @@ def sharp(png: str, number: str) -> str:
 
 @cache
 def thumbnail(png: bytes) -> np.ndarray:
-    """A picture without its margins in grey, `[48, 96]`, and its form as a last line that outweighs the rest."""
+    """A picture in grey without its margins, `[48, 96]`, and its form as a last line that outweighs the rest."""
     picture = Image.open(io.BytesIO(png)).convert("RGBA").convert("L")
     inked = Image.fromarray(np.asarray(picture) < 250).getbbox()
     picture = picture.crop(inked)
@@ -124,7 +124,7 @@ def landing_page() -> str:
 
 
 def api_pages() -> dict[str, str]:
-    """A page for every module of the library, one for every room, and their index, by name."""
+    """A page for every module of the library, one for every package ("room"), and their index, by name."""
     rooms: dict[str, list[str]] = {"stemlib": []}
     for found in pkgutil.walk_packages(stemlib.__path__, "stemlib."):
         if found.ispkg:
@@ -144,7 +144,7 @@ def module_page(name: str) -> str:
 
 
 def room_page(room: str, inside: list[str]) -> str:
-    """What lives in a room, with the first sentence of each module."""
+    """What is in a package, with the first sentence of each module."""
     docs = {name: (importlib.import_module(name).__doc__ or "").strip().split("\n\n")[0] for name in inside}
     rows = [f"| [{name}]({name}.md) | {' '.join(doc.split())} |" for name, doc in docs.items()]
     head = "The library" if room == "stemlib" else room
@@ -154,7 +154,7 @@ def room_page(room: str, inside: list[str]) -> str:
 
 
 def assemble() -> None:
-    """Write all sources; take away what has none any more."""
+    """Write all sources; remove files that no longer have one."""
     notebooks = [*NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"), *NOTEBOOKS.glob("solutions/[0-9][0-9]_*.ipynb")]
     chapters = {f"notebooks/{path.relative_to(NOTEBOOKS)}": chapter(path) for path in notebooks}
     documents = {f"docs/{path.name}": path.read_text() for path in (ROOT / "docs").glob("*.md")}

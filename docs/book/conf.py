@@ -33,7 +33,7 @@ myst_dmath_double_inline = True
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 add_module_names = False
-default_role = "py:obj"  # single backticks of docstrings: a link where there is such an object, else code
+default_role = "py:obj"  # single backticks in docstrings: a link if there is such an object, otherwise code
 pygments_style = "a11y-high-contrast-light"
 
 html_theme = "sphinx_book_theme"
@@ -41,7 +41,7 @@ html_title = project
 html_static_path = ["../_build/source/_static"]
 html_css_files, html_js_files = ["book.css"], ["zoom.js"]
 html_show_sourcelink = html_copy_source = False
-html_show_search_summary = False  # it fetches pages, which a browser refuses to a book that is opened as files
+html_show_search_summary = False  # it fetches pages, which a browser refuses for a book that is opened as files
 html_last_updated_fmt = None  # the same sources give the same pages
 html_theme_options = {
     "show_navbar_depth": 1,
@@ -51,7 +51,7 @@ html_theme_options = {
     "navbar_persistent": [],
     "pygments_light_style": pygments_style,
 }
-html_context = {"default_mode": "light"}  # the figures' ground is white
+html_context = {"default_mode": "light"}  # the figures' background is white
 mathjax_path = "mathjax.js"  # one file with everything; it draws SVG and needs no fonts
 mathjax3_config = {"options": {"enableMenu": False}, "svg": {"fontCache": "local"}}
 
@@ -63,13 +63,13 @@ NO_LINKS = (nodes.reference, nodes.literal, nodes.literal_block, nodes.title, no
 
 
 def link(domain: str, kind: str, target: str, inside: nodes.Node, document: str) -> pending_xref:
-    """A link that is resolved when all pages are read; where there is no such target, what is inside it stays."""
+    """A link that is resolved when all pages have been read; if there is no such target, what is inside it stays."""
     known = {"refdomain": domain, "reftype": kind, "reftarget": target, "refdoc": document, "refexplicit": True}
     return pending_xref("", inside, **known, refwarn=False)
 
 
 class Links(SphinxTransform):
-    """What is named in plain Markdown, and so reads well without the book, becomes links."""
+    """Turns what is named in plain Markdown, which reads well without the book, into links."""
 
     default_priority = 600
 
@@ -94,7 +94,7 @@ class Links(SphinxTransform):
         return False
 
     def targets(self, prefix: str, found: list[nodes.Element]) -> None:
-        """Give rows of the glossary and statements an address."""
+        """Give the glossary's rows and the theory's statements an address."""
         known = self.env.get_domain("std").anonlabels
         for node in found:
             first = node[0].astext()
@@ -136,9 +136,9 @@ class Links(SphinxTransform):
 
 
 def restructured(app: Sphinx, what: str, name: str, found: object, options: object, lines: list[str]) -> None:
-    """A docstring, Google's sections with code in single backticks, as reStructuredText; in place."""
+    """Turn a docstring, with Google's sections and code in single backticks, into reStructuredText, in place."""
     text = "\n".join(lines)
-    text = re.sub(r":\n\n(?=  )", "::\n\n", text)  # what is indented after a colon stands as it is
+    text = re.sub(r":\n\n(?=  )", "::\n\n", text)  # what is indented after a colon stays as it is
     pieces = re.split(r"(::\n\n(?: .*\n|\n)+|``.+?``|`[^`]+`)", text)
     for i, piece in enumerate(pieces):
         if piece.startswith("::"):
@@ -147,19 +147,19 @@ def restructured(app: Sphinx, what: str, name: str, found: object, options: obje
             piece = re.sub(r"([|*])", r"\\\1", piece)
             pieces[i] = "\\ " + piece if i and piece[:1].isalnum() else piece
         elif not re.fullmatch(r"`+[\w.]+`+", piece):
-            pieces[i] = f"``{' '.join(piece.strip('`').split())}``"  # no name of an object
+            pieces[i] = f"``{' '.join(piece.strip('`').split())}``"  # not an object's name
     # A property's first line would be taken for `type: description`.
     kind = "object" if what in ("attribute", "property", "data") else what
     lines[:] = GoogleDocstring("".join(pieces).split("\n"), Config(), app, kind, name, found, options).lines()
 
 
 def not_told(app: Sphinx, what: str, name: str, found: object, skip: bool, options: object) -> bool | None:
-    """Leave out a named tuple's fields, which have docstrings of Python's own; the class names them."""
+    """Leave out a named tuple's fields, whose docstrings are Python's own; the class names them."""
     return True if type(found).__name__ == "_tuplegetter" else None
 
 
 def setup(app: Sphinx) -> None:
-    """Tell Sphinx of all this."""
+    """Register all this with Sphinx."""
     app.add_transform(Links)
     app.connect("autodoc-process-docstring", restructured)
     app.connect("autodoc-skip-member", not_told)

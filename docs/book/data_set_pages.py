@@ -39,7 +39,7 @@ EXPLAINED = {
 
 
 def data_set_pages() -> dict[str, str | bytes]:
-    """The pages and their figures by the name of the file, and their index."""
+    """The pages with their figures and their index, by file name."""
     cards = read_results("02_cards").set_index("task")
     bins, runs = read_results("02_distributions"), kept_runs()
     pages: dict[str, str | bytes] = {}
@@ -63,7 +63,7 @@ def page(name: str, card: pd.Series | None, runs: pd.DataFrame, drawn: bool) -> 
 
     Args:
         name: of the data set.
-        card: its row of `study.cards.card`; None where it was never counted.
+        card: its row of `study.cards.card`; None if it was never counted.
         runs: its rows of `study.first_results.kept_runs`.
         drawn: whether there is a figure of its distributions.
     """

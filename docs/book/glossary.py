@@ -8,7 +8,7 @@ from study.paths import ROOT
 
 
 def slug(term: str) -> str:
-    """A term in an address."""
+    """A term as a part of an address."""
     return re.sub(r"\W+", "-", term.lower()).strip("-")
 
 

@@ -9,10 +9,10 @@ SETS_UP = ("use_style", "set_option", "filterwarnings", "begin")
 
 
 def is_plumbing(source: str, drawn: bool) -> bool:
-    """Whether a cell imports, defines, sets something up, or draws the figure that stands below it.
+    """Whether a cell imports, defines, sets something up, or draws the figure below it.
 
     Args:
-        source: of the cell, Python with IPython's magic lines perhaps.
+        source: of the cell: Python, perhaps with IPython's magic lines.
         drawn: whether its output has a picture.
     """
     try:

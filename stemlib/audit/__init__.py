@@ -1,4 +1,4 @@
-"""What models are worth on a graph, measured: trained alike, stressed, taken apart; whom they fail, and what to watch.
+"""What models are worth on a graph, measured: trained alike, stressed, taken apart; where they fail, and what to watch.
 
-`stemlib.audit.run.audit` does all of it; `stemlib.report` tells what was found.
+`stemlib.audit.run.audit` does all of it; `stemlib.report` says what was found.
 """

@@ -1,4 +1,4 @@
-"""Who trains and who is met: the task's own split, or one that a seed draws; and what a report shifts by."""
+"""What is trained on and what is met: the task's own split, or a seed's draw; and what a report shifts by."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOCAL = 200_000  # edges, beyond which locality takes too long
 
 
 class Drawn(NamedTuple):
-    """What a seed trains on, and whom the trained networks meet; the first of the conditions is `clean`."""
+    """What a seed trains on, and what the trained networks meet; the first of the conditions is `clean`."""
 
     task: Task
     split: Split
@@ -31,7 +31,7 @@ def is_drawn(task: Task) -> bool:
 
 
 def rare(task: Task, index: Tensor) -> bool:
-    """Whether some instances have too few of an answer for a score: fewer than `LEAST` of 0 or of 1, if binary."""
+    """Whether some instances have too few of one answer for a score: of binary labels, fewer than `LEAST` 0s or 1s."""
     if task.labels.dim() == 1 or task.regression:
         return False
     labels = task.labels[index]
@@ -47,7 +47,7 @@ def shifted_by(task: Task) -> dict[str, Tensor]:
 
 
 def whole(task: Task, seed: int) -> Drawn:
-    """A seed's turn of the task's own splits, or its own draw where the task came without any.
+    """A seed's turn among the task's own splits, or the seed's draw if the task came without any.
 
     Raises:
         ValueError: links or graphs without a split, or nothing that can be split.

@@ -1,4 +1,4 @@
-"""How long the trainings of an audit take at most, from an epoch or two of each method."""
+"""How long the trainings of an audit take at most, from one to three epochs of each method."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stemlib.presets import change
 from stemlib.training.families import build
 from stemlib.training.finetune import fit
 
-LONG = 10.0  # seconds of an epoch, of which one is enough for an estimate
+LONG = 10.0  # seconds; one epoch as long as this is enough for an estimate
 
 
 def foretell(trainings: Trainings) -> None:
@@ -29,7 +29,7 @@ def foretell(trainings: Trainings) -> None:
 
 
 def estimate(trainings: Trainings) -> float:
-    """Seconds that all trainings take at most; what is finished too."""
+    """Seconds that all trainings take at most, finished ones too."""
     drawn, total = trainings.drawn["whole"][0], 0.0
     runs = sum(map(len, trainings.drawn.values())) + trainings.effort.candidates - 1
     for base in methods(trainings.effort):
@@ -46,7 +46,7 @@ def estimate(trainings: Trainings) -> float:
 
 
 def _timed(trainings: Trainings, method: Method, epochs: int, trained: int | None = None) -> float:
-    """Seconds of some epochs on the first of the training instances."""
+    """Seconds of some epochs on the first `trained` training instances."""
     drawn = trainings.drawn["whole"][0]
     split, train = replace(drawn.split, train=drawn.split.train[:trained]), change(method.train, epochs=epochs)
     began = time.perf_counter()

@@ -17,7 +17,7 @@ class Found:
 
     Attributes:
         chosen: the method to freeze.
-        level: those that validation does not tell from the best.
+        level: those that validation cannot tell from the best.
         signal: by which the risk table is sorted.
         overlap: of the seeds' splits.
     """
@@ -38,7 +38,7 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
     def of(self, name: str, kind: str, condition: str | None = None, value: str = "score") -> pd.Series:
-        """A method's scores by seed in one condition, mean over draws."""
+        """A method's scores by seed in one condition, averaged over draws."""
         rows = self.scores[(self.scores.method == name) & (self.scores.kind == kind)]
         rows = rows if condition is None else rows[rows.condition == condition]
         return rows.groupby("seed")[value].mean()
@@ -55,7 +55,7 @@ class Found:
         return len(scores) > 2 and Difference(scores - self.of(MAJORITY, "clean"), self.overlap).sign <= 0
 
     def met(self) -> list[tuple[str, str, str]]:
-        """Kind, condition and the kind it is a loss from, of everything that is met but clean instances."""
+        """Kind, condition and the kind that losses are taken from, for everything met except clean instances."""
         rows = self.scores[~self.scores.kind.isin(["clean", "inside", "filtered"])].drop_duplicates(
             ["kind", "condition"]
         )

@@ -28,9 +28,9 @@ from stemlib.training.adversary import worst_conditions
 from stemlib.training.evaluation import predict, scores
 
 RATES = (0.2, 0.4, 0.6, 0.8)
-SHARE = 0.4  # of features or edges, for what is looked at under one damage alone
-BETWEEN_DRAWS = 1000  # seeds lie below
-ATTACKED = 0.2  # of features or edges, by an adversary: one of `RATES`, so that chance stands beside it
+SHARE = 0.4  # of features or edges, for what is looked at under one rate alone
+BETWEEN_DRAWS = 1000  # seeds are smaller
+ATTACKED = 0.2  # of features or edges, by an adversary: one of `RATES`, to compare with random damage
 CERTIFIED = 1000  # instances that are asked for a certificate, at most
 MAJORITY = "majority"
 OF_RISK = ["R", "C", "S", "X", "dR", "dC", "dS", "dX", "C_shuffled"]
@@ -47,7 +47,7 @@ class Certified(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Wilson's, of the share."""
+        """Wilson's interval of the share."""
         found = binomtest(self.held, self.asked).proportion_ci(method="wilson")
         return found.low, found.high
 
@@ -76,7 +76,7 @@ def _meetings(
 def score_table(trained: Mapping[str, list[Trained]], draws: int, others: Mapping[str, Task]) -> pd.DataFrame:
     """One row per protocol, seed, method and condition; `score`, `val` and `balanced` accuracy in per cent.
 
-    `majority` answers what is most frequent in training, everywhere. Of links, `filtered` are the clean ones without
+    `majority` always gives the most frequent answer in training. For links, `filtered` are the clean ones without
     those that training gives away, see `stemlib.data.leaks`.
     """
     rows = []
@@ -98,7 +98,7 @@ def score_table(trained: Mapping[str, list[Trained]], draws: int, others: Mappin
 
 
 def spared(task: Task, damage: str) -> str:
-    """Why no adversary spends a damage on a task; empty where one does."""
+    """Why no adversary tries a kind of damage on a task; empty if one does."""
     if is_large(task):
         return "the graph is too large"
     if damage == "masked" and task.graph.source is not None:
@@ -109,7 +109,7 @@ def spared(task: Task, damage: str) -> str:
 
 
 def worst_table(trained: list[Trained], chosen: str) -> pd.DataFrame:
-    """The chosen method when an adversary who knows it and the labels spends the damage, see `worst_conditions`.
+    """The chosen method when an adversary who knows it and the labels does the damage, see `worst_conditions`.
 
     Args:
         trained: networks of one protocol.
@@ -134,7 +134,7 @@ def _balanced(model: nn.Module, met: Condition) -> float:
 
 
 def _most_frequent(drawn: Drawn) -> Tensor:
-    """The logits `[1, classes]` of the most frequent class in training; 0 where labels are several or numbers."""
+    """The logits `[1, classes]` of the most frequent class in training; 0 for binary labels or numbers."""
     task, constant = drawn.task, torch.zeros(1, drawn.task.outputs)
     if task.labels.dim() == 1:
         constant[0, task.labels[drawn.split.train].bincount().argmax()] = 1
@@ -173,7 +173,7 @@ def decomposition_table(trained: Mapping[str, list[Trained]]) -> pd.DataFrame:
 
 
 def certify(model: nn.Module, drawn: Drawn) -> list[Certified]:
-    """Of test instances of a routed network the share that no deleted edge, and no masked feature, can change."""
+    """The share of a routed network's test instances that no deleted edge, or no masked feature, can change."""
     index = drawn.split.test
     if index.numel() > CERTIFIED:
         index = index[torch.randperm(index.numel(), generator=torch.Generator().manual_seed(0))[:CERTIFIED]]
@@ -188,12 +188,12 @@ def certify(model: nn.Module, drawn: Drawn) -> list[Certified]:
 
 
 def routes(model: nn.Module | None) -> TypeGuard[StemGNN]:
-    """Whether the decompositions can take it apart."""
+    """Whether the decompositions can take a model apart."""
     return isinstance(model, StemGNN) and model.encoder.routed_layers > 0
 
 
 def choose(scores: pd.DataFrame, overlap: float) -> tuple[str, list[str]]:
-    """The method to freeze; and those that validation does not tell from its best.
+    """The method to freeze; and those that validation cannot tell from its best.
 
     Among these the sum of validation score and mean under stress decides.
 

@@ -1,4 +1,4 @@
-"""A model that the user already has, as the library asks a network: any module with `forward(x, edge_index)`."""
+"""A model that the user already has, to be asked like the library's: any module with `forward(x, edge_index)`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from stemlib.training.evaluation import evaluate
 
 
 class OwnModel(nn.Module):
-    """Answers of nodes are the module's; of links and graphs the mean of their nodes'.
+    """Answers for nodes are the module's; for links and graphs, the mean over their nodes.
 
     Args:
         net: takes `x` `[N, d]` and `edge_index` `[2, E]`, gives `[N, outputs]`: logits, or numbers in the labels' unit.
         task: what it is asked about.
 
     Raises:
-        ValueError: it does not answer that way; the message has what it gave.
+        ValueError: it does not answer that way; the message says what it gave.
     """
 
     def __init__(self, net: nn.Module, task: Task) -> None:
@@ -58,7 +58,7 @@ class OwnModel(nn.Module):
 
 
 def given(model: nn.Module, task: Task, covariates: Mapping[str, Tensor]) -> Trained:
-    """A model that is trained already, as if it were one training; tails are those of its test.
+    """A model that is already trained, as if it were one training; tails are those of its test part.
 
     Args:
         model: any module with `forward(x, edge_index)`.

@@ -1,4 +1,4 @@
-"""Whom a frozen network is likely to fail: a table of instances, and how well each of its columns finds failures."""
+"""Where a frozen network is likely to fail: a table of instances, and how well each of its columns finds failures."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from stemlib.theory.token_stability import read
 from stemlib.training.evaluation import answer, evaluation_batches, predict
 from stemlib.training.stacking import Stacked
 
-LARGE = 0.75  # quantile of a regression's errors, and of its changes, from which on they count as failures
-SIGNS = {"radius": -1, "margin": -1, "confidence": -1, "disagreement": 1}  # with which a signal points at failures
+LARGE = 0.75  # quantile of a regression's errors, and of its changes, above which they count as failures
+SIGNS = {"radius": -1, "margin": -1, "confidence": -1, "disagreement": 1}  # 1: high values point to failures, -1: low
 LEAST = 5  # failures, and others, that an AUROC needs
 
 
 def risk_table(
     models: Mapping[str, nn.Module], chosen: str, drawn: Drawn, draws: int, covariates: Mapping[str, Tensor]
 ) -> pd.DataFrame:
-    """Every instance with what the chosen network says of it, and how sure that is.
+    """Every instance with what the chosen network says about it, and how sure that is.
 
     Args:
         models: of one seed, by name.
@@ -44,8 +44,8 @@ def risk_table(
         `wrong` (True, False, or NaN without a label; of a regression the absolute error), `flips` (share of the draws
         that change the decision; of a regression the mean change), `confidence`, `margin` (between the two largest
         logits, or of a binary label from 0), `radius` of the routed network's head, `disagreement` between the
-        networks that the chosen one mixes, or else the mixture, and the `_tenth` of each covariate, 1 to 10. A column
-        that does not exist here is left out.
+        networks that the chosen one mixes, or else the mixture's, and the `_tenth` of each covariate, 1 to 10. Columns
+        that do not apply are left out.
     """
     model, task = models[chosen], drawn.task
     every = torch.arange(task.instances)
@@ -102,7 +102,7 @@ def _changes(model: nn.Module, task: Task, logits: Tensor, draws: int) -> np.nda
 
 
 def _sureness(logits: Tensor, binary: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence and margin of every decision; of several binary labels those of the least sure."""
+    """Confidence and margin of every decision; with several binary labels, those of the least sure one."""
     if binary:
         margin = logits.abs().amin(1)
         return margin.sigmoid().numpy(), margin.numpy()
@@ -111,7 +111,7 @@ def _sureness(logits: Tensor, binary: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _radius(model: nn.Module, task: Task) -> np.ndarray:
-    """How far the routed network's head's input may move before its decision changes."""
+    """How far the input of the routed network's head may move before the decision changes."""
     found = []
     with evaluating(model):
         certificate = DecisionCertificate(model.head, binary=task.labels.dim() == 2)
@@ -122,7 +122,7 @@ def _radius(model: nn.Module, task: Task) -> np.ndarray:
 
 
 def _disagreement(model: Mixture | Stacked, task: Task, index: Tensor) -> np.ndarray:
-    """Between the networks of a mixture: Jensen and Shannon's divergence in nats, or the numbers' deviation."""
+    """Between the networks of a mixture: Jensen-Shannon divergence in nats, or the numbers' standard deviation."""
     task = in_unit(task, model.unit.cpu())
     parts = answer(model, evaluation_batches(model, task, index)(None), task.name, each=True).double()
     if task.regression:
@@ -146,7 +146,7 @@ def signal_table(table: pd.DataFrame, regression: bool = False) -> pd.DataFrame:
 
     Returns:
         One row per `part`, failure (`error`, `flip`) and `signal`: `auroc` and its 95 % interval (Hanley and McNeil,
-        1982), and how many `failures` there were. Fewer than `LEAST`, or as few others, make no row.
+        1982), and how many `failures` there were. Fewer than `LEAST`, or as few others, give no row.
     """
     signals = [name for name in SIGNS if name in table] + [name for name in table if name.endswith("_tenth")]
     rows = []
@@ -176,9 +176,9 @@ def _area_error(area: float, positive: int, negative: int) -> float:
 
 
 def ranked(table: pd.DataFrame, found: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The table with `risk`, from 0 to 1, the riskiest first; and by which signal: the best on validation for errors.
+    """The table with `risk`, from 0 to 1, the riskiest first; and the signal used, validation's best for errors.
 
-    Without errors to learn from it is the confidence, or the first signal that there is.
+    Without errors to learn from, it is the confidence, the first available signal, or else `flips`.
     """
     usual = next((name for name in ("confidence", *SIGNS) if name in table), "flips")
     rows = found[(found.part == "val") & (found.failure == "error") & found.signal.isin(SIGNS)]

@@ -36,11 +36,11 @@ def audit(
     space: FeatureSpace | None = None,
     device: str = "auto",
 ) -> Found:
-    """Measure what models are worth on a graph, what breaks them and whom they fail; killed, it goes on.
+    """Measure what models are worth on a graph, what breaks them and where they fail; resumable.
 
     Args:
         task: of nodes, links or graphs; classes, binary labels or numbers.
-        folder: gets `trainings/`, and `frozen/` with the model to freeze, or with the `space` of one that is brought.
+        folder: gets `trainings/`, and `frozen/` with the model to freeze, or with the `space` of a given model.
         effort: `FULL`, or `QUICK` for a first look.
         others: other graphs that the trained models meet, by name.
         model: one that is already trained, any module with `forward(x, edge_index)`: then none is trained here.
@@ -48,7 +48,7 @@ def audit(
         device: where networks are trained, see `stemlib.devices.device`; a model that is given stays where it is.
 
     Raises:
-        ValueError: a task that cannot be learnt, or an other graph that does not fit; a device that is not there.
+        ValueError: a task that cannot be learnt, or another graph that does not fit; a device that is not available.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Means of runs with their uncertainty, by Student's t: that of runs, and that of pairs of runs."""
+"""Means with their uncertainty, by Student's t: of runs, and of pairs of runs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class PairedTest(NamedTuple):
 
 
 def paired_test(differences: pd.Series | np.ndarray, overlap: float = 0.0) -> PairedTest:
-    """What pairs say of their mean difference.
+    """What pairs say about their mean difference.
 
     Runs that draw the split anew share most of their training instances, so that their differences agree better than
     independent ones would: the variance of the mean is taken as `s^2 (1/n + overlap)` (Nadeau and Bengio, 2003).
@@ -52,8 +52,8 @@ def paired_test(differences: pd.Series | np.ndarray, overlap: float = 0.0) -> Pa
             or the split is fixed.
 
     Returns:
-        The test; of differences that are all the same the mean alone, and a p of NaN (they are 0) or 0. What rounding
-        does to a run is in `s^2`, for it is drawn anew in each.
+        The test; if all differences are the same, the mean alone, with a p of NaN (if they are 0) or 0. What rounding
+        does to a run is in `s^2`, as it is drawn anew in each.
 
     Raises:
         ValueError: fewer than two pairs.
@@ -88,7 +88,7 @@ class Difference:
 
     @property
     def size(self) -> str:
-        """The difference without its sign, to stand behind `loses` or `gains`."""
+        """The difference without its sign, to follow `loses` or `gains`."""
         if not self.known:
             return f"{abs(self.mean):.1f}"
         low, high = (self.low, self.high) if self.mean >= 0 else (-self.high, -self.low)

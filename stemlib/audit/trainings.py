@@ -1,6 +1,4 @@
-"""What a report card trains: five networks, tuned alike on validation, each kept as soon as it is done; and their
-selection.
-"""
+"""What a report card trains: five networks, tuned alike on validation and kept as they finish; and their selection."""
 
 from __future__ import annotations
 
@@ -48,7 +46,7 @@ class Effort:
 
     Attributes:
         hidden: width of the networks.
-        epochs, patience, steps: of a training, at most; the steps bind where it goes by batches.
+        epochs, patience, steps: of a training, at most; the limit on steps binds where it goes by batches.
         seeds: trainings of each method and protocol.
         candidates: settings that validation chooses from.
         draws: of every damage.
@@ -97,7 +95,7 @@ def is_large(task: Task) -> bool:
 
 
 def methods(effort: Effort) -> list[Method]:
-    """Features alone, two graph networks, different filters weighed on validation, and experts chosen by a router."""
+    """Features alone, two graph networks, different filters weighted on validation, and experts chosen by a router."""
     train = TrainConfig(epochs=effort.epochs, patience=effort.patience, lipschitz=0.0, prior=True)
     plain = [Method(kind, BaselineConfig(kind, hidden=effort.hidden), train) for kind in ("mlp", "gcn", "sage")]
     routed = ModelConfig(hidden=effort.hidden, codebook="none")
@@ -108,7 +106,7 @@ def methods(effort: Effort) -> list[Method]:
 class Trainings:
     """Every training of a report card.
 
-    `whole` is the task's own split, or one drawn by each seed where it came without; `inside` trains on the middle of
+    `whole` is the task's own split, or one drawn by each seed if it came without; `inside` trains on the middle of
     every covariate, so that the tails of each are new at test. What is finished is read back.
 
     Args:
@@ -119,7 +117,7 @@ class Trainings:
         device: where networks are, see `stemlib.devices.device`.
 
     Attributes:
-        drawn: of every protocol what the seeds draw.
+        drawn: what the seeds draw, by protocol.
         notes: what cannot be shifted, and why.
         overlap: of the seeds' splits, see `stemlib.audit.statistics.paired_test`.
     """
@@ -199,7 +197,7 @@ class Trainings:
         return found
 
     def run(self) -> dict[str, list[Trained]]:
-        """Train what is not trained yet, and say of each when it is done."""
+        """Train what is not trained yet, and say when each is done."""
         first = self.drawn["whole"][0]
         for base in methods(self.effort):
             tried = self.candidates(base, first.task, first.split)

@@ -1,4 +1,4 @@
-"""What to watch once a model is frozen: covariates whose drift moves its error, and a later graph held against them."""
+"""What to watch once a model is frozen: covariates whose drift moves its error, and a later graph set against them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stemlib.stress.shifts import covariates, instance_covariate
 from stemlib.training.saved import WATCHED
 
 ENDS = {"low": 0.2, "high": 0.8}  # the fifth at either end
-POINT = 0.01  # by which the error may rise before it is said
+POINT = 0.01  # by which the error may rise before it is reported
 LEVEL = 0.05
 FEWEST = 10  # instances in an end, and outside of it
 FILE = "watch.json"
@@ -30,9 +30,7 @@ MEAN = "mean"  # end of a row about a whole graph
 
 
 def covariate_table(task: Task) -> pd.DataFrame:
-    """What may drift, of every instance, and means the same in another graph: covariates; how many features are 0, and
-    their length.
-    """
+    """What may drift, by instance, and means the same in another graph: covariates, share of zero features, length."""
     found = {name: instance_covariate(task, name) for name in covariates(task) if name in WATCHED}
     x = node_features(task.graph)
     found |= {
@@ -52,14 +50,14 @@ def watch_list(task: Task, risk: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         task: that the model was trained on.
-        risk: of `stemlib.audit.risk.risk_table`; errors count where training has not been.
+        risk: of `stemlib.audit.risk.risk_table`; errors count only outside training.
 
     Returns:
         By `covariate` and `end`: `border`, `share` of all instances beyond it, the `rise` of the error there over that
         of the others with its interval `low` to `high` (Welch's t at 95 %, corrected for all rows by Bonferroni), and
-        `alarm`: the share from which on the whole error is a point higher; NaN where it does not rise reliably, or so
-        little that no share does.
-        An end that a border cannot tell from the rest, or that has fewer than `FEWEST` errors to judge by, is left out.
+        `alarm`: the share from which on the whole error is a point higher; NaN where it does not rise reliably, or too
+        little for any share.
+        An end is left out if its border separates nothing, or if fewer than `FEWEST` errors are known on either side.
     """
     values, risk = covariate_table(task), risk.sort_index()
     seen = risk.part.isin(["val", "test"]).to_numpy() & risk.wrong.notna().to_numpy()
@@ -94,7 +92,7 @@ def left(task: Task) -> dict[str, float]:
 
 
 def damage_list(task: Task, scores: pd.DataFrame, chosen: str, overlap: float) -> pd.DataFrame:
-    """Every damage: the least of the rates that cost a point, reliably where there are several trainings.
+    """For every damage, the lowest rate that costs a point, reliably if there are several trainings.
 
     Args:
         task: that the model was trained on.
@@ -104,7 +102,7 @@ def damage_list(task: Task, scores: pd.DataFrame, chosen: str, overlap: float) -
 
     Returns:
         Rows as `watch_list` has them, `end` being `mean`: `border` the mean over the nodes of what damage takes away,
-        `share` 1, `alarm` the share that is left at that rate, `rise` the loss there as a share of the score, with its
+        `share` 1, `alarm` the share that is left at that rate, `rise` the loss there (1 is 100 points), with its
         interval (NaN for a single training); all NaN where no rate costs a point.
     """
     rows, mine = [], scores[scores.method == chosen]
@@ -127,7 +125,7 @@ def _beyond(values: np.ndarray, border: float, end: str) -> np.ndarray:
 
 
 def write_watch(folder: Path, task: Task, found: pd.DataFrame) -> None:
-    """Keep what a later graph is held against: rows of `watch_list` and `damage_list`."""
+    """Keep what a later graph is compared with: rows of `watch_list` and `damage_list`."""
     rows = found.astype(object).where(found.notna(), None).to_dict("records")  # JSON has no NaN
     content = {"kind": task.kind, "regression": task.regression, "rows": rows}
     with write_atomically(folder / FILE) as temporary:
@@ -135,7 +133,7 @@ def write_watch(folder: Path, task: Task, found: pd.DataFrame) -> None:
 
 
 def watched(folder: str | Path, task: Task) -> pd.DataFrame:
-    """A later graph held against the one of a report: the share at each end then and now, and whether to worry.
+    """A later graph compared with that of a report: the share at each end then and now, and whether to worry.
 
     Args:
         folder: of the report.
@@ -143,11 +141,11 @@ def watched(folder: str | Path, task: Task) -> pd.DataFrame:
 
     Returns:
         The rows of `watch_list` with `now`, the share beyond the border; `expected`, by how much the error rises if it
-        depends on this alone; and `worry`, whether `now` is above `alarm`. Of the rows of `damage_list` `now` is the
-        share that is left, and below `alarm` is what is worried about; `expected` is the loss there.
+        depends on this alone; and `worry`, whether `now` is above `alarm`. In the rows of `damage_list`, `now` is
+        the share that is left, `worry` whether it is below `alarm`, and `expected` the loss there if so, else 0.
 
     Raises:
-        FileNotFoundError: no report lies there.
+        FileNotFoundError: no report is there.
         ValueError: it is of another kind of task, or a covariate is missing.
     """
     file = Path(folder) / FILE

@@ -1,1 +1,1 @@
-"""What STEM-GNN is compared with: plain and robust networks; published systems are the study's, `study.rivals`."""
+"""What STEM-GNN is compared with: plain and robust networks; published systems are in `study.rivals`."""

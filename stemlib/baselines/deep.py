@@ -1,4 +1,4 @@
-"""Published networks that reach further than their maps are deep, and one that mixes filters in each layer."""
+"""Published networks that reach many hops, and one that mixes filters in each layer."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class GCN2Layer(GCN2Conv):
 class PlainAPPNP(MLP):
     """PyG's MLP whose answers `z_0` take `steps` steps of `z = (1 - alpha) P z + alpha z_0` (Gasteiger et al., 2019).
 
-    The last bias is added after the steps, which would give each node another multiple of it: so a start at the prior
-    is the prior.
+    The last bias is added after the steps, which would give each node a different multiple of it: so answers that start
+    at the prior are the prior.
     """
 
     def __init__(self, in_channels: int, steps: int = 10, alpha: float = 0.1, **sizes: Any) -> None:
@@ -78,7 +78,7 @@ class PlainGCNII(nn.Module):
 
 
 class ACMLayer(nn.Module):
-    """Low-pass, high-pass and identity channels, which every node mixes by gates of its own, `[N, d_in] -> [N, d_out]`.
+    """Low-pass, high-pass and identity channels, which every node mixes by its own gates, `[N, d_in] -> [N, d_out]`.
 
     Channels `relu(P x W_1)`, `relu((I - P) x W_2)` and `relu(x W_3)`; gates `softmax(sigmoid(scores) mix / 3)`, where a
     channel's score is its product with a vector. The bias is ours: without it no answer could start at the prior.
@@ -118,8 +118,8 @@ class ACMLayer(nn.Module):
 class ACM(nn.Module):
     """A stack of `ACMLayer`s (Luan et al., "Revisiting Heterophily For Graph Neural Networks", NeurIPS 2022).
 
-    As in the paper, the last layer's channels end in a ReLU too, so that no answer lies below its bias. Plain ones
-    score less, on validation as well (Cora, Chameleon); a regression would be better with them (ESOL).
+    As in the paper, the last layer's channels end in a ReLU too, so that no answer lies below its bias. Channels
+    without it score lower, on validation as well (Cora, Chameleon); a regression would do better with them (ESOL).
     """
 
     def __init__(

@@ -50,7 +50,7 @@ class GINLayer(GINConv):
 
 
 class PlainGCN(GCN):
-    """PyG's GCN of `GCNLayer`s; the edges are normalised beforehand."""
+    """PyG's GCN with `GCNLayer`s; the edges are normalised beforehand."""
 
     def init_conv(self, in_channels: int, out_channels: int, **kwargs: Any) -> nn.Module:
         """One layer, as PyG asks for it."""
@@ -58,7 +58,7 @@ class PlainGCN(GCN):
 
 
 class PlainSAGE(GraphSAGE):
-    """PyG's GraphSAGE of `SAGELayer`s."""
+    """PyG's GraphSAGE with `SAGELayer`s."""
 
     def init_conv(self, in_channels: int, out_channels: int, **kwargs: Any) -> nn.Module:
         """One layer, as PyG asks for it."""
@@ -66,7 +66,7 @@ class PlainSAGE(GraphSAGE):
 
 
 class PlainGIN(GIN):
-    """PyG's GIN of `GINLayer`s."""
+    """PyG's GIN with `GINLayer`s."""
 
     def init_conv(self, in_channels: int, out_channels: int, **kwargs: Any) -> nn.Module:
         """One layer, as PyG asks for it."""
@@ -89,10 +89,10 @@ NETWORKS = {
 
 
 def adjacency(kind: str, graph: Graph, dtype: torch.dtype) -> Spread | Tensor:
-    """The form of a graph's edges with which PyG's convolution of that kind gives the same numbers soonest; made once.
+    """The form of a graph's edges that gives the numbers of PyG's convolution of that kind fastest; made once.
 
     All but GAT multiply by a sparse matrix, which spares the `[E, d]` messages; row `i` has the edges that end in `i`.
-    GraphSAGE's is of means, GIN's of ones; the others' is normalised.
+    GraphSAGE's holds means, GIN's ones; the others' is normalised.
 
     Args:
         kind: of the network.
@@ -120,10 +120,10 @@ def _matrix(graph: Graph, dtype: torch.dtype) -> Tensor:
 
 
 def network_input(graph: Graph, edge_width: int | None) -> Tensor:
-    """What a network without edge features of its own reads, `[N, d_x + d_e]`.
+    """What a network that cannot read edge features reads instead, `[N, d_x + d_e]`.
 
-    Where edges have features, the mean of those that end in a node stands behind the node's own: all that STEM-GNN
-    reads, such a network reads as well.
+    If edges have features, the mean over the edges that end in a node is appended to the node's own: such a network
+    reads all that STEM-GNN reads.
     """
     x = node_features(graph)
     return x if edge_width is None else torch.cat([x, edge_mean(graph, graph.edge_attr)], dim=-1)
@@ -132,7 +132,7 @@ def network_input(graph: Graph, edge_width: int | None) -> Tensor:
 class Baseline(Network):
     """A network that reads `network_input`; link and graph tasks read out the mean (or pool) of its node logits.
 
-    The MLP reads no edge, and nodes' own features only.
+    The MLP reads no edges, only nodes' own features.
 
     Args:
         config: which network, how large.
@@ -157,7 +157,7 @@ class Baseline(Network):
 
     @property
     def last_maps(self) -> list[nn.Module]:
-        """The last layer; a GIN's ends in an MLP, of which it is the last."""
+        """The last layer; in a GIN, that of the MLP in which it ends."""
         if hasattr(self.network, "lins"):
             return [self.network.lins[-1]]
         last = self.network.convs[-1]

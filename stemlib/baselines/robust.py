@@ -12,9 +12,9 @@ from torch_geometric.utils import scatter, softmax
 
 from stemlib.model.messages import Spread
 
-# Weights that add up to half up to rounding count as half, whatever the order in which they were added.
+# Weights that add up to half, rounding aside, count as half, in whatever order they were added.
 HALF = 0.5 * (1 - 1e-6)
-MOST_COUNTED = 16  # values of a group; more are sorted sooner than compared
+MOST_COUNTED = 16  # values of a group; more are sorted faster than compared
 
 
 def weighted_median(x: Tensor, weight: Tensor, pointer: Tensor) -> Tensor:
@@ -57,15 +57,15 @@ def _by_sorting(values: Tensor, weight: Tensor) -> Tensor:
 
 
 def soft_median(x: Tensor, matrix: Tensor, temperature: float) -> Tensor:
-    """Weighted means of neighbours that fade with the distance from the neighbourhood's median, `[N, d]`.
+    """Weighted means of neighbours, whose weights fade with distance from the neighbourhood's median, `[N, d]`.
 
     `sum_j a_ij * sum_j w_ij x_j / sum_j w_ij` with `w_ij = a_ij softmax_j(-|x_j - m_i| / (T sqrt(d)))`, where `m_i` is
     the weighted median of the neighbours in each dimension (Geisler et al., NeurIPS 2021). A high temperature gives
-    `A x`, GCN's; a low one the neighbour that is closest to the median.
+    `A x`, as in a GCN; a low one the neighbour closest to the median.
 
     Args:
         x: states `[N, d]`.
-        matrix: `A`, sparse CSR `[N, N]`, no row empty; `a_ij` is of the edge that ends in `i`.
+        matrix: `A`, sparse CSR `[N, N]`, no row empty; `a_ij` belongs to an edge that ends in `i`.
         temperature: `T`.
     """
     pointer, source, weight = matrix.crow_indices(), matrix.col_indices(), matrix.values()
@@ -81,7 +81,7 @@ def soft_median(x: Tensor, matrix: Tensor, temperature: float) -> Tensor:
 
 
 class SoftMedianConv(nn.Module):
-    """A GCN layer with `soft_median` for its sum: `[N, d_in] -> [N, d_out]`."""
+    """A GCN layer with `soft_median` in place of its sum: `[N, d_in] -> [N, d_out]`."""
 
     def __init__(self, in_width: int, out_width: int, temperature: float) -> None:
         super().__init__()

@@ -1,1 +1,1 @@
-"""Tasks and what they stand on: prepared graphs, public and own data sets, splits, features, batches."""
+"""Tasks and what they build on: prepared graphs, public and own data sets, splits, features, batches."""

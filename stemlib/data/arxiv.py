@@ -85,7 +85,7 @@ class Arxiv(DataSet):
 
 
 def ranked_classes(path: Path, nodes: int) -> Tensor:
-    """Up to five class numbers a line, best first, as `[N, 40]`: the k-th named class gets 1 / k."""
+    """Up to five class numbers per line, best first, as `[N, 40]`: the k-th named class gets 1 / k."""
     named = pd.read_csv(path, header=None, names=list(range(5)), skip_blank_lines=False).to_numpy()
     if len(named) != nodes:
         raise ValueError(f"{path.name} has {len(named)} lines for {nodes} nodes")

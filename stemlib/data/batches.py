@@ -14,7 +14,7 @@ from stemlib.data.tasks import Task
 
 
 class Batch(NamedTuple):
-    """A graph, what to read out of it, and the labels of that; or of the first of it, and who the `unlabelled` are."""
+    """A graph, its instances and their labels; or labels of the first ones, and which the `unlabelled` others are."""
 
     graph: Graph
     instances: Tensor | None
@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     unlabelled: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
-        """The batch on a device; a graph that several batches share is brought there once."""
+        """The batch on a device; a graph that several batches share is moved there once."""
         instances, unlabelled = (None if one is None else one.to(device) for one in (self.instances, self.unlabelled))
         return Batch(self.graph.on(device), instances, self.labels.to(device), unlabelled)
 
@@ -44,14 +44,14 @@ def batches(
         index: instances `[M]`.
         size: instances per batch; 0 for all in one.
         generator: shuffles and draws neighbours; None keeps the order.
-        fanouts: one for each layer of the model: a node or link batch then comes with the nodes only that its
+        fanouts: one for each layer of the model: a node or link batch then has only the nodes that its
             instances need, see `stemlib.data.sampling.neighbourhood`.
         hide: leave out the edges that stand for the batch's own instances (a graph's `edge_pair` `[E]` says which
-            instance an edge stands for). In training a triple would otherwise be read off the edge that it is.
+            instance an edge stands for). In training, a triple could otherwise be read off its own edge.
         as_one: with fan-outs, whether a batch's nodes come as one ordinary graph, for models that read no hops.
 
     Raises:
-        ValueError: hiding the instances of one single batch would hide every edge there is.
+        ValueError: hiding the instances of a single batch would hide every edge.
     """
     if generator is not None and size:
         index = index[torch.randperm(index.numel(), generator=generator)]

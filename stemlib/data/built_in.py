@@ -35,8 +35,8 @@ def contextual_sbm(
 ) -> Data:
     """Draw a graph.
 
-    Every node draws its in-neighbours: a same-class node with probability `homophily`, else one of
-    another class, uniformly. Edges therefore run neighbour -> node, in-degree is exact, and degree and
+    Every node draws its in-neighbours: a same-class node with probability `homophily`, otherwise
+    one of another class, uniformly. Edges therefore run neighbour -> node, in-degree is exact, and degree and
     homophily can be set node by node.
 
     Args:

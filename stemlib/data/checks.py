@@ -1,4 +1,4 @@
-"""What can be wrong with a task's data, and what a reader should know of it."""
+"""What can be wrong with a task's data, and what a reader should know about it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from stemlib.data.tasks import UNLABELLED, Task, split_problems
 def problems(task: Task) -> list[str]:
     """Everything that keeps the task from being used, each with what to do; empty if all is well."""
     labels = _label_problems(task)
-    # Labels that are wrong themselves have gaps that mean nothing.
+    # Where the labels themselves are wrong, their gaps mean nothing.
     sound = replace(task, labels=torch.zeros(task.instances, dtype=torch.long)) if labels else task
     splits = [problem for split in task.splits.values() for problem in split_problems(sound, split)]
     return _feature_problems(task.graph) + _edge_problems(task.graph) + labels + splits
 
 
 def remarks(task: Task) -> list[str]:
-    """What is legal and worth knowing: isolated nodes, self-loops, repeated edges, classes nobody trains on.
+    """What is legal but worth knowing: isolated nodes, self-loops, repeated edges, untrained classes.
 
     A mean over no neighbours is zero.
     """
@@ -167,7 +167,7 @@ def _union_problems(graph: Graph) -> list[str]:
 
 
 def _untrained_classes(task: Task) -> list[str]:
-    """A note where training instances lack a class: it happens in published splits, and bounds the accuracy."""
+    """A note if no training instance has some class: it happens in published splits, and bounds the accuracy."""
     if task.labels.dim() == 2:
         return []
     classes = task.labels[task.labels != UNLABELLED].unique()
@@ -176,7 +176,7 @@ def _untrained_classes(task: Task) -> list[str]:
 
 
 def _unscored_labels(task: Task) -> list[str]:
-    """A note where some of several labels have one value alone in a test part: scores are means over the others."""
+    """A note if some of several labels have only one value in a test part: scores are means over the others."""
     notes = []
     for split in task.splits.values() if task.labels.dim() == 2 else ():
         columns = task.labels[split.test].T

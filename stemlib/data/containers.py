@@ -1,4 +1,4 @@
-"""What people keep a graph in, as one `Data`: typed and NetworkX graphs, lists of graphs, data sets, split links."""
+"""What graphs are kept in, as one `Data`: typed and NetworkX graphs, lists of graphs, data sets, split links."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def one_data(given: Any, kind: Kind, notes: list[str]) -> Data:
 
 
 def _of_one_type(given: HeteroData, notes: list[str]) -> Data:
-    """A typed graph whose types are told apart no more."""
+    """A typed graph, its types no longer told apart."""
     tables = {name: given[name].get("x") for name in given.node_types}
     widths = {name: tuple(x.shape[1:]) if hasattr(x, "shape") else None for name, x in tables.items()}
     if len(set(widths.values())) > 1 or None in widths.values():

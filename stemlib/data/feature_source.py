@@ -1,7 +1,7 @@
-"""Where a graph's features came from: features of the data themselves, and the steps that made `x` of them.
+"""Where a graph's features came from: the data's own features, and the steps that turned them into `x`.
 
-An SVD's coordinates are nothing that a sensor fails to deliver or an author leaves out; words are. Who damages a
-graph therefore damages the rows of words, and encodes them as those of the whole graph were.
+No sensor fails to deliver an SVD's coordinates, and no author leaves them out; words do go missing. Damage is therefore
+done to the rows of words, which are then encoded as those of the whole graph were.
 
 Example:
     >>> words = scipy.sparse.csr_matrix([[3.0, 0.0, 4.0], [0.0, 1.0, 0.0]])
@@ -29,12 +29,12 @@ CLOSE = 1e-3  # between features and what their source makes; rounding is below 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """Rows through a linear map, zero columns behind them, each row to length one; what is not wanted is left out.
+    """A linear map of rows, zero columns after it, rows scaled to length one; what is not wanted is left out.
 
     Attributes:
         width: columns that it gives.
-        components: the map, `[k, F]`, `k` at most `width`; None for rows as they are.
-        unit: whether rows get length one; zero rows stay zero.
+        components: the map, `[k, F]`, `k` at most `width`; None to leave rows as they are.
+        unit: whether rows are scaled to length one; zero rows stay zero.
     """
 
     width: int
@@ -60,7 +60,7 @@ def same_steps(some: Sequence[Step], others: Sequence[Step]) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """What TF-IDF has learnt of some texts: words and pairs of words, and how rare each is.
+    """What TF-IDF has learnt from some texts: words and pairs of words, and how rare each is.
 
     Attributes:
         words: terms in the order of their columns.
@@ -72,21 +72,21 @@ class Terms:
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> tuple[Terms, scipy.sparse.csr_matrix]:
-        """The terms of some texts, and these texts' weights of them, `[n, T]`."""
-        # A term of only one text says nothing of its likeness to others, unless there are few texts.
+        """The terms of some texts, and the terms' weights in these texts, `[n, T]`."""
+        # A term that only one text has says nothing of that text's likeness to others, unless there are few texts.
         vectoriser = _vectoriser(min_df=1 if len(texts) < 10_000 else 2)
         rows = vectoriser.fit_transform(texts)
         return cls(tuple(vectoriser.get_feature_names_out().tolist()), torch.from_numpy(vectoriser.idf_)), rows
 
     def __call__(self, texts: Sequence[str]) -> scipy.sparse.csr_matrix:
-        """The terms' weights in texts, which may be others, `[n, T]`; a word that is no term counts for nothing."""
+        """The terms' weights in these or other texts, `[n, T]`; a word that is no term counts for nothing."""
         vectoriser = _vectoriser(vocabulary=self.words)
         vectoriser.idf_ = self.weights.numpy()
         return vectoriser.transform(texts)
 
 
 def _vectoriser(**settings: int | Sequence[str]) -> TfidfVectorizer:
-    # Single characters count as words, for `charge 1` differs from `charge 2`.
+    # Single characters count as words, because `charge 1` differs from `charge 2`.
     return TfidfVectorizer(
         token_pattern=r"(?u)\b\w+\b", ngram_range=(1, 2), sublinear_tf=True, dtype=np.float32, **settings
     )
@@ -94,14 +94,14 @@ def _vectoriser(**settings: int | Sequence[str]) -> TfidfVectorizer:
 
 @dataclass(frozen=True, eq=False)
 class FeatureSource:
-    """What node features were made of, and how.
+    """What node features were made from, and how.
 
     Attributes:
         raw: features of the data, `[A, F]`, of nodes or of types of nodes: weights of words, of a text's terms, or
-            numbers. Only what is not zero is stored.
-        steps: what makes `x` of them, in turn.
-        rows: the row of `raw` of each node, `[N]`; None for the nodes in order.
-        terms: what `raw` was made of texts with; None where it was not.
+            numbers. Only nonzero values are stored.
+        steps: the steps that turn them into `x`, in order.
+        rows: each node's row of `raw`, `[N]`; None for the nodes in order.
+        terms: what turned texts into `raw`; None if `raw` was not made from texts.
     """
 
     raw: scipy.sparse.csr_matrix
@@ -110,7 +110,7 @@ class FeatureSource:
     terms: Terms | None = None
 
     def encode(self, raw: scipy.sparse.csr_matrix) -> Tensor:
-        """Node features `[n, d]` of features of the data `[n, F]`, which may be others than the graph's."""
+        """Node features `[n, d]` from features of the data `[n, F]`, which need not be the graph's."""
         rows = raw
         for step in self.steps:
             rows = step(rows)
@@ -129,16 +129,16 @@ class FeatureSource:
         return self.raw[self.of(nodes).rows.numpy()]
 
     def with_raw(self, nodes: Tensor, raw: scipy.sparse.csr_matrix, count: int) -> FeatureSource:
-        """The source of `count` nodes of which those given `[n]` have other features of the data, `[n, F]`."""
+        """The source of `count` nodes, of which the given ones `[n]` have other features of the data, `[n, F]`."""
         rows = self.of(torch.arange(count)).rows.clone()
         rows[nodes] = self.raw.shape[0] + torch.arange(nodes.numel())
         return replace(self, raw=scipy.sparse.vstack([self.raw, raw], format="csr"), rows=rows)
 
     def require(self, x: Tensor, nodes: Tensor) -> None:
-        """Refuse features `x` `[n, d]` of some nodes `[n]` that this did not make.
+        """Refuse features `x` `[n, d]` of some nodes `[n]` that this source did not make.
 
         Raises:
-            ValueError: they are others, or of another width.
+            ValueError: they differ, or have another width.
         """
         made = self.encode(self.raw_of(nodes))
         if made.shape != x.shape or not torch.allclose(made.to(x.dtype), x, rtol=0, atol=CLOSE):

@@ -1,7 +1,7 @@
-"""What was fitted on one graph's features, kept, so that another graph's get the same coordinates.
+"""What was fitted on one graph's features, kept so that another graph's features get the same coordinates.
 
-An SVD or TF-IDF that is fitted anew has other coordinates, of the same width: a model that reads them answers something
-else, and nothing objects. A space is fitted once, saved beside the model, and only applied after.
+An SVD or TF-IDF that is fitted anew has other coordinates, of the same width: a model that reads them gives other
+answers, and nothing objects. A space is fitted once, saved beside the model, and from then on only applied.
 
 Example:
     >>> north, south = torch.rand(9, 6), torch.rand(5, 6)
@@ -40,20 +40,20 @@ PLAIN = ("numbers", "columns", "texts", "encoder", "unit_rows", "class_names", "
 
 @dataclass(frozen=True, eq=False)
 class FeatureSpace:
-    """What a source's features were made with; `encode` makes another graph's with the same.
+    """How a source's features were made; `encode` makes another graph's features in the same way.
 
     Attributes:
-        steps: what makes features `[n, d]` of raw ones: a map, zero columns, rows of length one.
+        steps: what turns raw features into features `[n, d]`: a map, zero columns, rows of length one.
         numbers: how many columns of numbers the raw features have.
         columns: their names, in order; empty where they have none.
         texts: names of the columns of texts; `("",)` for texts without a name, empty for none.
         encoder: of these texts, see `stemlib.data.features`.
         terms: that TF-IDF knows; None for another encoder.
-        scaling: means and standard deviations that numbers are freed of, `[2, numbers]`; None for numbers as they are.
-        unit_rows: whether raw rows have length one (or zero), as words' do that were counted in documents.
-        edge_steps: what makes features of edges of their raw ones; empty for features as they are.
+        scaling: means and standard deviations `[2, numbers]` to standardise numbers by; None for numbers as they are.
+        unit_rows: whether raw rows have length one (or zero), as rows of words counted in documents do.
+        edge_steps: what turns raw edge features into edge features; empty to leave them as they are.
         class_names: of the labels, in the order of the model's outputs; empty for numbers and binary labels.
-        outputs: how many classes, binary labels or numbers to predict there are; 0 where that is not known.
+        outputs: how many classes, binary labels or numbers to predict there are; 0 if that is not known.
     """
 
     steps: tuple[Step, ...]
@@ -84,12 +84,12 @@ class FeatureSpace:
         Args:
             source: raw features: an array or sparse table `[N, F]`, a DataFrame of numbers and texts, a list of texts;
                 or a `Data` with one of these as `x`.
-            width: columns of the features: more are projected by a truncated SVD, fewer get zero columns behind them;
+            width: columns of the features: more are projected by a truncated SVD, fewer are padded with zero columns;
                 None for as many as there are (768 for texts by TF-IDF).
             encoder: of texts, as `encode_texts` has it.
-            standardise: whether numbers are freed of mean and standard deviation first.
-            unit: whether rows get length one; None: where there are texts alone.
-            labels: whose names are kept for other graphs' labels `[M]`; None for the `y` of a `Data`.
+            standardise: whether numbers are first standardised by mean and standard deviation.
+            unit: whether rows get length one; None: if all are texts for TF-IDF.
+            labels: `[M]`; their names are kept for other graphs' labels; None for the `y` of a `Data`.
 
         Raises:
             ValueError: features that cannot be read, by row and column.
@@ -116,9 +116,9 @@ class FeatureSpace:
 
     @classmethod
     def of(cls, task: Task) -> FeatureSpace:
-        """The space of a task's features and labels: its source's where it has one, else that of features as they are.
+        """The space of a task's features and labels: its source's if it has one, otherwise of the features as they are.
 
-        Of texts by a sentence encoder a task keeps the vectors alone: other graphs' texts are to be encoded before.
+        Of texts read by a sentence encoder a task keeps only the vectors: other graphs' texts must be encoded first.
         """
         graph = task.graph
         source, space = graph.source, graph.space
@@ -134,10 +134,10 @@ class FeatureSpace:
         return space.for_labels(task)
 
     def for_labels(self, task: Task) -> FeatureSpace:
-        """The space with the names that a task's classes have, and the number of its outputs.
+        """The space with the names of a task's classes and the number of its outputs.
 
         Raises:
-            ValueError: it has names already, and others.
+            ValueError: it already has other names.
         """
         names = (task.class_names or tuple(range(task.outputs))) if task.labels.dim() == 1 else ()
         if self.class_names[: len(names)] != names and self.class_names:
@@ -154,23 +154,23 @@ class FeatureSpace:
 
     @property
     def is_plain(self) -> bool:
-        """Whether features are the data's own, or a sentence encoder's, with zero columns behind them at most."""
+        """Whether features are the data's own, at most with zero columns after them, or made by a sentence encoder."""
         mapped = any(step.components is not None or step.unit for step in self.steps)
         return self.encoder not in ("", TFIDF) or (not mapped and self.scaling is None and not self.encoder)
 
     @property
     def own_names(self) -> tuple[int | str, ...]:
-        """As a `Task` has its `class_names`: empty where they are 0, 1, ..."""
+        """The class names as a `Task` has them: empty if they are 0, 1, ..."""
         return () if self.class_names == tuple(range(self.outputs)) else self.class_names
 
     def unknown(self, count: int, regression: bool = False) -> Tensor:
-        """The labels of `count` instances of which none is known: `[count]` of classes, else `[count, T]`."""
+        """The labels of `count` instances, all unknown: `[count]` for classes, otherwise `[count, T]`."""
         if self.class_names:
             return torch.full((count,), UNLABELLED)
         return torch.full((count, max(self.outputs, 1)), torch.nan, dtype=torch.double if regression else torch.float)
 
     def encode(self, raw: Any) -> Tensor:
-        """Features `[n, width]` of raw ones in any form that `fit` takes, each row by itself.
+        """Features `[n, width]` from raw ones in any form that `fit` takes, each row independently.
 
         Raises:
             ValueError: columns that are missing, added, in another order or of another number; rows of another length
@@ -180,7 +180,7 @@ class FeatureSpace:
         return source.encode(source.raw)
 
     def source(self, raw: Any) -> FeatureSource:
-        """Raw features, and what makes features of them; errors as `encode`."""
+        """Raw features, and what turns them into features; errors as in `encode`."""
         read = read_raw(raw)
         require_columns(read, self.numbers, self.columns, self.texts)
         rows = self._rows(read)
@@ -189,7 +189,7 @@ class FeatureSpace:
         return FeatureSource(rows, self.steps, terms=self.terms)
 
     def require(self, task: Task) -> None:
-        """Refuse a task whose features this space did not make, though they may have the same width.
+        """Refuse a task whose features this space did not make, even if they have the same width.
 
         Raises:
             ValueError: it was made otherwise; says how to make it.
@@ -204,7 +204,7 @@ class FeatureSpace:
             )
 
     def encode_edges(self, raw: Any) -> Tensor:
-        """Features of edges `[n, d_e]` of raw ones, or of texts, which nodes' encoder makes the same of."""
+        """Edge features `[n, d_e]` from raw ones, or from texts, which are encoded as the nodes' texts are."""
         read = read_raw(raw, "edge")
         rows = read.numbers if read.texts is None else self._rows(read)
         steps = self.edge_steps or ((Step(rows.shape[1]),) if read.texts is None else self.steps)

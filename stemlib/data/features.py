@@ -34,7 +34,7 @@ CLOSE = 1e-3  # to 1 or 0, for the length of a row
 
 
 class Features(NamedTuple):
-    """Features `x` `[N, d]` and what they were made of; None where they are the data's own, or a sentence encoder's."""
+    """Features `x` `[N, d]` and their source; None if they are the data's own, or a sentence encoder's."""
 
     x: Tensor
     source: FeatureSource | None = None
@@ -43,9 +43,9 @@ class Features(NamedTuple):
 def reduced(x: Tensor, width: int | None, name: str) -> Features:
     """Features `[N, F]` in `width` columns, `[N, width]`, cached.
 
-    More columns than `width` are projected by a truncated SVD of the uncentred matrix (seed 0); fewer get zero
-    columns behind them, which change no distance. `None` keeps the features as they are. Only those that were projected
-    have a source.
+    More columns than `width` are projected by a truncated SVD of the uncentred matrix (seed 0); fewer are padded
+    with zero columns, which changes no distance. `None` keeps the features as they are. Only projected ones have
+    a source.
 
     Args:
         x: float features.
@@ -104,7 +104,7 @@ def _projected(raw: scipy.sparse.csr_matrix, width: int, unit: bool, name: str, 
 
 def components_of(raw: scipy.sparse.csr_matrix, width: int) -> Tensor:
     """The first right singular vectors of the uncentred matrix `[A, F]`, `width` of them at most: `[k, F]`."""
-    with threadpool_limits(1):  # with more, sums in another order turned Cora's last coordinates by up to 0.3
+    with threadpool_limits(1):  # with more threads, sums in another order turned Cora's last coordinates by up to 0.3
         return torch.from_numpy(TruncatedSVD(min(width, *raw.shape), random_state=0).fit(raw).components_)
 
 
@@ -179,5 +179,5 @@ def require_unit_features(task: Task, width: int, reader: str) -> None:
 
 
 def _tables(graph: Graph) -> dict[str, Tensor]:
-    """Node and edge features, those that the graph has."""
+    """The node and edge features that the graph has."""
     return {name: value for name in ("x", "edge_attr") if (value := getattr(graph, name)) is not None}

@@ -1,7 +1,7 @@
 """The prepared graph: what the library reads of a graph, in an object of its own.
 
 `Graph.of` makes one from a user's `Data`, once; the `Data` is left alone, whatever else it holds. What the library
-works out of a graph (edges sorted by target, neighbourhood means, adjacency matrices) lives here and nowhere else.
+computes from a graph (edges sorted by target, neighbourhood means, adjacency matrices) is kept here and nowhere else.
 
 Example:
     >>> path = Graph(torch.ones(3, 2), torch.tensor([[0, 1], [1, 2]]))
@@ -33,8 +33,8 @@ class Graph:
     """A graph, or a disjoint union of graphs.
 
     Attributes:
-        x: node features `[N, d]`; with `node_type` a table `[A, d]` of its types, for a million atoms are of some
-            hundred types.
+        x: node features `[N, d]`; with `node_type` a table `[A, d]` of its types, because a million atoms have only
+            some hundred types.
         edge_index: source and target `[2, E]`; an `EdgeIndex` once sorted, see `sorted_by_target`.
         edge_attr: edge features `[E, d_e]`; with `edge_type` a table `[T, d_e]` of its types.
         edge_type: rows of `edge_attr`, `[E]`.
@@ -43,14 +43,14 @@ class Graph:
         batch: which graph of a union a node is in, `[N]`.
         ptr: the first node of each graph of a union, and `N`, `[G + 1]`.
         scaffold: numbers of molecules' scaffolds `[G]`; only the library's own readers set it.
-        num_nodes: `N`; None for the rows of `x`, or of `node_type`.
-        nodes: of a part of a graph, the nodes' numbers in it, `[N]`.
-        hops: of a part of a graph, see `stemlib.data.sampling.neighbourhood`.
-        source: what `x` was made of, where it is not the data's own features; no network reads it, and it is no part of
+        num_nodes: `N`; None for the number of rows of `x`, or of `node_type`.
+        nodes: in a part of a graph, the nodes' numbers in the whole, `[N]`.
+        hops: in a part of a graph, see `stemlib.data.sampling.neighbourhood`.
+        source: what `x` was made from, if it is not the data's own features; no network reads it, and it is not part of
             the `content`.
-        edge_steps: what `edge_attr` was made by, of the data's own edge features or of texts; as `source`.
+        edge_steps: the steps that made `edge_attr` from the data's own edge features or texts; unread, as `source` is.
         space: the `stemlib.data.feature_space.FeatureSpace` that the features were made with, where one was given.
-        about: what is carried along as it was given, and no network reads.
+        about: what is carried along as given; no network reads it.
     """
 
     x: Tensor | None = None
@@ -78,10 +78,10 @@ class Graph:
 
     @classmethod
     def of(cls, data: Data | Graph) -> Graph:
-        """The prepared graph of a `Data`; one that is prepared already is given back.
+        """The prepared graph of a `Data`; one that is already prepared is returned.
 
         `x`, `edge_index`, `edge_attr`, `batch` and `ptr` are read as PyG means them; `edge_type` `[E]` only where
-        `edge_attr` has not a row for every edge: it then names rows of that table. All else is carried in `about`.
+        `edge_attr` does not have one row per edge: it then names rows of that table. All else is carried in `about`.
         """
         if isinstance(data, Graph):
             return data
@@ -101,7 +101,7 @@ class Graph:
 
     @property
     def content(self) -> str:
-        """sha256 of every value that is read; a value edited in place is another content."""
+        """sha256 of every value that is read; editing a value in place changes it."""
         parts = {name: value for name in CONTENT if (value := getattr(self, name)) is not None}
 
         def summed() -> str:
@@ -111,14 +111,14 @@ class Graph:
 
     @property
     def per_edge(self) -> dict[str, Tensor]:
-        """What is stored edge by edge: `edge_type` where there are types, else `edge_attr`; and `edge_pair`."""
+        """What is stored edge by edge: `edge_type` where there are types, otherwise `edge_attr`; and `edge_pair`."""
         names = ("edge_attr" if self.edge_type is None else "edge_type", "edge_pair")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def with_edges(self, edge_index: Tensor, places: Tensor) -> Graph:
-        """The graph with other edges, the `places` (positions `[e]` or a mask `[E]`) of what it stores by edge."""
+        """The graph with other edges, and the `places` (positions `[e]` or a mask `[E]`) of what it stores by edge."""
         other = replace(self, edge_index=edge_index, **{name: value[places] for name, value in self.per_edge.items()})
-        # What was made of the nodes alone still holds, for the same values: one step's graph in DropEdge needs it.
+        # What was derived from the nodes alone still holds for the same values: a step's graph in DropEdge needs it.
         kept = {
             key: made for key, made in self._derived.items() if all(one is not self.edge_index for one, _ in made[0])
         }
@@ -140,14 +140,14 @@ class Graph:
         return replace(self, **moved, hops=tuple(hop.to(device) for hop in self.hops))
 
     def on(self, device: torch.device | str) -> Graph:
-        """The graph itself where it lies on that device, else a copy there, made once."""
+        """The graph itself if it is on that device, otherwise a copy there, made once."""
         tensors = [value for item in fields(self) if isinstance(value := getattr(self, item.name), Tensor)]
         if all(value.device == torch.device(device) for value in tensors):
             return self
         return self.derived(("on", device), lambda: self.to(device), *tensors)
 
     def derived(self, key: Hashable, make: Callable[[], T], *of: Tensor) -> T:
-        """`make()`, or what it gave last time if it is made `of` the same tensors, none of them changed since."""
+        """`make()`, or its last result if that was made from the same tensors `of`, none of them changed since."""
         if any(one.is_inference() for one in of):
             return make()  # such a tensor does not count its changes
         last, now = self._derived.get(key), [(one, one._version) for one in of]
@@ -157,7 +157,7 @@ class Graph:
         return last[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy works things out anew: sparse matrices cannot be copied."""
+        """A copy derives everything anew: sparse matrices cannot be copied."""
         return self.__dict__ | {"_derived": {}}
 
 
@@ -174,7 +174,7 @@ class Hop(Graph):
     products: Callable[[], tuple[Tensor, Tensor]] | None = None
 
     def with_edges(self, edge_index: Tensor, places: Tensor) -> Hop:
-        """As `Graph.with_edges`; what was cached of the old edges is dropped."""
+        """As `Graph.with_edges`; what was cached for the old edges is dropped."""
         return replace(super().with_edges(edge_index, places), mean=None, products=None)
 
 
@@ -189,7 +189,7 @@ def is_sorted(edge_index: Tensor) -> bool:
 
 
 def sorted_by_target(graph: Graph) -> Graph:
-    """The graph with its `edge_index` an `EdgeIndex` sorted by target, caches filled, and what belongs to edges."""
+    """The graph with its edges, and what belongs to them, sorted by target: an `EdgeIndex` with filled caches."""
     if is_sorted(graph.edge_index):
         return graph
     size = (graph.num_nodes, graph.num_nodes)

@@ -1,4 +1,4 @@
-"""What training gives away of a test: pairs whose answer stands there, edges along the asked pairs, twins of nodes."""
+"""What training gives away of a test: pairs whose answer it contains, edges along the asked pairs, twins of nodes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ WORDS = {
 
 
 def filtered(task: Task, train: Tensor, asked: Tensor) -> Tensor:
-    """Those of the instances `asked` that training does not give away; all of them but for link tasks.
+    """The instances of `asked` that training does not give away; all of them except in link tasks.
 
-    Training gives a pair away that it knows with the same label, in this or the other direction. It knows its own
-    instances `train`, and those that an edge of the graph stands for.
+    Training gives away a pair that it knows with the same label, in either direction. It knows its own instances
+    `train`, and those that an edge of the graph stands for.
     """
     if task.kind != "link":
         return asked
@@ -40,7 +40,7 @@ def _answers(task: Task) -> Tensor:
 
 
 def shares(task: Task) -> dict[str, dict[str, float]]:
-    """What is given away, by the names of `WORDS`: shares of the test of every split, by its name."""
+    """What is given away, by the names of `WORDS`: the share of each split's test, by the split's name."""
     splits = task.splits.values()
     if task.kind == "graph":
         return {}
@@ -60,7 +60,7 @@ def shares(task: Task) -> dict[str, dict[str, float]]:
 
 
 def leaks(task: Task) -> list[str]:
-    """`shares` as notes of a task; what is nothing is not said."""
+    """`shares` as notes of a task; shares of zero are not mentioned."""
     notes = []
     for what, by_split in shares(task).items():
         if some := [f"{name} {share:.1%}" for name, share in by_split.items() if share]:
@@ -75,7 +75,7 @@ def _share(mask: Tensor) -> float:
 def _twin_groups(graph: Graph) -> Tensor:
     """A number for each node `[N]`, the same for nodes of equal features whose incoming edges have equal sources.
 
-    Sums of random 64-bit numbers stand for both: two that differ agree by chance once in 2^64.
+    Sums of random 63-bit numbers stand for both: two that differ agree by chance once in 2^63.
     """
     generator = torch.Generator().manual_seed(0)
 

@@ -1,4 +1,4 @@
-"""Molecules: many binary labels or a regression of each, split by scaffold.
+"""Molecules: many binary labels or a regression for each, split by scaffold.
 
 The reference takes its split from a column that the public raw files do not have. `scaffold` here is the usual
 deterministic 80/10/10 split by Bemis-Murcko scaffold over the molecules that RDKit parses, so that numbers are
@@ -77,7 +77,7 @@ def featured(
 ) -> Graph:
     """The union of molecules with feature tables: `x` `[A, d]` by `node_type`, `edge_attr` `[B, d]` by `edge_type`.
 
-    About it: the molecules' strings as `smiles`, the types in words. A `space` takes the place of width and encoder.
+    Its `about` has the molecules' strings as `smiles` and the types in words. A `space` replaces width and encoder.
     """
     atoms = [atom_text(row) for row in parsed.atoms.tolist()]
     bonds = [bond_text(row) for row in parsed.bonds.tolist()]
@@ -102,7 +102,7 @@ def featured(
 
 
 def unlabelled_molecules(smiles: Sequence[str], space: FeatureSpace, regression: bool = False) -> Task:
-    """Molecules as a model meets them that was trained on others, with their features made with those's space.
+    """Molecules for a model that was trained on others, with features made in the space of those others.
 
     Raises:
         ValueError: strings that RDKit cannot parse, by row.
@@ -142,7 +142,7 @@ class ChEMBLActivities(MoleculeDataSet):
         """The release's own parts by year, as `time`, and the others of a `MoleculeDataSet`."""
         _, *paths = self.files().paths.values()
         parts = [pd.read_csv(path, usecols=["smiles"]).assign(part=number) for number, path in enumerate(paths)]
-        # One molecule stands in two parts of the release: the first, which is training's, keeps it.
+        # One molecule is in two parts of the release: the first, training's, keeps it.
         part_of = pd.concat(parts).drop_duplicates("smiles").set_index("smiles")["part"]
         number = torch.tensor(part_of[[smiles[row] for row in parsed.rows.tolist()]].to_numpy())
         by_time = Split("time", *((number == part).nonzero().squeeze(1) for part in range(len(parts))))

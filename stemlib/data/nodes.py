@@ -78,13 +78,13 @@ class NodeDataSet(DataSet):
     Attributes:
         dataset: the class's name, a key of `CLASSES`.
         arguments: of the class, after `root`.
-        words: whether features are counts or weights of words, whose rows are given length 1, as vectors of texts have.
+        words: whether features are counts or weights of words, whose rows are scaled to length 1 like vectors of texts.
             (The reference divides them by their sums.)
         binary: whether the two classes are scored as one binary label, by ROC-AUC, as published.
         split_by: what makes the splits from the graph, a key of `SPLITS`.
         texts: file of the nodes' texts, relative to the data folder, where there is one: features for any encoder but
-            TF-IDF, for which the published words stand.
-        text_source: where the public has it from.
+            TF-IDF, for which the published words are used.
+        text_source: where it is published.
     """
 
     kind: Kind = "node"
@@ -108,7 +108,7 @@ class NodeDataSet(DataSet):
         """See `DataSet.load`.
 
         Raises:
-            ValueError: a sentence encoder, of nodes that have no texts.
+            ValueError: a sentence encoder for nodes without texts.
         """
         if encoder != TFIDF and not self.texts:
             raise ValueError(f"{self.name} has no texts that encoder={encoder!r} could read; leave it out")
@@ -125,7 +125,7 @@ class NodeDataSet(DataSet):
         )
 
     def _words(self, graph: Data, width: int | None, encoder: str) -> tuple[Features, str, list[Any], tuple[str, ...]]:
-        """The published features: themselves, how they were made, all that determines them, and notes."""
+        """The published features, how they were made, all that determines them, and notes."""
         native = graph.x.size(1)
         how = "rows of length 1" if self.words else "as given"
         if width is not None and width < native:
@@ -134,7 +134,7 @@ class NodeDataSet(DataSet):
         return found, f"{native} columns, {how}", [width, FORMAT, how], ()
 
     def _texts(self, graph: Data, width: int | None, encoder: str) -> tuple[Features, str, list[Any], tuple[str, ...]]:
-        """The same of the nodes' texts."""
+        """The same for the nodes' texts."""
         files = require([self.texts], self.text_source)
         texts = read_texts(files.paths[self.texts], graph.num_nodes)
         found = Features(encode_some(texts, width, encoder, f"{self.name}-text"))

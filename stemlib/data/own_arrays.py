@@ -1,4 +1,4 @@
-"""A graph as arrays in one file: PyG's `Data`, NumPy's and safetensors' archives, MATLAB's files."""
+"""A graph as arrays in one file: PyG's `Data`, NumPy and safetensors archives, MATLAB files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch_geometric.data.storage import BaseStorage, EdgeStorage, GlobalStorage
 from stemlib.data.readings import Reader
 from stemlib.data.tasks import PARTS
 
-# What each is called where graphs are published; the first that a file has is read.
+# Names that published graphs use for each; the first that a file has is read.
 CALLED = {
     "x": ("x", "attrb", "fea", "features", "node_features", "X"),
     "y": ("y", "group", "gnd", "labels", "node_labels", "label"),
@@ -32,7 +32,7 @@ PYG = [DataEdgeAttr, DataTensorAttr, BaseStorage, EdgeStorage, GlobalStorage, No
 
 
 def read_arrays(path: Path, reader: Reader) -> tuple[Data | list[Data], dict[str, Any]]:
-    """The graph, or graphs, of a file, and what a JSON file of the same name says of it.
+    """The graph, or graphs, of a file, and what a JSON file of the same name says about it.
 
     Raises:
         ValueError: the file cannot be read, or has no graph.
@@ -75,7 +75,7 @@ def _of_torch(path: Path) -> Data | list[Data]:
 
 
 def _of_arrays(path: Path, arrays: Mapping[str, Any], reader: Reader) -> Data:
-    """A graph of named arrays; others than `CALLED` are carried along."""
+    """A graph from named arrays; those not in `CALLED` are carried along."""
     given = {}
     for name, called in CALLED.items():
         if found := [one for one in called if one in arrays]:
@@ -105,7 +105,7 @@ def _of_arrays(path: Path, arrays: Mapping[str, Any], reader: Reader) -> Data:
 
 
 def _labels(y: Any, reader: Reader) -> Any:
-    """One column; the place of the 1 in rows that have one each."""
+    """One column, the place of the 1 in rows with exactly one; several binary labels stay `[M, T]`."""
     y = y.toarray() if scipy.sparse.issparse(y) else np.asarray(y)
     if y.ndim == 2 and 1 in y.shape:
         return y.reshape(-1)

@@ -1,4 +1,4 @@
-"""A user's own graph as a task: what is read, converted or refused, field by field, stands in docs/own_data.md."""
+"""A user's own graph as a task: what is read, converted or refused, field by field, is listed in docs/own_data.md."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def from_data(
     edge_pair: Tensor | None = None,
     space: FeatureSpace | None = None,
 ) -> Task:
-    """Make a task of a graph; `docs/own_data.md` says of each field what is read, converted or refused.
+    """Make a task from a graph; `docs/own_data.md` says for each field what is read, converted or refused.
 
     Args:
         data: a PyG `Data` or what `stemlib.data.containers` makes one of, with `x` `[N, d]`, `edge_index` `[2, E]`,
@@ -50,13 +50,13 @@ def from_data(
         name: as in file names.
         kind: node, link or graph.
         splits: instead of masks.
-        split: `stratified` for 50/25/25 within every class, drawn by `seed`, instead of masks; so it is without any.
+        split: `stratified` for 50/25/25 within every class, drawn by `seed`, instead of masks; the default without any.
         seed: of that draw.
         description: what a node, an edge and a label are.
         regression: whether labels, `[M]` or `[M, T]` with NaN where missing, are numbers to predict.
-        edge_pair: of a link task, which pair each edge stands for, `[E]`, -1 for none; a training step hides its own
-            pairs' edges.
-        space: of the graph that a model was trained on: `x` is raw features, in any form that it encodes; class labels
+        edge_pair: of a link task, which pair each edge stands for, `[E]`, -1 for none; a training step hides the
+            edges of its own pairs.
+        space: of the graph that a model was trained on: `x` has raw features, in any form that it encodes; class labels
             get the numbers that it has for their names; labels may be missing (then there is no split).
 
     Returns:
@@ -124,7 +124,7 @@ def _graphs(graph: Graph) -> int:
 
 
 def _encoded(data: Data, space: FeatureSpace, reader: Reader) -> FeatureSource | None:
-    """The source of node features; these, and edges', take the place of the raw ones in `data`."""
+    """The source of node features; encoded node and edge features replace the raw ones in `data`."""
     source = None
     for name in ("x", "edge_attr"):
         if data.get(name) is None:
@@ -141,7 +141,7 @@ def _encoded(data: Data, space: FeatureSpace, reader: Reader) -> FeatureSource |
 
 
 def _graph(data: Data, kind: Kind, reader: Reader, space: FeatureSpace | None) -> Graph:
-    """The prepared graph; what could not be read is missing in it."""
+    """The prepared graph; what could not be read is missing from it."""
     source = None if space is None else _encoded(data, space, reader)
     edges = data.get("edge_index")
     if edges is None and isinstance(adjacency := data.get("adj_t"), Tensor):
@@ -164,7 +164,7 @@ def _graph(data: Data, kind: Kind, reader: Reader, space: FeatureSpace | None) -
 
 
 def _masked(data: Data, labels: Tensor | None, graph: Graph, reader: Reader) -> dict[str, Split]:
-    """The splits of the masks."""
+    """The splits that the masks give."""
     if absent := [name for name in MASKS if data.get(name) is None]:
         reader.problems["masks"] = (
             f"no split: {', '.join(absent)} missing; add masks, or give `splits`, or split='stratified' to draw one"
@@ -182,7 +182,7 @@ def _masked(data: Data, labels: Tensor | None, graph: Graph, reader: Reader) -> 
 
 
 def _drawn(labels: Tensor | None, regression: bool, seed: int, reader: Reader) -> dict[str, Split]:
-    """A split of what has a label, within every class; several labels, or numbers, are one class."""
+    """A split of the labelled instances within every class; several labels, or numbers, count as one class."""
     if labels is None:
         return {}
     classes = labels.dim() == 1 or (labels.size(1) == 1 and not regression)
@@ -197,7 +197,7 @@ def _drawn(labels: Tensor | None, regression: bool, seed: int, reader: Reader) -
 
 
 def _unread(graph: Graph) -> list[str]:
-    """A note of what is carried along."""
+    """A note on what is carried along."""
     taken = {*LABELS.values(), *MASKS, "edge_label_index", "adj_t"}
     names = [name for name, value in graph.about.items() if name not in taken and value is not None]
     if not names:

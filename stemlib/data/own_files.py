@@ -1,4 +1,4 @@
-"""A user's own files as a task: a folder or a file is taken for what it looks like, and what was read is said."""
+"""A user's own files as a task: a folder or file is read as what it looks like, and notes say what was read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from stemlib.data.tasks import UNLABELLED, Kind, Task
 
 COLUMNS = ("source", "target", "type", "id", "label", "time", "smiles", *TRIPLE)
 WIDTH = 128  # of encoded texts
-DENSE = 0.5  # share of numbers that are not zero from which on they are measured, not counts of words
+DENSE = 0.5  # share of nonzero numbers from which they count as measurements, not as counts of words
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,16 @@ def read_own(
     seed: int = 0,
     **names: str | Sequence[str],
 ) -> Own:
-    """Read a graph, triples or molecules from a file, or a folder of files; docs/own_data.md has the forms.
+    """Read a graph, triples or molecules from a file, or a folder of files; docs/own_data.md lists the forms.
 
     Args:
         path: the file or folder.
-        split: `random`, `time`, `scaffold` (of molecules), or a column that says train, val or test; by default masks,
-            or the column `split`, where there are any, else one is drawn.
-        regression: whether labels are numbers to predict; by default those with fractions in tables are.
-        directed: whether edges of a table run one way; by default they do where some, not all, stand there in both.
+        split: `random`, `time`, `scaffold` (of molecules), or a column that says train, val or test; by default masks
+            or the column `split`, if there are any, otherwise one is drawn.
+        regression: whether labels are numbers to predict; by default those in tables that have fractions are.
+        directed: whether edges of a table run one way; by default they do if some, not all, appear both ways.
         kind: of arrays; by default what they look like.
-        space: of the graph that a model was trained on; other columns than its own are refused by name.
+        space: of the graph that a model was trained on; columns other than its own are refused by name.
         encoder: of texts.
         width: of features; by default texts have 128 columns, numbers as many as there are.
         seed: of a split that is drawn.
@@ -100,7 +100,7 @@ def read_own(
 
 @dataclass(frozen=True)
 class _Reading:
-    """The arguments of `read_own`, and what was met on the way."""
+    """The arguments of `read_own`, and the reader that collects notes and problems."""
 
     path: Path
     names: dict[str, Any]
@@ -165,7 +165,7 @@ class _Reading:
         return self._said(task, read.ids, space)
 
     def _fitted(self, read: Tables) -> FeatureSpace:
-        """The space of raw features: numbers of which most are not zero are freed of mean and standard deviation."""
+        """The space of raw features: numbers that are mostly nonzero are standardised."""
         x = read.data.x
         numbers = x.select_dtypes(["number", "bool"])
         dense = len(numbers.columns) > 0 and bool((numbers != 0).mean(axis=None) >= DENSE)
@@ -231,7 +231,7 @@ class _Reading:
         return table | {"encoder": self.encoder, "width": self.width or WIDTH, "space": self.space}
 
     def _said(self, task: Task, names: list[str], space: FeatureSpace | None = None) -> Own:
-        """All that is said of a task: counts, the largest class, what was done, what its own checks say."""
+        """All notes on a task: counts, the largest class, what was done, what its own checks say."""
         graph, labels = task.graph, task.labels
         source, target = plain(graph.edge_index)
         asked = "" if task.kind == "node" else f"; {task.instances} {task.kind}s"

@@ -1,4 +1,4 @@
-"""Which of a user's files are read, and tables and networks as frames whose index says where each row stands."""
+"""Which of a user's files are read, and tables and networks as frames whose index says where each row is from."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ AS_WRITTEN = ("id", "source", "target", "smiles", *TRIPLE)  # columns of names, 
 
 
 def found(path: Path) -> Path | dict[str, Path]:
-    """The one file to read; or those of tables, `edges` and `nodes`, or `train`, `valid` and `test`.
+    """The one file to read, or several tables: `edges` and `nodes`, or `train`, `valid` and `test`.
 
     Raises:
         FileNotFoundError: there is nothing of that name.
-        ValueError: none, or several; says which.
+        ValueError: no file to read, or several; names them.
     """
     known = (*TABLES, *ARRAYS, *NETWORKS)
     if not path.exists():
@@ -51,16 +51,16 @@ def found(path: Path) -> Path | dict[str, Path]:
 
 
 def table(path: Path, columns: Mapping[str, Any], reader: Reader) -> pd.DataFrame:
-    """A table whose index is the file's lines; names of nodes stay as they are written.
+    """A table whose index is the file's lines (but Parquet's own); names of nodes stay as they are written.
 
     Args:
-        path: `.csv` (with commas, semicolons or tabs), `.parquet`, or `.tsv`, which may be triples without a head.
+        path: `.csv` (with commas, semicolons or tabs), `.parquet`, or `.tsv`, which may be triples without a header.
         columns: what the columns are called, see `stemlib.data.own_files.read_own`.
         reader: takes notes.
 
     Raises:
         ValueError: the file is empty or not a table.
-        ImportError: a Parquet file, and no package to read it.
+        ImportError: a Parquet file, but no package to read it.
     """
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
@@ -68,7 +68,7 @@ def table(path: Path, columns: Mapping[str, Any], reader: Reader) -> pd.DataFram
         head = file.readline().rstrip("\r\n")
     separator = "\t" if path.suffix == ".tsv" else max(",;\t", key=head.count)
     written = [columns[name] for name in AS_WRITTEN]
-    labels = [columns["label"]] if isinstance(columns["label"], str) else columns["label"]  # whose gaps are told
+    labels = [columns["label"]] if isinstance(columns["label"], str) else columns["label"]  # whose gaps are reported
     titles, triple = head.split(separator), [columns[name] for name in TRIPLE]
     headless = path.suffix == ".tsv" and len(titles) == len(triple) and not set(titles) & {*triple, *written}
     try:
@@ -83,7 +83,7 @@ def table(path: Path, columns: Mapping[str, Any], reader: Reader) -> pd.DataFram
                 title: [""] if headless or title in (*written, *labels) else ["", *GAPS]
                 for title in (triple if headless else titles)
             },
-            quoting=3 if path.suffix == ".tsv" else 0,  # in triples, quotes are letters
+            quoting=3 if path.suffix == ".tsv" else 0,  # in triples, quotes are ordinary characters
             skip_blank_lines=False,  # lines are counted
             encoding="utf-8-sig",
             low_memory=False,
@@ -101,7 +101,7 @@ def table(path: Path, columns: Mapping[str, Any], reader: Reader) -> pd.DataFram
 
 
 def network(path: Path, columns: Mapping[str, Any], reader: Reader) -> tuple[pd.DataFrame, pd.DataFrame, bool]:
-    """Edges, nodes, and whether edges run one way, of a GraphML or GML file.
+    """Edges and nodes of a GraphML or GML file, and whether edges run one way.
 
     Raises:
         ValueError: NetworkX cannot read it.

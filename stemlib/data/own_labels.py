@@ -16,7 +16,7 @@ from stemlib.data.raw_features import listed
 from stemlib.data.readings import Reader
 from stemlib.data.tasks import UNLABELLED
 
-GAPS = ("NA", "N/A", "NaN", "nan", "null")  # what stands for nothing, beside nothing itself
+GAPS = ("NA", "N/A", "NaN", "nan", "null")  # words for a missing value, besides a blank
 
 
 class Labels(NamedTuple):
@@ -30,12 +30,12 @@ class Labels(NamedTuple):
 def column_labels(
     frame: pd.DataFrame, columns: Sequence[str], regression: bool | None, binary: bool, reader: Reader
 ) -> Labels | None:
-    """The labels of a table's rows; None where they cannot be read, which is a problem.
+    """The labels of a table's rows; None if they cannot be read, which is noted as a problem.
 
     Args:
         frame: a row for every instance.
         columns: one, or several binary labels or numbers.
-        regression: whether they are numbers to predict; None for those with a fraction among them.
+        regression: whether they are numbers to predict; None: if there is a fraction among them.
         binary: whether a single column of 0 and 1 is a binary label (scored by ROC-AUC), not two classes.
         reader: takes notes and problems.
     """
@@ -91,11 +91,11 @@ def _classes(column: pd.Series, reader: Reader) -> Labels | None:
 def labels_by_space(
     name: str, value: Any, space: FeatureSpace, count: int, regression: bool, reader: Reader
 ) -> Tensor | None:
-    """Labels in the numbers that a space has for the names of its classes; unknown ones where there are none.
+    """Labels as the numbers that a space has for its classes' names; unknown ones if there are no labels.
 
     Args:
         name: of the field, for problems.
-        value: classes by their names, or labels as `Reader.labels` has them; None for none.
+        value: classes by their names, or labels as `Reader.labels` takes them; None for no labels.
         space: of the graph that a model was trained on.
         count: of instances.
         regression: whether they are numbers to predict.

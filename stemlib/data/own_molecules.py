@@ -35,17 +35,17 @@ def from_smiles(
     seed: int = 0,
     space: FeatureSpace | None = None,
 ) -> Task:
-    """Make a task of molecules; strings that RDKit cannot parse are left out, and named by row.
+    """Make a task from molecules; strings that RDKit cannot parse are left out and named by row.
 
     Args:
         frame: a row for every molecule.
         target: the column, or columns, of labels: 0 and 1, classes, or numbers; blank where unknown.
         smiles: the column of strings.
         name: as in file names.
-        split: `scaffold`, `random` (the same molecule in one part), `time` (by that column), or a column that says
-            train, val or test. By default the column `split`, where there is one, else `scaffold`. Where a part of
-            the scaffold split has nothing to be scored by, as in a series of close relatives, the rarest scaffolds
-            test instead; where that helps no more, the split is random.
+        split: `scaffold`, `random` (copies of a molecule in one part), `time` (by that column), or a column that says
+            train, val or test. By default the column `split` if there is one, otherwise `scaffold`. If a part of
+            the scaffold split cannot be scored, as in a series of close relatives, the rarest scaffolds test instead;
+            if that does not help either, the split is random.
         time: the column of numbers or dates.
         regression: whether targets are numbers to predict; by default those with fractions are.
         encoder: of the words for atoms and bonds.
@@ -106,7 +106,7 @@ def from_smiles(
 def _labels(
     kept: pd.DataFrame, targets: Sequence[str], regression: bool | None, space: FeatureSpace | None, reader: Reader
 ) -> Labels | None:
-    """Labels of the columns; with a space in the numbers that it has for its classes, unknown where one is missing."""
+    """Labels of the columns; with a space, numbered as its classes are, and unknown if a column is missing."""
     there = set(targets) <= set(kept)
     if space is None or (there and not space.class_names):
         return column_labels(kept, targets, regression, True, reader)
@@ -116,12 +116,12 @@ def _labels(
 
 
 def _same(strings: Sequence[str]) -> Tensor:
-    """The same number for strings of the same molecule, `[G]`."""
+    """A number for each string, the same for the same molecule, `[G]`."""
     return torch.tensor(pd.factorize(pd.Series([CanonSmiles(one) for one in strings]))[0]).long()
 
 
 def _drawn(task: Task, parsed: Molecules, same: Tensor, how: str, seed: int, reader: Reader) -> Split | None:
-    """The first split whose parts can all be scored: by scaffold, with the rarest scaffolds to test, at random."""
+    """The first split whose parts can all be scored: by scaffold, with the rarest scaffolds to test, or at random."""
     known = task.labelled()
     _, place, count = parsed.scaffold.unique(return_inverse=True, return_counts=True)
     rarity = torch.unique(torch.stack([-count[place], parsed.scaffold]), dim=1, return_inverse=True)[1]
@@ -145,12 +145,12 @@ def _drawn(task: Task, parsed: Molecules, same: Tensor, how: str, seed: int, rea
 
 
 def _of(split: Split, index: Tensor) -> Split:
-    """A split of the places in `index` as one of what stands there."""
+    """A split of the positions in `index` as a split of the instances there."""
     return Split(split.name, index[split.train], index[split.val], index[split.test])
 
 
 def _repeats(kept: pd.DataFrame, same: Tensor, *splits: Split) -> list[str]:
-    """What is said of molecules that stand there more than once."""
+    """A note on molecules that occur more than once."""
     again = pd.Series(same.numpy()).duplicated()
     if not again.any():
         return []

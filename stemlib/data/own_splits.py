@@ -1,4 +1,4 @@
-"""Splits of a user's own table: a column that names the parts, the order of a time, or a draw of whole groups."""
+"""Splits of a user's own table: by a column that names the parts, by time, or by a draw of whole groups."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stemlib.data.tasks import PARTS, Split
 RATIOS = (0.8, 0.1)  # to train, to validate; the rest tests
 WORDS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2, "testing": 2}
 SHOWN = 5
-VALIDATION = 0.2  # of the training part, where there is none
+VALIDATION = 0.2  # share of the training part, if there is no validation part
 
 
 def shown(items: Iterable[object]) -> str:
@@ -25,19 +25,19 @@ def shown(items: Iterable[object]) -> str:
 
 
 def rows_of(frame: pd.DataFrame | pd.Series, mask: pd.Series) -> str:
-    """The rows where `mask` is true, by the name of the index (a file's lines, say), if not empty, and its values."""
+    """The rows where `mask` is true, as the name of the index (a file's lines, say), unless empty, and its values."""
     name = "row" if frame.index.name is None else frame.index.name
     return f"{name} {shown(frame.index[mask.to_numpy()])}".strip()
 
 
 def ordered_split(order: Tensor, index: Tensor, name: str, ratios: tuple[float, float] = RATIOS) -> Split:
-    """The instances `index` in the rising order of `order`: the first train, the last test; no part is empty.
+    """The instances `index` in ascending order of `order`: the first train, the last test; no part is empty.
 
     Args:
         order: a number for every instance, `[M]`; instances of the same number stay together.
         index: instances to split, sorted, `[n]`.
         name: of the split.
-        ratios: shares that train and validate, which equal numbers may make smaller, and few numbers larger.
+        ratios: shares to train and validate; equal numbers may make them smaller, and few different ones larger.
 
     Raises:
         ValueError: fewer than three different numbers.
@@ -53,7 +53,7 @@ def ordered_split(order: Tensor, index: Tensor, name: str, ratios: tuple[float, 
 
 
 def drawn_split(group: Tensor, index: Tensor, seed: int, ratios: tuple[float, float] = RATIOS) -> Split:
-    """Whole groups at random: instances of the same number `group` `[M]` stay together; as `ordered_split`."""
+    """Whole groups at random: instances with the same number in `group` `[M]` stay together; as `ordered_split`."""
     order = torch.randperm(int(group.max()) + 1, generator=torch.Generator().manual_seed(seed))
     return ordered_split(order[group], index, f"random-{seed}", ratios)
 
@@ -61,12 +61,12 @@ def drawn_split(group: Tensor, index: Tensor, seed: int, ratios: tuple[float, fl
 def column_split(
     frame: pd.DataFrame, how: str, time: str, index: Tensor, reader: Reader, ratios: tuple[float, float] = RATIOS
 ) -> Split | None:
-    """The split that a column of the table gives; None where it gives none, which is a problem.
+    """The split that a column of the table gives; None if it gives none, which is noted as a problem.
 
     Args:
         frame: a row for every instance.
-        how: `time`, or the name of a column with the words train, val (or valid, validation, dev) and test; blank is
-            left out.
+        how: `time`, or the name of a column with the words train, val (or valid, validation, dev) and test; blank rows
+            are left out.
         time: the column of numbers or dates that `time` sorts by; the oldest train.
         index: instances that have a label, sorted; others are left out.
         reader: takes notes and problems.

@@ -20,8 +20,8 @@ from stemlib.data.splits import RATIOS
 from stemlib.data.tasks import MIN_PER_CLASS, UNLABELLED, Split
 
 TYPE_WIDTH = 16  # of an edge type's vector
-DEGREES = ("degree", "lowest", "highest", "mean", "spread")  # of PyG's LocalDegreeProfile; the last four of neighbours'
-NUMBERS = 0.8  # share of a column's values from which on the others are taken for slips
+DEGREES = ("degree", "lowest", "highest", "mean", "spread")  # of PyG's LocalDegreeProfile; the last four for neighbours
+NUMBERS = 0.8  # share of numbers in a column from which its other values count as slips
 
 
 class Tables(NamedTuple):
@@ -30,8 +30,8 @@ class Tables(NamedTuple):
     Attributes:
         data: `x`, `edge_index` `[2, E]`, and `edge_attr` with `edge_type` where edges have types.
         ids: the nodes' names.
-        labels: None where no column has any.
-        split: of a column; None where one is to be drawn.
+        labels: None if no column has any.
+        split: from a column; None if one is to be drawn.
     """
 
     data: Data
@@ -49,11 +49,11 @@ def read_tables(
     directed: bool | None,
     reader: Reader,
 ) -> Tables | None:
-    """Read both tables; None where that cannot be done. `reader` has all problems and notes.
+    """Read both tables; None if that cannot be done. `reader` has all problems and notes.
 
     Args:
         edges: a row for every edge.
-        nodes: a row for every node; None for the ends of edges.
+        nodes: a row for every node; None to take the ends of edges.
         names: of the columns, see `stemlib.data.own_files.read_own`.
         split: as there.
         regression: as there.
@@ -96,7 +96,7 @@ def read_tables(
 
 
 def _says_some(nodes: pd.DataFrame, columns: Sequence[str]) -> bool:
-    """Whether the columns are there and not all unknown."""
+    """Whether the columns exist and have at least one known value."""
     words = nodes[[column for column in columns if column in nodes]].astype("string").apply(lambda one: one.str.strip())
     return not (words.isna() | words.isin(["", *GAPS, str(UNLABELLED), str(float(UNLABELLED))])).all(axis=None)
 
@@ -136,7 +136,7 @@ def _ends(edges: pd.DataFrame, ids: pd.Index, names: Mapping[str, str], reader: 
 
 
 def _types(edges: pd.DataFrame, names: Mapping[str, str], reader: Reader) -> dict[str, Tensor]:
-    """Each type of edges has a vector, the same in every graph."""
+    """A vector for each type of edge, the same in every graph."""
     if names["type"] not in edges:
         return {}
     code, types = pd.factorize(edges[names["type"]].astype("string").fillna("none"), sort=True)
@@ -149,7 +149,7 @@ def _types(edges: pd.DataFrame, names: Mapping[str, str], reader: Reader) -> dic
 
 
 def _both_ways(data: Data, directed: bool | None, reader: Reader) -> Data:
-    """Edges that all stand there once are taken as undirected, unless they are said to be directed."""
+    """Edges that are all listed in one direction only are taken as undirected, unless they are said to be directed."""
     source, target = data.edge_index
     apart = source != target
     forth, back = source * data.num_nodes + target, target * data.num_nodes + source
@@ -169,7 +169,7 @@ def _both_ways(data: Data, directed: bool | None, reader: Reader) -> Data:
 
 
 def _without_rare(labels: Labels, reader: Reader) -> Labels:
-    """A class too small to be split is unknown, as where it has no label; the others are numbered anew."""
+    """A class too small to be split counts as unknown, as if unlabelled; the others are renumbered."""
     names = labels.names or tuple(range(int(labels.values.max()) + 1))
     count = torch.bincount(labels.values[labels.values >= 0], minlength=len(names))
     rare = count < MIN_PER_CLASS
@@ -178,13 +178,13 @@ def _without_rare(labels: Labels, reader: Reader) -> Labels:
     who = [f"{names[place]} ({int(count[place])})" for place in rare.nonzero().flatten().tolist()]
     reader.notes.append(f"classes with fewer than {MIN_PER_CLASS} nodes count as unknown: {shown(who)}")
     number = (~rare).long().cumsum(0) - 1
-    number = torch.cat([number.masked_fill(rare, UNLABELLED), torch.tensor([UNLABELLED])])  # its last place is -1's
+    number = torch.cat([number.masked_fill(rare, UNLABELLED), torch.tensor([UNLABELLED])])  # the last place is for -1
     kept = tuple(name for name, small in zip(names, rare.tolist(), strict=True) if not small)
     return labels._replace(values=number[labels.values], names=kept)
 
 
 def _features(features: pd.DataFrame, ids: pd.Index, reader: Reader) -> pd.DataFrame:
-    """Numbers and texts by column; a blank text is said to be one."""
+    """Numbers and texts by column; a node whose texts are all blank gets the words `no text`."""
     features = features.copy()
     texts = list(features.select_dtypes(exclude=["number", "bool"]))
     for column in texts.copy():

@@ -36,7 +36,7 @@ def from_triples(
     seed: int = 0,
     space: FeatureSpace | None = None,
 ) -> Task:
-    """Make a task of triples; messages run along those of training alone, and along their inverses.
+    """Make a task from triples; messages run along training triples and their inverses only.
 
     Args:
         frame: a row for every triple.
@@ -45,9 +45,9 @@ def from_triples(
         tail: the column of the second entity.
         name: as in file names.
         split: `random`; `time`, by that column; or a column that says train, val or test. By default the column
-            `split`, where there is one, else `random`: 80/10/10, both directions of a pair of entities in one part.
+            `split` if there is one, otherwise `random`: 80/10/10, both directions of a pair of entities in one part.
         time: the column of numbers or dates.
-        texts: what entities and relations are, in words, by name; those without are known by their name. By default
+        texts: what entities and relations are, in words, by name; those without are known by their names. By default
             each name has a random vector that is the same in every graph.
         encoder: of the texts.
         width: of the features.
@@ -71,7 +71,7 @@ def from_triples(
             reader.problems[column] = f"column {column!r} is blank in {rows_of(frame, blank)}"
     how = split or ("split" if "split" in frame else "random")
     own = how not in ("random", "time")
-    # What stands in two parts is no slip of the table, but of the split: the leaks tell.
+    # A triple in two parts is a fault not of the table but of the split: the notes on leaks report it.
     parts = frame[[how]].astype("string") if own and how in frame else words[[]]
     repeated = pd.concat([words, parts.add_prefix("part ")], axis=1).duplicated()
     if repeated.any():
@@ -161,13 +161,13 @@ def _features(
     if space is not None:
         source = space.source(words)
         return source.encode(source.raw), space.encode_edges(edges), source
-    # One call, for entities and relations to share a space.
+    # One call, so that entities and relations share a space.
     vectors, source = encode_texts([*words, *edges], width, encoder, name)
     return vectors[: len(words)], vectors[len(words) :], source
 
 
 def fixed_vectors(names: Sequence[str], width: int) -> Tensor:
-    """A random vector of length about 1 for every name, `[n, width]`: the same name has the same one anywhere."""
+    """A random vector of length about 1 for every name, `[n, width]`: the same name has the same one everywhere."""
     rows = [np.random.default_rng(list(name.encode())).standard_normal(width, dtype=np.float32) for name in names]
     return torch.from_numpy(np.stack(rows)) / width**0.5
 

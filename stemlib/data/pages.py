@@ -1,4 +1,4 @@
-"""Pages of a university: their texts, the links between them, and whose they are."""
+"""A university's web pages: their texts, the links between them, and whose pages they are."""
 
 from __future__ import annotations
 
@@ -53,6 +53,6 @@ class Pages(DataSet):
 
 
 def links_between(pages: pd.DataFrame) -> Tensor:
-    """Links `[2, E]`, as directed, from the column `links` of a table of pages in the order of its nodes."""
+    """Directed links `[2, E]` from the column `links` of a table of pages in the order of its nodes."""
     links = pages.links.dropna().astype(str).str.split().explode().astype(int)
     return torch.from_numpy(np.stack([links.index, links]))

@@ -1,9 +1,9 @@
-"""The public data sets, one interface: `load("cora")` gives a `Task`, and nothing after it knows the difference.
+"""The public data sets behind one interface: `load("cora")` gives a `Task`, and no later code knows the difference.
 
-What is known of them stands in `catalogue.yaml`. Splits have names: `public` (Planetoid's), `public-rest` (the same,
-tested on all the rest, as the reference does), `draw-0` to `draw-9` (drawn in the public one's form), `fixed-0` and on
-(published with the data), `time` (ogbn-arxiv), `given` (triples), `scaffold` (molecules). `data/results/splits.csv` has
-the hash of each.
+What is known of them is in `catalogue.yaml`. Splits have names: `public` (Planetoid's), `public-rest` (the same,
+tested on all the rest, as the reference does), `draw-0` to `draw-9` (drawn in the public one's form, of web pages
+50/25/25), `fixed-0` onwards (published with the data), `time` (ogbn-arxiv), `given` (triples), `scaffold` (molecules).
+`data/results/splits.csv` has the hash of each.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def load(
         name: one of `DATA_SETS`.
         width: columns of node and edge features; None for the native ones.
         encoder: of text, for data sets that have text: see `stemlib.data.features.encode_texts`. Cora, CiteSeer, Texas
-            and Wisconsin have texts for another one than the default, for which their published words stand.
+            and Wisconsin have texts for encoders other than the default, which takes their published words.
         message_edges: for link tasks: the triples that messages run along.
 
     Raises:

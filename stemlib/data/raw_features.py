@@ -1,4 +1,4 @@
-"""Raw features in whatever form people have them, as numbers and texts by column; what is wrong is said by name."""
+"""Raw features in whatever form people have them, as numbers and texts by column; problems are reported by name."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Raw(NamedTuple):
     """Features of `n` rows.
 
     Attributes:
-        numbers: `[n, F]` in 32 bits; None where there are texts alone.
+        numbers: `[n, F]` in 32 bits; None if there are only texts.
         columns: names of the columns of `numbers`; empty where they have none.
-        texts: one for each row, of all columns of texts; None where there is none.
+        texts: one for each row, joined from all columns of texts; None if there are none.
         names: of these columns; `("",)` for texts without a name.
     """
 
@@ -33,7 +33,7 @@ class Raw(NamedTuple):
 
 
 def read_raw(value: Any, of: str = "node") -> Raw:
-    """A table, dense or sparse, a DataFrame of numbers and texts, or a sequence of texts; `of` what, for messages.
+    """Read a dense or sparse table, a DataFrame of numbers and texts, or a sequence of texts; messages name `of`.
 
     Raises:
         ValueError: another form; NaN, infinity or a blank text, by row and column.
@@ -92,7 +92,7 @@ def require_columns(raw: Raw, numbers: int, columns: tuple[str, ...], texts: tup
     """Refuse raw features whose columns are not those that a space was fitted on.
 
     Raises:
-        ValueError: which are missing, added, or in another order; or another number of them.
+        ValueError: columns that are missing, added, in another order or of another number.
     """
     here, there = (*raw.columns, *raw.names), (*columns, *texts)
     width = 0 if raw.numbers is None else raw.numbers.shape[1]
@@ -124,12 +124,12 @@ def off_length(rows: scipy.sparse.csr_matrix) -> np.ndarray:
 
 
 def of_length_one(rows: scipy.sparse.csr_matrix) -> bool:
-    """Whether all rows but zero ones have length one, as those of words that were counted; of one column none has."""
+    """Whether all nonzero rows have length one, as rows of counted words do; never so for a single column."""
     return rows.shape[1] > 1 and rows.nnz > 0 and not off_length(rows).any()
 
 
 def require_length_one(rows: scipy.sparse.csr_matrix) -> None:
-    """Refuse rows of a length that is neither 0 nor 1, of features whose source has none.
+    """Refuse rows whose length is neither 0 nor 1, for a source that has no such rows.
 
     Raises:
         ValueError: how many, and the first of them.

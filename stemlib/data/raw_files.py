@@ -1,6 +1,6 @@
 """Raw files: where they lie, and what proves that they are the published ones.
 
-They are looked for in the folder that `STEMLIB_DATA` names. Where it names none they lie in the user's cache, and
+They are looked for in the folder that `STEMLIB_DATA` names. If it names none, they are in the user's cache, and
 what is missing there is downloaded by PyTorch Geometric's own classes. Nothing is read, above all nothing is
 unpickled, before its sha256 has been compared with `SHA256SUMS` beside this file.
 """
@@ -26,7 +26,7 @@ from stemlib.cache import digest
 from stemlib.files import write_atomically
 from stemlib.paths import data_folder
 
-# What a reader meets in a file that is not what its name says.
+# What a reader raises on a file that is not what its name says.
 UNREADABLE = (
     ValueError, KeyError, IndexError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -67,10 +67,10 @@ def listed_sums() -> dict[str, str]:
 
 
 def verified(paths: dict[str, Path]) -> RawFiles:
-    """The files, all of them what `SHA256SUMS` beside this file says, where it says something.
+    """The files, each checked against `SHA256SUMS` beside this file if that lists it.
 
     Raises:
-        ValueError: a file is cut, altered or another one; all of them are named.
+        ValueError: a file is cut, altered or another one; all such files are named.
     """
     listed, sums = listed_sums(), {}
     for name, path in paths.items():
@@ -91,13 +91,13 @@ def verified(paths: dict[str, Path]) -> RawFiles:
 
 
 def require(names: Sequence[str], source: str, fetch: Callable[[Path], None] | None = None) -> RawFiles:
-    """Files of the data folder, checked; downloaded first where they may be.
+    """Files of the data folder, checked; downloaded first if they may be.
 
     Args:
         names: paths relative to the data folder.
-        source: where the public has them from, for the message.
-        fetch: downloads files into the folder it is given, under their names. Called where `STEMLIB_DATA` is
-            not set and files are missing; what it brings is checked before it is kept.
+        source: where they are published, for the message.
+        fetch: downloads files into the folder it is given, under their names. Called if `STEMLIB_DATA` is
+            not set and files are missing; what it downloads is checked before it is kept.
 
     Raises:
         FileNotFoundError: files are missing; names them, their source and the variable to set.
@@ -120,7 +120,7 @@ def require(names: Sequence[str], source: str, fetch: Callable[[Path], None] | N
 
 
 def _fetch(fetch: Callable[[Path], None], names: Sequence[str], folder: Path) -> Exception | None:
-    """Download beside the folder, check, then move into it; the error where the download fails."""
+    """Download to a temporary folder, check, then copy into this one; the error if the download fails."""
     with tempfile.TemporaryDirectory() as temporary:
         try:
             fetch(Path(temporary))
@@ -136,7 +136,7 @@ def _fetch(fetch: Callable[[Path], None], names: Sequence[str], folder: Path) ->
 def open_dataset(dataset: type[InMemoryDataset], *arguments: Any, folder: str, source: str) -> tuple[Data, RawFiles]:
     """The first graph of a PyG data set, read by its class from raw files that have been checked.
 
-    The class gets a temporary root, where its raw folder is a link to the real one: the real one may be
+    The class gets a temporary root, in which its raw folder is a link to the real one, as that may be
     read-only. What the class makes stays in memory: no processed file is written, and none of unknown origin
     is unpickled.
 

@@ -1,6 +1,6 @@
-"""What people have, value by value, in the library's own form: arrays, sparse tables and tensors of any type.
+"""Users' values in the library's own form: arrays, sparse tables and tensors of any type.
 
-A `Reader` notes what it changed (`notes`) and what it cannot use (`problems`), so that all of it is told at once.
+A `Reader` notes what it changed (`notes`) and what it cannot use (`problems`), so that all of it is reported at once.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch import Tensor
 
 from stemlib.data.tasks import UNLABELLED
 
-NUMBERS = "biuf"  # kinds of NumPy's
+NUMBERS = "biuf"  # as NumPy's kinds
 DENSE_LIMIT = 2**31  # entries of a sparse table that is made dense: 8 GiB
 
 
 @dataclass
 class Reader:
-    """Reads values by their names; one that cannot be read is None, and a problem.
+    """Reads values by their names; one that cannot be read becomes None and a problem.
 
     Attributes:
         problems: what cannot be used, by name, each with what to do.
@@ -80,7 +80,7 @@ class Reader:
         if found.dtype == torch.bool:
             self.problems[name] = f"`{name}` must be whole numbers, got a mask; use .nonzero()"
             return None
-        if found.is_floating_point() and not (found == found.round()).all():  # NaN is none either
+        if found.is_floating_point() and not (found == found.round()).all():  # NaN is not whole either
             self.problems[name] = f"`{name}` must be whole numbers, got {found.dtype} with others among them"
             return None
         if found.numel():
@@ -88,7 +88,7 @@ class Reader:
         return found.long()
 
     def pairs(self, name: str, value: Any) -> Tensor | None:
-        """Pairs of nodes `[2, E]` as int64; `[E, 2]` is turned."""
+        """Pairs of nodes `[2, E]` as int64; `[E, 2]` is transposed."""
         if (found := self.whole(name, value)) is None:
             return None
         if found.dim() == 2 and found.size(0) != 2 and found.size(1) == 2:
@@ -103,7 +103,7 @@ class Reader:
         return found.contiguous()
 
     def mask(self, name: str, value: Any, instances: int) -> Tensor | None:
-        """A mask `[instances]` or `[instances, S]`; zeros and ones are one, too."""
+        """A mask `[instances]` or `[instances, S]`; zeros and ones count as one, too."""
         if (found := self.numbers(name, value)) is None:
             return None
         if found.dim() not in (1, 2) or found.size(0) != instances or (found.dim() == 2 and not found.size(1)):
@@ -120,8 +120,8 @@ class Reader:
     def labels(self, name: str, value: Any, regression: bool) -> tuple[Tensor | None, tuple[int | str, ...]]:
         """Labels as a `Task` has them, and the classes' own names, in the order of the numbers that stand for them.
 
-        Whole numbers or strings `[M]` or `[M, 1]` are classes, -1 (or NaN among floats) being none; floats of 0, 1 and
-        NaN are binary, `[M]` one of them; a `regression` has numbers.
+        Whole numbers or strings `[M]` or `[M, 1]` are classes, with -1 (or NaN among floats) for none; floats of 0, 1
+        and NaN are binary labels, `[M]` a single one; a `regression` has numbers.
         """
         if value is None:
             self.problems[name] = f"no labels: `{name}` is missing"
@@ -166,7 +166,7 @@ class Reader:
         return self._classes(name, found.long().reshape(-1))
 
     def names(self, value: Any) -> tuple[int | str, ...]:
-        """Names of the classes among labels, in order: 0, 1, ... where they have no other; of other labels none."""
+        """Names of the classes among labels, in order: 0, 1, ... if they have no others; none for other labels."""
         found, names = (None, ()) if value is None else self.labels("y", value, regression=False)
         if found is None or found.dim() == 2:
             return ()

@@ -1,4 +1,4 @@
-"""What is known of a public data set before it is loaded."""
+"""What is known about a public data set before it is loaded."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class DataSet:
     Attributes:
         name: as `load` takes it.
         kind: what an instance is.
-        source: where the public has it from.
+        source: where it is published.
         licence: as stated at the source.
         description: what a node, an edge and a label are.
         folder: of the raw files, relative to the data folder.
         statistics: published counts, which the tests compare.
         regression: whether labels are measured targets, not classes.
-        remark: on what the published files are not; the first of the task's notes.
+        remark: how the published files are not what they claim to be; the first of the task's notes.
         domain: what kind of graph it is, such as `citation`.
-        family: data sets that share nodes, molecules or makers, so that what is found on one is likely on the others;
-            empty where it stands alone.
+        family: data sets that share nodes, molecules or makers, so that a finding on one is likely on the others;
+            empty if it stands alone.
     """
 
     name: str
@@ -60,7 +60,7 @@ class DataSet:
         notes: tuple[str, ...],
         **fields: Any,
     ) -> Task:
-        """The checked task: `made_of` is everything that determines it, `fields` are further ones of `Task`."""
+        """The checked task: `made_of` is everything that determines it, `fields` are other fields of `Task`."""
         return checked(
             Task(
                 name=self.name,

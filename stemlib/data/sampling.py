@@ -1,8 +1,8 @@
 """The part of a graph that some nodes' embeddings are computed from: all of it, or a sample; in plain PyTorch.
 
-PyG's `NeighborLoader` needs the compiled pyg-lib or torch-sparse. The same idea over the edges sorted by target is a
-few tensor operations: of every node that is to be computed, at most `fanout` incoming edges are drawn, without
-replacement and uniformly, so that the mean over the drawn neighbours is an unbiased estimate of the mean over all.
+PyG's `NeighborLoader` needs the compiled pyg-lib or torch-sparse. Over edges sorted by target the same idea takes a
+few tensor operations: for every node that is to be computed, at most `fanout` incoming edges are drawn uniformly
+without replacement, so that the mean over the drawn neighbours is an unbiased estimate of the mean over all.
 
 With all neighbours (`fanout` None) an instance's embedding and its gradient are exactly those of the whole graph, as
 long as a layer is a mean over neighbours; averaged over batches they are the full-batch gradient. With fewer they are
@@ -22,10 +22,10 @@ from stemlib.data.graph import Graph, Hop, node_features, plain, sorted_by_targe
 
 
 class Reached(NamedTuple):
-    """What the search from some seeds met, hop by hop.
+    """What the search from some seeds reached, hop by hop.
 
     Attributes:
-        nodes: numbers in the graph `[n]`: the seeds, then who was met first at hop 1, at hop 2, ...
+        nodes: numbers in the graph `[n]`: the seeds, then the nodes first reached at hop 1, at hop 2, ...
         edges: positions in `edge_index` `[e]`, by target in the order of `nodes`.
         ends: source and target of these edges as positions in `nodes`, `[2, e]`.
         nodes_within: how many of `nodes` lie within 0, 1, ... hops.
@@ -52,12 +52,12 @@ def neighbourhood(
         graph: edges sorted by target.
         seeds: nodes `[B]`, without repeats.
         fanouts: edges drawn per node, one for each layer, the layer nearest to the seeds first; None for all.
-        generator: draws; needed where there is a fan-out.
+        generator: of the draws; None for PyTorch's global one.
         hidden: mask `[E]` of edges to leave out.
 
     Returns:
-        `x` of all nodes met, seeds first, and `hops`: one graph for each layer, first layer first, whose edges lead
-        from the nodes of its input to its first `num_nodes` ones; `nodes` `[n]` are the numbers in `graph`.
+        `x` of all nodes reached, seeds first, and `hops`: one graph for each layer, first layer first, whose edges lead
+        from the nodes of its input to the first `num_nodes` of them; `nodes` `[n]` are their numbers in `graph`.
     """
     met = _search(graph, seeds, fanouts, generator, hidden)
     hops = []
@@ -76,7 +76,7 @@ def sampled_neighbourhood(
     generator: torch.Generator | None = None,
     hidden: Tensor | None = None,
 ) -> Graph:
-    """The same nodes and edges as `neighbourhood`'s as one ordinary graph, for what reads more than the seeds.
+    """The nodes and edges of `neighbourhood` as one ordinary graph, for models that read more than the seeds.
 
     Returns:
         A graph whose first `B` nodes are the seeds in order; `nodes` `[n]` are the numbers of all its nodes in `graph`.
@@ -93,7 +93,7 @@ def incoming(
     generator: torch.Generator | None = None,
     hidden: Tensor | None = None,
 ) -> Tensor:
-    """Edges that end in the given nodes, at most `fanout` of each, drawn uniformly without replacement.
+    """Edges that end in the given nodes, at most `fanout` per node, drawn uniformly without replacement.
 
     Args:
         graph: edges sorted by target.
@@ -112,7 +112,7 @@ def incoming(
         edges, owner = edges[seen], owner[seen]
     if fanout is None or edges.numel() == 0:
         return edges
-    # The fan-out edges of smallest random number, node by node: one sort for all nodes.
+    # The fan-out edges with the smallest random numbers, node by node: one sort for all nodes.
     order = (owner + torch.rand(edges.numel(), generator=generator, dtype=torch.double)).argsort()
     count = torch.bincount(owner, minlength=len(nodes))
     rank = torch.arange(edges.numel()) - (count.cumsum(0) - count)[owner]
@@ -120,7 +120,7 @@ def incoming(
 
 
 def spans(first: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """The numbers `first[i], ..., first[i] + size[i] - 1` of all spans `i` in turn, and whose each is."""
+    """The numbers `first[i], ..., first[i] + size[i] - 1` of all spans `i` in turn, and the span of each."""
     owner = torch.arange(size.numel()).repeat_interleave(size)
     before = size.cumsum(0) - size
     return torch.arange(owner.numel()) + (first - before)[owner], owner

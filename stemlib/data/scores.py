@@ -11,10 +11,10 @@ from stemlib.data.tasks import UNLABELLED
 
 
 def score(logits: Tensor, labels: Tensor, regression: bool = False) -> float:
-    """Accuracy for class labels; ROC-AUC averaged over binary labels that have both classes; R2 of a regression.
+    """Accuracy for class labels; ROC-AUC averaged over binary labels that have both classes; R2 for a regression.
 
-    R2 is one less the squared error over that of the mean, both summed over the labels that are scored; below 0 the
-    mean of the instances would have been the better answer. Labels of one value alone and NaN are skipped.
+    R2 is one minus the squared error over that of the mean, both summed over the labels that are scored; below 0, the
+    mean of the instances would have been the better answer. Labels with only one value, and NaN, are skipped.
 
     Args:
         logits: `[M, classes]` or `[M, T]`.

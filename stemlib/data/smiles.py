@@ -54,7 +54,7 @@ class Molecules:
 
 
 def molecules(smiles: Sequence[str], name: str = "molecules") -> Molecules:
-    """Parse SMILES strings; some 500 a second on each core, once, then read from the cache.
+    """Parse SMILES strings, some 500 a second on each core; once parsed, they are read from the cache.
 
     Args:
         smiles: the strings.
@@ -80,7 +80,7 @@ def molecules(smiles: Sequence[str], name: str = "molecules") -> Molecules:
 
 
 def _union(smiles: Sequence[str]) -> dict[str, Tensor]:
-    """What is stored: types as small numbers, ends of bonds counted within each molecule."""
+    """What is stored: types as small numbers, ends of bonds numbered within each molecule."""
     chunks = [list(smiles[i : i + CHUNK]) for i in range(0, len(smiles), CHUNK)]
     parsed = Parallel(n_jobs=-1 if len(chunks) > FEW else 1)(delayed(_parse)(chunk) for chunk in chunks)
     scaffolds = [scaffold for _, part in parsed for scaffold in part]
@@ -137,9 +137,9 @@ def _unpacked(keys: Tensor, columns: int) -> Tensor:
 def scaffold_split(scaffold: Tensor, name: str = "scaffold") -> Split:
     """80/10/10 with every scaffold in one part, the same on every call.
 
-    Scaffolds with many molecules come first, of equally frequent ones that whose first molecule comes later in the
-    file (the custom of DeepChem and OGB: the other order leaves one class alone in BACE's and BBBP's test part); each
-    goes to training if that leaves training within 80 %, else to validation within 10 %, else to test.
+    Scaffolds with many molecules come first; of equally frequent ones, the one whose first molecule is later in the
+    file (the custom of DeepChem and OGB: the other order leaves only one class in the test parts of BACE and BBBP).
+    Each goes to training if that keeps training within 80 %, otherwise to validation within 10 %, otherwise to test.
 
     Args:
         scaffold: a number for every molecule, `[G]`.

@@ -1,4 +1,4 @@
-"""Who trains, validates and tests, as the reference draws it."""
+"""Which instances train, validate and test, as the reference draws them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RATIOS = (0.5, 0.25)  # of a class: training, validation; the rest tests
 
 
 def stratified_split(index: Tensor, labels: Tensor, seed: int, name: str | None = None) -> Split:
-    """50/25/25 within every class, rounded down, the rest to test; at least one of each part.
+    """50/25/25 within every class, rounded down, the rest to test; at least one in each part.
 
     Reproduces the reference's draws: classes in ascending order, one permutation each from one generator,
     applied to the class's members in the order in which `index` lists them.
@@ -98,9 +98,9 @@ def within(split: Split, index: Tensor, name: str) -> Split:
 def few_labels(split: Split, labels: Tensor, per_class: int, seed: int, whole_validation: bool = False) -> Split:
     """The split with `per_class` training instances of every class, and as many to validate; the test stays as it is.
 
-    Classes with fewer keep all they have. Of several binary labels each gives `per_class` positives and as many
-    negatives, a regression, whose `Task.strata` are one class, `per_class`. An instance that one label chose
-    trains all of them.
+    Classes with fewer keep all they have. Each of several binary labels gives `per_class` positives and as many
+    negatives; a regression, whose `Task.strata` are one class, gives `per_class`. An instance chosen for one
+    label trains all of them.
 
     Args:
         split: whose training and validation parts are thinned.
@@ -108,7 +108,7 @@ def few_labels(split: Split, labels: Tensor, per_class: int, seed: int, whole_va
         per_class: how many, at least 1.
         seed: of the draw.
         whole_validation: whether all of the validation part is kept, however many labels that takes, as is common:
-            on Cora then fourteen times as many as the 35 of five labels to train on.
+            on Cora fourteen times as many as the 35 to train on with five labels per class.
 
     Raises:
         ValueError: `per_class` below 1.

@@ -30,7 +30,7 @@ class Split:
     """Which instances train, validate and test: three disjoint index tensors, sorted.
 
     Attributes:
-        met: all that are met at test where a shift makes them more than `test`. It is no part of the `hash`.
+        met: all instances used at test, if a shift makes them more than `test`. It is not part of the `hash`.
     """
 
     name: str
@@ -62,8 +62,8 @@ class Task:
         pairs: a link task's pairs of nodes `[M, 2]`.
         description: what a node, an edge and a label are, and where they come from.
         regression: whether labels `[M, T]` are numbers to predict, not binary.
-        scale: mean and standard deviation `[2, T]` that such numbers have been freed of by `standardised`.
-        class_names: what the classes were called where the data came from; empty where that is 0, 1, ...
+        scale: mean and standard deviation `[2, T]` that `standardised` has removed from such numbers.
+        class_names: what the classes are called at the data's source; empty if that is 0, 1, ...
         checksum: of the raw files or of the settings that made the data.
         notes: what the checks found that a reader should know (isolated nodes, self-loops, ...).
     """
@@ -113,13 +113,13 @@ class Task:
     def content(self) -> str:
         """sha256 of every value that is learnt from or scored by; `checksum` says where the data came from.
 
-        A graph on which something was changed, other labels, or a value edited in place are other contents.
+        A changed graph, other labels, or a value edited in place give another content.
         """
         parts = [value for value in (self.labels, self.pairs) if value is not None]
         return digest([self.kind, self.regression, self.graph.content, *map(digest, parts)])
 
     def labelled(self, index: Tensor | None = None) -> Tensor:
-        """Those of the instances `index` (default: all) that have a label, or one at least of several."""
+        """The instances of `index` (default: all) that have a label, or at least one of several."""
         index = torch.arange(self.instances) if index is None else index
         labels = self.labels[index]
         return index[labels != UNLABELLED if labels.dim() == 1 else labels.isfinite().any(1)]
@@ -149,7 +149,7 @@ class Task:
         return replace(self, splits=self.splits | {split.name: split})
 
     def with_graph(self, graph: Graph) -> Task:
-        """The same task on another graph of the same nodes: corrupted, say."""
+        """The same task on another graph of the same nodes: a corrupted one, say."""
         return replace(self, graph=sorted_by_target(graph))
 
 
@@ -174,7 +174,7 @@ def split_problems(task: Task, split: Split) -> list[str]:
 
 
 def _label_gaps(labels: Tensor, part: str, regression: bool) -> list[str]:
-    """Why a part's labels are nothing to learn from, or to be scored by."""
+    """Why a part's labels cannot be learnt from, or scored."""
     if labels.dim() == 1:
         missing = int((labels == UNLABELLED).sum())
         return [f"has {missing} instances without a label; leave them out of the split"] if missing else []
@@ -216,9 +216,9 @@ def require_classes(task: Task, reader: str) -> None:
 def standardised(task: Task, split: Split) -> Task:
     """A regression with its labels in standard deviations from the mean of a split's training part; others unchanged.
 
-    That is the form in which they are learnt, see `stemlib.training.finetune.fit`. A label of which training knows
-    fewer than `FEW_VALUES`, or one value alone, takes mean and deviation of all labels together (of one unit, then):
-    those of two close values would blow it up.
+    They are learnt in this form, see `stemlib.training.finetune.fit`. A label for which training knows fewer than
+    `FEW_VALUES`, or only one value, takes the mean and deviation of all labels together (then in one unit): those of
+    two close values would blow it up.
 
     Raises:
         ValueError: no two values differ in that part.
@@ -242,7 +242,7 @@ def standardised(task: Task, split: Split) -> Task:
 
 
 def in_unit(task: Task, scale: Tensor) -> Task:
-    """A regression with its labels freed of mean and standard deviation `[2, T]`; one that is so, and others, as is."""
+    """A regression standardised by mean and standard deviation `[2, T]`; one that already is, and others, as is."""
     if not task.regression or task.scale is not None:
         return task
     return replace(task, labels=((task.labels.double() - scale[0]) / scale[1]).float(), scale=scale)

@@ -17,11 +17,11 @@ def read_texts(path: Path, nodes: int) -> list[str]:
     """The text of each node of a graph, empty where there is none.
 
     Args:
-        path: a table with one or more of `PARTS`, and in a column `..._index` the node that a row is of, -1 for none.
+        path: a table with one or more of `PARTS`, and a column `..._index` with the node of each row, -1 for none.
         nodes: of the graph.
 
     Raises:
-        ValueError: two rows of one node, or a node that the graph does not have.
+        ValueError: two rows for one node, or a node that the graph does not have.
     """
     table = pd.read_csv(path, keep_default_na=False)
     index = table[next(name for name in table if name.endswith("_index"))]
@@ -40,7 +40,7 @@ def encode_some(texts: Sequence[str], width: int | None, encoder: str, name: str
 
     Args:
         texts: may be empty, but not all of them.
-        width, encoder, name: as of `encode_texts`.
+        width, encoder, name: as in `encode_texts`.
 
     Raises:
         ValueError, ImportError: as `encode_texts`.

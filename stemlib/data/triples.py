@@ -2,7 +2,7 @@
 
 The reference's message graph contains every triple, so that the answer to a test question lies on the edge
 that messages run along. Here messages run along the training triples (`message_edges="train"`) unless the
-reference's form is asked for (`"all"`). In both forms each triple is two edges, the second one inverse and of a
+reference's form is asked for (`"all"`). In both forms each triple is two edges, the second one inverse, with a
 relation type of its own.
 """
 
@@ -60,8 +60,8 @@ class KnowledgeGraph(DataSet):
         dataset: the class's name, a key of `READERS`.
         arguments: of the class, after `root`.
         texts: folder of the texts, relative to the data folder.
-        descriptions: a file there, in Wikidata's words, which describes most entities beyond their names; used
-            where it is.
+        descriptions: a file in that folder that describes most entities beyond their names, in Wikidata's words;
+            used if it is there.
     """
 
     kind: Kind = "link"
@@ -84,7 +84,7 @@ class KnowledgeGraph(DataSet):
         if unnamed := [name for name in identifiers if name not in texts]:
             raise ValueError(f"{self.texts} has no text for {len(unnamed)} identifiers: {', '.join(unnamed[:5])}, ...")
         words, forward = ([texts[name] for name in names] for names in (triples.entities, triples.relations))
-        # One call, for entities and relations to share a space. The second half is the inverse relations.
+        # One call, so that entities and relations share a space. The second half is the inverse relations.
         inverse = [f"inverse of {text}" for text in forward]
         vectors, source = encode_texts(words + forward + inverse, width, encoder, self.name)
         features = {"x": vectors[: len(words)], "edge_attr": vectors[len(words) :], "source": source}
@@ -134,7 +134,7 @@ def message_graph(triples: Triples, message_edges: str) -> Graph:
     Returns:
         `edge_index` `[2, 2 T]` and `edge_type` `[2 T]`: `T` triples head -> tail of type `r`, then their
         inverses tail -> head of type `R + r`. With `train`, `edge_pair` `[2 T]` says which triple each edge is, so
-        that a training step can leave its own triples out: those of validation and test are not there either.
+        that a training step can leave its own triples out, as those of validation and test are.
     """
     count = triples.sizes[0] if message_edges == "train" else len(triples.relation)
     edges, relation = triples.pairs[:count].T, triples.relation[:count]
@@ -147,7 +147,7 @@ def message_graph(triples: Triples, message_edges: str) -> Graph:
 
 
 def _ambiguity(triples: Triples) -> tuple[str, ...]:
-    """A note of how many test pairs carry several relations: one label is asked, so they bound the accuracy."""
+    """A note on how many test pairs have several relations: only one is asked for, so they bound the accuracy."""
     repeated = pd.DataFrame(triples.pairs.numpy()).duplicated(keep=False)
     share = repeated[triples.split.test.numpy()].mean()
     return (f"{share:.1%} of the test pairs have further relations; only the asked one counts as right",)

@@ -1,1 +1,1 @@
-"""The model: routed layers, encoder, tokens, head, the whole of them, and the form that is deployed."""
+"""The model: routed layers, encoder, tokens, head, the whole network, and the form that is deployed."""

@@ -1,13 +1,13 @@
 """A trained model as it is deployed: frozen, without noise, and with nothing in it that only training reads.
 
 Tokens and head are tables (`stemlib.model.folded`): scores `z @ (P_h^T C_h)`, then one lookup per head. Routing is as
-trained (`soft`), or hard: with `top1` every node computes its expert of largest gate and no other, a `K`-th of the
-experts' products, and that expert's output counts in full:
+trained (`soft`), or hard: with `top1` every node computes only the expert of its largest gate, a `K`-th of the experts'
+products, and that expert's output counts in full:
 
     out_i = [mean_j m_ij ; x_i] W_k + x_i,   k = argmax router(x_i)
 
-Layer by layer the states `x` are then hard-routed ones, so that a deeper layer's argmax need not be the one that soft
-routing would have met. It is the network of `model.encode(graph, gates)` with the one-hot gates of these argmaxes.
+From layer to layer the states `x` are then hard-routed ones, so a deeper layer's argmax may differ from that of soft
+routing. It is the network of `model.encode(graph, gates)` with the one-hot gates of these argmaxes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Deployed = Callable[[Graph | Data, Tensor | None], Tensor]
 
 
 class TopOneSAGE(nn.Module):
-    """A `RoutedSAGE` of which every node computes one expert; takes the same inputs, and only the gates' argmax."""
+    """A `RoutedSAGE` in which every node computes one expert: of the gates it reads only the argmax."""
 
     whole, side_by_side = False, True
 
@@ -44,7 +44,7 @@ class TopOneSAGE(nn.Module):
         self.weight, self.residual = soft.weight, soft.residual
 
     def forward(self, mean: Tensor, x: Tensor, gates: Tensor) -> Tensor:
-        """Each node's expert of largest gate, `[N, d_out]`, from means and own states `[N, d_in]`, gates `[N, K]`."""
+        """The output of each node's top expert, `[N, d_out]`, from means and own states `[N, d_in]`, gates `[N, K]`."""
         expert = gates.argmax(-1)
         out = x.new_empty(len(x), self.weight.size(2))
         for k, weight in enumerate(self.weight):
@@ -60,12 +60,12 @@ def _hard(logits: Tensor, noisy: bool = False) -> Tensor:
 def deploy(model: Network, routing: Routing = "soft") -> Deployed:
     """The function from a graph and its instances to logits `[M, classes]`, or numbers in the data's own unit.
 
-    It is computed where the model lies, and answers on the CPU. Without instances (None) it answers for all nodes, or
-    all graphs. It refuses NaN and infinity (`ValueError`), which codes and experts chosen by the largest score hide.
+    It runs on the model's device and answers on the CPU. Without instances (None) it answers for all nodes, or all
+    graphs. It refuses NaN and infinity (`ValueError`), which choosing codes and experts by score would hide.
 
     Args:
-        model: trained, of any family; what is deployed is a copy, which later training does not change.
-        routing: `soft` for the model's own, equal to rounding; `top1` for hard routing, see the module's docstring.
+        model: a trained one of any family; a copy is deployed, which later training does not change.
+        routing: `soft` for the model's own, equal up to rounding; `top1` for hard routing, see the module's docstring.
 
     Raises:
         ValueError: an unknown routing, or `top1` for a model that routes nothing.

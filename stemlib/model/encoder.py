@@ -4,9 +4,9 @@ One routed layer computes, for node `i` with neighbours `j -> i`,
 
     out_i = sum_k g_ik ([mean_j m_ij ; x_i] W_k) + x_i        (the residual where widths match)
 
-with gates `g_i` on the simplex: `softmax(router(x_i))` in evaluation, a Gumbel-softmax in training.
-Gates are returned by every pass and can be given to it, which is all that the theory needs. What experts compute and
-how they are chosen are registries: `stemlib.model.kinds` and `stemlib.model.routers`.
+with gates `g_i` on the simplex: `softmax(router(x_i))` in evaluation, a Gumbel-softmax in training. Every pass returns
+its gates and can be given others, which is all that the theory needs. Two registries say what experts compute and how
+they are chosen: `stemlib.model.kinds` and `stemlib.model.routers`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Encoding:
         gates: the gates that were used, `[N, K]` per routed layer.
         gate_logits: the router's logits, `[N, K]` per routed layer (also where gates were forced).
         inputs: each layer's input, `[N, d_l]` for every layer.
-        outputs: every expert's output, `[N, K, d_l]` per routed layer, where it was asked for.
+        outputs: every expert's output, `[N, K, d_l]` per routed layer, if asked for.
         memory: what routers left, see `stemlib.model.routers.base.Seen`.
     """
 
@@ -60,7 +60,7 @@ def path_gates(path: Sequence[int], nodes: int, experts: int, like: Tensor | Non
         path: one expert per routed layer.
         nodes: number of nodes `N`.
         experts: number of experts `K`.
-        like: takes its dtype and device.
+        like: a tensor whose dtype and device they take.
 
     Returns:
         One-hot gates, `[N, K]` per routed layer.
@@ -77,7 +77,7 @@ class Encoder(nn.Module):
     Args:
         config: the architecture.
         in_width: width of node features.
-        edge_width: width of edge features; None where the graph has none.
+        edge_width: width of edge features; None if the graph has none.
     """
 
     def __init__(self, config: ModelConfig, in_width: int, edge_width: int | None = None) -> None:
@@ -115,7 +115,7 @@ class Encoder(nn.Module):
 
     @property
     def reach(self) -> int:
-        """How many hops suffice for a node's embedding to be that of the whole graph; 0 where all nodes are needed.
+        """How many hops give a node the embedding that it has in the whole graph; 0 if all nodes are needed.
 
         Batch norm reads every node, PyG's dense convolutions are given whole graphs, and some experts and routers read
         more than the edges that end in a node.
@@ -126,14 +126,14 @@ class Encoder(nn.Module):
 
     @property
     def as_published(self) -> bool:
-        """Whether every routed layer has the paper's experts and router, for which there are shorter ways."""
+        """Whether every routed layer has the paper's experts and router, for which there are shortcuts."""
         return (self.config.expert, self.config.router) == ("mean", "linear")
 
     def route(self, logits: Tensor, noisy: bool = True) -> Tensor:
-        """Gates `[N, K]` from the router's logits: Gumbel-softmax in training if it is `noisy`, else softmax."""
+        """Gates `[N, K]` from the router's logits: Gumbel-softmax in training if `noisy`, otherwise softmax."""
         if self.training and noisy:
             logits = (logits + gumbel_noise(logits)) / self.config.temperature
-        return torch.softmax(logits.T.contiguous(), dim=0).T  # five times faster on a CPU than along so short rows
+        return torch.softmax(logits.T.contiguous(), dim=0).T  # five times faster on a CPU than along such short rows
 
     def layer_mean(self, index: int, x: Tensor, graph: Graph) -> Tensor:
         """The neighbourhood mean `[N, d_l]` that routed layer `index` reads, edge features included."""
@@ -149,11 +149,11 @@ class Encoder(nn.Module):
         return self.layers[index].expert_outputs(self.gathered(index, x, graph), first_rows(x, graph.num_nodes))
 
     def gathered(self, index: int, x: Tensor, graph: Graph) -> Tensor:
-        """What the experts of routed layer `index` read of others, `[N, ...]`: the mean, or what they make of it."""
+        """What the experts of routed layer `index` read from others, `[N, ...]`: the mean, or what they make of it."""
         return self.layers[index].gather(self.layer_mean(index, x, graph), x, graph)
 
     def may_use_cache(self, graph: Graph) -> bool:
-        """Whether the cached mean and products of a hop hold: not where dropout changes its input."""
+        """Whether a hop's cached mean and products are valid: not if dropout changes its input."""
         return isinstance(graph, Hop) and not (self.training and self.config.input_dropout)
 
     def finish_layer(self, index: int, h: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ class Encoder(nn.Module):
                 or, with `edge_type` `[E]`, a table `[T, d_e]` that it indexes. With `hops` (see
                 `stemlib.data.sampling.neighbourhood`) every layer computes only the nodes that the next one reads.
             gates: gates to replay or force, one entry per routed layer: `[N, K]`, or None for 'as routed'.
-            keep_outputs: whether every expert's outputs are kept.
+            keep_outputs: whether to keep every expert's outputs.
 
         Raises:
             ValueError: a wrong number or shape of gates, or features of another width than the model's.
@@ -191,7 +191,7 @@ class Encoder(nn.Module):
         given = list(gates) if gates is not None else [None] * self.routed_layers
         if len(given) != self.routed_layers:
             raise ValueError(f"expected gates for {self.routed_layers} routed layers, got {len(given)}")
-        # Whoever trains the paper's own network gives it sparse features: theory wants them full.
+        # The paper's own network gets sparse features only from training: the theory needs them full.
         maps_first = hasattr(self.layers[0], "projected") and graph.edge_attr is None
         features = compacted(graph) if maps_first and not self.as_published else node_features(graph)
         encoding = Encoding(features, [], [], [])
@@ -203,7 +203,7 @@ class Encoder(nn.Module):
             encoding.inputs.append(x)
             if self.is_routed[index]:
                 own, router = first_rows(x, hop.num_nodes), self.routers[len(encoding.gates)]
-                # Not cut from the same states twice: gradients would be added in another order.
+                # Not sliced twice from the same states: gradients would be added in another order.
                 full, whole = (own, x) if self.as_published else (own.to_dense(), x.to_dense())
                 seen = Seen(whole, hop, first_rows(features, hop.num_nodes), encoding.memory)
                 logits = router(full, seen).to(features.dtype)
@@ -243,5 +243,5 @@ class Encoder(nn.Module):
 
 
 def gumbel_noise(like: Tensor) -> Tensor:
-    """Standard Gumbel noise of the shape of `like`."""
+    """Standard Gumbel noise in the shape of `like`."""
     return -torch.empty_like(like).exponential_().log()

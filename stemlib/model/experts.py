@@ -12,8 +12,8 @@ from torch.autograd.function import once_differentiable
 from stemlib.data.graph import Graph
 from stemlib.model.messages import neighbour_mean
 
-# Rows that go through the experts together on a CPU: 3 experts of 128 units are 3 MB then, so that their outputs are
-# mixed, and their gradients used, while they lie in the processor's cache (1.6 to 2 times faster on large graphs).
+# Rows that go through the experts together on a CPU: 3 experts of 128 units then take 3 MB, so that their outputs are
+# mixed, and their gradients used, while still in the processor's cache (1.6 to 2 times faster on large graphs).
 ROWS = 2048
 
 
@@ -24,9 +24,9 @@ class RoutedSAGE(nn.Module):
         in_width: width of the input `d_in`.
         out_width: width of the output `d_out`.
         experts: number of experts `K`.
-        init: `per_expert` draws every expert with its own Xavier fans; `reference` draws the whole
-            `[K, 2 d_in, d_out]` tensor at once, as the authors do, whose fans are wrong: experts
-            start about 20 times too small at width 768, 9 times at 128.
+        init: `per_expert` draws every expert with its own Xavier fans; `reference` draws the whole `[K, 2 d_in, d_out]`
+            tensor at once, as the authors do, with wrong fans: experts start about 20 times too small at width 768, 9
+            times at 128.
     """
 
     whole, side_by_side = False, True
@@ -42,7 +42,7 @@ class RoutedSAGE(nn.Module):
         return self.weight.size(0)
 
     def gather(self, mean: Tensor, x: Tensor, graph: Graph) -> Tensor:
-        """What is read of other nodes: the mean `[N, d_in]`."""
+        """What is read from other nodes: the mean `[N, d_in]`."""
         return mean
 
     def expert_outputs(self, mean: Tensor, x: Tensor) -> Tensor:
@@ -51,9 +51,9 @@ class RoutedSAGE(nn.Module):
         return outputs.add_(x.unsqueeze(1)) if self.residual else outputs
 
     def forward(self, mean: Tensor, x: Tensor, gates: Tensor) -> Tensor:
-        """`sum_k g_ik ([mean_i ; x_i] W_k)`, and `x_i` where widths match: the experts' outputs mixed, `[N, d_out]`.
+        """`sum_k g_ik ([mean_i ; x_i] W_k)`, and `x_i` if widths match: the experts' mixed outputs, `[N, d_out]`.
 
-        The paper's experts; `expert_outputs` has them apart.
+        The paper's experts; `expert_outputs` gives them one by one.
 
         Args:
             mean: over each node's in-neighbours, `[N, d_in]`.
@@ -69,13 +69,13 @@ class RoutedSAGE(nn.Module):
         return self._with_residual(_routed(gates, self.weight, None, mean, x), x)
 
     def projected(self, x: Tensor, graph: Graph) -> Tensor:
-        """`expert_outputs` without residual where neighbours' states are mapped before they are averaged.
+        """`expert_outputs` without the residual, with neighbours' states mapped before they are averaged.
 
         With sparse states that is a sparse product, and no wide mean has to be made.
 
         Args:
             x: sparse states of the sources `[S, d_in]`.
-            graph: edges from the sources to the targets, the first of them.
+            graph: edges from the sources to the targets, which are the first of the sources.
 
         Returns:
             `[T, K, d_out]`.
@@ -87,11 +87,11 @@ class RoutedSAGE(nn.Module):
         return (mean + own[: mean.size(0)]).unflatten(1, (self.experts, -1))
 
     def mix(self, products: Tensor, x: Tensor, gates: Tensor) -> Tensor:
-        """`forward` where the products `[mean ; x] W_k` `[N, K, d_out]` are known, with their gradient."""
+        """`forward` from known products `[mean ; x] W_k` `[N, K, d_out]`, with their gradient."""
         return self._with_residual(mixture(gates, products), x)
 
     def mix_known(self, inputs: Tensor, products: Tensor, x: Tensor, gates: Tensor) -> Tensor:
-        """`forward` where inputs `[mean ; x]` `[N, 2 d_in]`, which want no gradient, and products are known."""
+        """`forward` from known products, and inputs `[mean ; x]` `[N, 2 d_in]` that need no gradient."""
         return self._with_residual(_routed(gates, self.weight, products, inputs), x)
 
     def _with_residual(self, mixed: Tensor, x: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class RoutedSAGE(nn.Module):
 
 
 def drawn(experts: int, in_width: int, out_width: int, init: str = "per_expert") -> nn.Parameter:
-    """Experts' weights at the start, `[K, 2 d_in, d_out]`; `init` as `RoutedSAGE` has it."""
+    """Experts' initial weights, `[K, 2 d_in, d_out]`; `init` as in `RoutedSAGE`."""
     weight = nn.Parameter(torch.empty(experts, 2 * in_width, out_width))
     for block in weight if init == "per_expert" else [weight]:
         nn.init.xavier_uniform_(block)
@@ -118,18 +118,18 @@ def side_by_side(weight: Tensor) -> Tensor:
 
 
 def _routed(gates: Tensor, weight: Tensor, products: Tensor | None, *inputs: Tensor) -> Tensor:
-    """`sum_k g_ik (input_i W_k)`, `[N, d]`; inputs stand side by side, products `[N, K d]` may be known."""
-    if torch.compiler.is_exporting():  # of any number of nodes: no blocks
+    """`sum_k g_ik (input_i W_k)`, `[N, d]`; the inputs are joined side by side, products `[N, K d]` may be known."""
+    if torch.compiler.is_exporting():  # for any number of nodes: no blocks
         return mixture(gates, products_of(weight, *inputs))
     keep = torch.is_grad_enabled() and products is None and not any(one.requires_grad for one in inputs)
     return _Routed.apply(gates, weight, products, keep, *inputs)
 
 
 class _Routed(torch.autograd.Function):
-    """Both ways block by block: no `[N, K, d]` is written as a whole.
+    """Forward and backward block by block: no `[N, K, d]` is written as a whole.
 
-    Where the inputs want a gradient, `W_k grad_i` gives it, and the gates' as well: `<input_i, W_k grad_i>`. Where they
-    do not, the products are kept for the gates'.
+    If the inputs need a gradient, `W_k grad_i` gives it, and the gates' as well: `<input_i, W_k grad_i>`. Otherwise the
+    products are kept for the gates' gradient.
     """
 
     @staticmethod
@@ -175,7 +175,7 @@ class _Routed(torch.autograd.Function):
 
 
 def _product_dtype(weight: Tensor) -> torch.dtype:
-    """What products are computed in: bf16 under autocast, else the weights' own."""
+    """The precision of products: bf16 under autocast, otherwise the weights' own."""
     kind = weight.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
 
@@ -187,12 +187,12 @@ def blocks(rows: Tensor) -> list[slice]:
 
 
 def _joined(parts: Sequence[Tensor], rows: slice) -> Tensor:
-    """Those rows of several tensors `[N, d_p]`, side by side."""
+    """The given rows of several tensors `[N, d_p]`, side by side."""
     return torch.cat([part[rows] for part in parts], dim=1) if len(parts) > 1 else parts[0][rows]
 
 
 def mixture(gates: Tensor, outputs: Tensor) -> Tensor:
-    """`sum_k g_ik u_ik`, `[N, d]`, of gates `[N, K]` (or any weights) and expert outputs `[N, K, d]`."""
+    """`sum_k g_ik u_ik`, `[N, d]`, from gates `[N, K]` (or any weights) and expert outputs `[N, K, d]`."""
     if torch.compiler.is_exporting():
         return torch.einsum("nk,nko->no", gates, outputs)
     return _Mixture.apply(gates, outputs)
@@ -205,7 +205,7 @@ def _mix(gates: Tensor, outputs: Tensor, mixed: Tensor) -> None:
 
 
 class _Mixture(torch.autograd.Function):
-    """`einsum("nk,nko->no", gates, outputs)`, which runs as one tiny product per node, up to five times slower."""
+    """`einsum("nk,nko->no", gates, outputs)`, which itself runs one tiny product per node, up to five times slower."""
 
     @staticmethod
     def forward(ctx: Any, gates: Tensor, outputs: Tensor) -> Tensor:

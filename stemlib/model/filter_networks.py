@@ -1,8 +1,8 @@
 """Layers of several networks at once, each of which is a different graph filter.
 
-A filter's layer is a sum of terms: states are mapped, then spread over edges by means (`m`), by a GCN's normalised sums
-(`p`), or stay (an empty word); `mm` are means of means. All networks of a layer share the product of what they all
-read, and one sparse product per kind.
+A filter's layer is a sum of terms: states are mapped, then spread over edges by means (`m`) or a GCN's normalised sums
+(`p`), or left in place (an empty word); `mm` are means of means. The networks of a layer share the product with their
+common input, and one sparse product per kind.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stemlib.data.graph import Graph
 from stemlib.model.kinds.filters import RESTART, STEPS
 from stemlib.model.messages import Spread, means, normalised
 
-# An MLP; a GCN; a GraphSAGE; an MLP whose answers are spread by `personalised`; one that reads all of it at two hops.
+# An MLP; a GCN; a GraphSAGE; an MLP whose answers are spread by `personalised`; one with all these terms and `mm`.
 NETWORK_FILTERS = {"self": ("",), "low": ("p",), "mean": ("m", ""), "ppr": ("",), "rich": ("mm", "m", "p", "")}
 
 
@@ -25,12 +25,12 @@ class FilterLayer(nn.Module):
     """A layer of several filters' networks.
 
     Args:
-        names: of the filters, `K`.
-        in_widths: width of what each network reads.
+        names: the names of the `K` filters.
+        in_widths: width of each network's input.
         out_width: width `d` of each network's states.
 
     Attributes:
-        weight: of each network `[in, terms d]`.
+        weight: each network's, `[in, terms d]`.
         bias: `[K d]`.
     """
 
@@ -47,7 +47,7 @@ class FilterLayer(nn.Module):
     def of_one(self, x: Tensor) -> list[Tensor]:
         """One input `[N, d_in]`, full or sparse, mapped for every term of every network, `[N, d]`, as one product.
 
-        A network that reads less of it than others reads its first columns.
+        A network that reads less of it than the others reads its first columns.
         """
         reads = [F.pad(weight, (0, 0, 0, x.size(1) - len(weight))) for weight in self.weight]
         return list((x @ torch.cat(reads, dim=1)).split(self.out_width, dim=1))
@@ -62,7 +62,7 @@ class FilterLayer(nn.Module):
         """Every network's sum over its terms, `[N, d]`, of what it mapped for each; without bias."""
         terms = [(k, term) for k, name in enumerate(self.names) for term in NETWORK_FILTERS[name]]
         left = dict(zip(terms, mapped, strict=True))
-        # The longest words first: what they leave is added to the shorter ones before these are spread.
+        # The longest words first: their results are added to the shorter ones before these are spread.
         for length in range(max(len(term) for _, term in terms), 0, -1):
             for kind, spread in spreads.items():
                 now = [key for key in left if len(key[1]) == length and key[1][-1] == kind]
@@ -76,7 +76,7 @@ class FilterLayer(nn.Module):
 
 
 def spreads_of(names: Sequence[str], graph: Graph, dtype: torch.dtype) -> dict[str, Spread]:
-    """By kind what some filters spread states by, `[N, N]`; made once for a graph."""
+    """The matrices `[N, N]` by which some filters spread states, by kind; made once per graph."""
     read = "".join(term for name in names for term in NETWORK_FILTERS[name])
     spreads = {}
     if "m" in read:

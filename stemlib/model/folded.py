@@ -1,7 +1,7 @@
 """Tokens and head folded into tables, for passes that ask for tokens or logits and nothing else.
 
-Which code wins does not depend on a query's length, so that projection and codebook are one matrix; and each
-code of each head adds a fixed vector to the logits. Equal to the model's own to rounding, several times cheaper.
+Which code wins does not depend on a query's length, so projection and codebook become one matrix; and each code of each
+head adds a fixed vector to the logits. Equal to the model's own up to rounding, several times cheaper.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def folded_tokens(tokens: TokenInterface) -> Callable[[Tensor], Tensor]:
     def best(z: Tensor) -> Tensor:
         return best_codes(torch.addmm(match_offset, z, match).unflatten(-1, (tokens.heads, -1)))
 
-    return lambda z: torch.cat([best(z[rows]) for rows in blocks(z)])  # scores need not be kept for all at once
+    return lambda z: torch.cat([best(z[rows]) for rows in blocks(z)])  # scores are not kept for all at once
 
 
 def folded_classifier(model: StemGNN) -> Classify:

@@ -4,7 +4,7 @@ Averaging makes the heads one linear map, `logits = W_eff codes + b_eff` with `W
 
     ||d logits|| <= ||W_eff||_2 ||d codes||,   ||W_eff||_2 <= ||W_eff||_F <= ||W||_F / sqrt(H).
 
-The penalty of training, Eq. 22 of the paper, holds `||W||_F^2`, the last and loosest of these: Statement 3.8 of
+The training penalty, Eq. 22 of the paper, limits `||W||_F^2`, and so the last and loosest of these: Statement 3.8 of
 docs/theory.md.
 """
 
@@ -31,14 +31,14 @@ class AveragedHead(nn.Module):
         """Logits `[M, classes]`, the mean over heads of `logits_per_head`; the paper's prediction head.
 
         Args:
-            codes: of all heads, concatenated, `[M, width]`; embeddings where there are no tokens.
+            codes: of all heads, concatenated, `[M, width]`; embeddings if there are no tokens.
 
         Example:
             >>> head = AveragedHead(width=8, classes=3, heads=2)
             >>> head(torch.randn(5, 8)).shape
             torch.Size([5, 3])
         """
-        # The mean over heads of the logits is the logits of the mean over heads: one product in place of H.
+        # The heads' mean logits are the logits of their mean weights: one product in place of H.
         return F.linear(codes, self.effective_weight, self.effective_bias)
 
     @property

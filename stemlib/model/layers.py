@@ -1,4 +1,4 @@
-"""Layers beside the routed ones: the dense layers that experts replace, and dropout."""
+"""Layers other than the routed ones: the dense layers that experts replace, and dropout."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from stemlib.model.sparse_features import first_rows, is_sparse
 
 
 class Dropout(nn.Dropout):
-    """Dropout at a third of the time on a CPU: one draw of 64 random bits serves four values, 16 bits each.
+    """Dropout in a third of the time on a CPU: one draw of 64 random bits serves four values, 16 bits each.
 
-    A value is dropped with probability `p` rounded to a multiple of `2**-16`. Of a sparse CSR matrix the stored values
-    are dropped: the others are zero either way.
+    A value is dropped with probability `p` rounded to a multiple of `2**-16`. In a sparse CSR matrix only stored values
+    are dropped: the others are zero anyway.
     """
 
     def forward(self, x: Tensor) -> Tensor:

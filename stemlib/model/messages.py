@@ -1,8 +1,8 @@
 """Means over neighbourhoods: the one place where a graph's edges are read.
 
-Edges run from `edge_index[0]` (source) to `edge_index[1]` (target), as in PyTorch Geometric. A plain
-`[2, E]` tensor is gathered and scattered edge by edge; a PyG `EdgeIndex` sorted by target is a sparse
-product with its transpose cached for the backward pass: the same numbers, several times faster.
+Edges run from `edge_index[0]` (source) to `edge_index[1]` (target), as in PyTorch Geometric. A plain `[2, E]` tensor is
+gathered and scattered edge by edge; a PyG `EdgeIndex` sorted by target becomes a sparse product, with its transpose
+cached for the backward pass: the same numbers, several times faster.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from torch_geometric.utils import scatter
 
 from stemlib.data.graph import Graph, plain, sorted_by_target
 
-# PyTorch announces once per process that its sparse products are in beta; the tests hold them to the plain form.
+# PyTorch announces once per process that its sparse products are in beta; the tests compare them with the plain form.
 warnings.filterwarnings("ignore", message="Sparse", category=UserWarning)
 _MEANS = WeakTensorKeyDictionary()  # `mean_over` the edges that are in use
 
 
 class Spread:
-    """A sparse matrix that states are multiplied by, `spread @ x`; its transpose, which gradients are, is made once.
+    """A sparse matrix that multiplies states, `spread @ x`; its transpose, which gradients need, is made once.
 
-    PyTorch's own gradient of a product with a CSR matrix sorts the matrix anew in every step, and PyG's (2.8) of an
-    `EdgeIndex` has the sizes wrong where `S` is not `T`.
+    PyTorch's own gradient of a product with a CSR matrix sorts the matrix anew in every step, and PyG's (2.8) for an
+    `EdgeIndex` gets the sizes wrong if `S` is not `T`.
 
     Args:
-        matrix: CSR `[T, S]`, whose values want no gradient.
-        transposed: gives CSR `[S, T]`; asked at the first gradient. None: it is made of the matrix.
+        matrix: CSR `[T, S]`, whose values need no gradient.
+        transposed: gives CSR `[S, T]`; called at the first gradient. None: it is made from the matrix.
     """
 
     def __init__(self, matrix: Tensor, transposed: Callable[[], Tensor] | None = None) -> None:
@@ -57,7 +57,7 @@ class Gathered:
     Args:
         edges: source and target `[2, E]`.
         weights: of the edges `[E]`.
-        targets: how many there are.
+        targets: the number of targets.
     """
 
     def __init__(self, edges: Tensor, weights: Tensor, targets: int) -> None:
@@ -82,7 +82,7 @@ class _SparseProduct(torch.autograd.Function):
 
 
 def _product(matrix: Tensor, x: Tensor) -> Tensor:
-    # The form with a reduction is the faster one on a CPU, and the only one without a kernel for GPUs.
+    # The form with a reduction is the faster one on a CPU, but has no kernel for GPUs.
     if x.device.type == "cpu":
         return torch.sparse.mm(matrix, x.contiguous(), "sum")
     with torch.autocast(x.device.type, enabled=False):  # which would round x and not the matrix
@@ -92,7 +92,7 @@ def _product(matrix: Tensor, x: Tensor) -> Tensor:
 def neighbour_mean(x: Tensor, edge_index: Tensor) -> Tensor:
     """`mean_{j -> i} x_j`, `[N, d]`; zero for a node that no edge ends in.
 
-    An `EdgeIndex` may lead from `S` sources to `T` targets (`sparse_size`): `x` is `[S, d]` then, the mean `[T, d]`.
+    An `EdgeIndex` may lead from `S` sources to `T` targets (`sparse_size`): then `x` is `[S, d]` and the mean `[T, d]`.
     """
     if isinstance(edge_index, EdgeIndex):
         return mean_over(edge_index, x.dtype) @ x
@@ -100,7 +100,7 @@ def neighbour_mean(x: Tensor, edge_index: Tensor) -> Tensor:
 
 
 def mean_over(edge_index: EdgeIndex, dtype: torch.dtype) -> Spread:
-    """The means over edges sorted by target; of the same edges the same, as long as they are in use."""
+    """The means over edges sorted by target; made once for as long as these are in use."""
     if edge_index not in _MEANS or _MEANS[edge_index].matrix.dtype != dtype:
         (pointer, source), _ = edge_index.get_csc()
         (by_source, target), order = edge_index.get_csr()
@@ -141,8 +141,8 @@ def edge_mean(graph: Graph, table: Tensor) -> Tensor:
     """Mean of the features of the edges that end in each node, `[N, d]`.
 
     Args:
-        graph: its `edge_type` `[E]`, where it has one, indexes `table`.
-        table: `[T, d]`, or `[E, d]` where the graph has no edge types.
+        graph: its `edge_type` `[E]`, if it has one, indexes `table`.
+        table: `[T, d]`, or `[E, d]` if the graph has no edge types.
     """
     target = plain(graph.edge_index)[1]
     if graph.edge_type is None:

@@ -1,4 +1,4 @@
-"""Networks that are different graph filters, whose logits are mixed by one weight each, found on validation."""
+"""Networks that are different graph filters, whose logits are mixed with one weight each, found on validation."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from stemlib.model.sparse_features import compacted
 from stemlib.presets import MixtureConfig, TrainConfig
 
 GATE_STEPS = 20  # of exponentiated gradient, at most
-ENOUGH, SHORTEST = 1e-7, 1e-9  # gain of a step after which none follows; length of a step that is not halved
+ENOUGH, SHORTEST = 1e-7, 1e-9  # gain below which no step follows; length below which none is halved
 
 
 class Mixture(Network):
     """`K` networks, each a filter of its own; logits `sum_k g_k z_k` with weights `g`, the gate, on the simplex.
 
-    Of classes that is `softmax(sum_k g_k log softmax(z_k))`, for a row's constant does not count. A name that stands
-    twice in `filters` is two networks that start apart. Each is trained by its own loss. Read-out as a `Baseline`'s, of
-    each network; where edges have features, all but `self` read their mean behind the node's own.
+    For classes that is `softmax(sum_k g_k log softmax(z_k))`, since a row's constant does not count. A name that occurs
+    twice in `filters` is two networks that start differently. Each is trained by its own loss and read out as a
+    `Baseline` is; if edges have features, all but `self` read their mean, appended to the node's own.
 
-    A validated gate is made of validation's answers after every epoch, see `validated_gate`. Validation then chooses
-    `K - 1` numbers beside the epoch, and its score is a little too good by that; pseudo-counts hold the gate back where
-    validation is small.
+    A validated gate is computed from the answers on validation after every epoch, see `validated_gate`. Validation then
+    chooses `K - 1` numbers besides the epoch, so that its score is a little too good; pseudo-counts hold the gate back
+    where validation is small.
 
     Args:
         config: which filters, how large, which gate.
@@ -84,18 +84,18 @@ class Mixture(Network):
         return parts.transpose(1, 2) @ self.gate.to(parts)
 
     def settled(self, answers: Tensor, labels: Tensor, regression: bool = False) -> Tensor:
-        """Weigh the networks by validation's answers, the first of `answers` `[M, K, classes]`; then mix all."""
+        """Weigh the networks by their answers on validation, the first of `answers` `[M, K, classes]`; then mix all."""
         if self.config.gate == "validated":
             self.gate.copy_(validated_gate(answers[: len(labels)], labels, regression, self.config.gate_counts))
         return self.mixed(answers)
 
     def loss(self, output: Output, labels: Tensor, regression: bool = False) -> Tensor:
-        """The mean of the networks' own losses: each is to be decent, and none leaves to others what it could learn."""
+        """The mean of the networks' own losses: each must do well alone, and leave nothing it could learn to others."""
         parts = output.parts[: len(labels)].unbind(1)
         return torch.stack([task_loss(part, labels, regression) for part in parts]).mean()
 
     def penalty(self, output: Output, train: TrainConfig) -> Tensor:
-        """As every network's, the mean over its networks: their loss is a mean as well."""
+        """As for every network, averaged over the `K` networks: their loss is a mean as well."""
         return super().penalty(output, train) / len(self.names)
 
 
@@ -103,19 +103,19 @@ class Mixture(Network):
 def validated_gate(parts: Tensor, labels: Tensor, regression: bool = False, counts: float = 5.0) -> Tensor:
     """Weights `g` `[K]` that minimise `n loss(sum_k g_k z_k) - counts sum_k log g_k`, a convex function on the simplex.
 
-    Every network has `counts` instances that speak for it from the start, against the `n` of validation: the fewer
-    these are, the nearer the weights stay to uniform. The function falls from step to step, and begins at uniform, so
-    that `counts K KL(uniform || g) <= n (loss at uniform - loss at g)`: with the loss at uniform `l` the distance
+    Every network starts with `counts` instances in its favour, against the `n` of validation: the smaller `n`, the
+    nearer the weights stay to uniform. The function falls from step to step, starting at uniform, so that
+    `counts K KL(uniform || g) <= n (loss at uniform - loss at g)`: with the loss at uniform `l` the distance
     `sum_k |g_k - 1 / K|` is at most `sqrt(2 n l / (counts K))`.
 
-    Steps of exponentiated gradient, each halved until it gains half of what its slope promises; they begin anew at
-    uniform every time, so that the weights depend on the networks as they are and on nothing before.
+    The steps are of exponentiated gradient, each halved until it gains half of what its slope promises; they restart at
+    uniform every time, so that the weights depend only on the present networks.
 
     Args:
         parts: validation's logits `[n, K, classes]`.
-        labels: of these.
+        labels: their labels.
         regression: whether they are numbers.
-        counts: for each network.
+        counts: pseudo-counts of each network.
     """
     size, networks, classes = parts.shape
     columns = parts.double().transpose(1, 2).reshape(-1, networks)  # once, not at every step

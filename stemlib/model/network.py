@@ -1,4 +1,4 @@
-"""What all networks have in common: their shape, and what they say of a task's instances."""
+"""What all networks have in common: their shape, and what they say about a task's instances."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from stemlib.presets import TrainConfig
 
 @dataclass
 class Output:
-    """What the model says of `M` instances.
+    """What the model says about `M` instances.
 
     Attributes:
         logits: `[M, classes]`.
-        embedding: the instances before the tokens, `[M, d]`.
+        embedding: the instances before the tokens, `[M, d]`; mixtures and baselines have their logits there.
         tokens: their tokens; None without a token interface.
         encoding: the encoder's pass over all nodes, gates included; None for models without one.
-        parts: of networks that are mixed, their own logits `[M, K, classes]`; None for models of one.
+        parts: mixed networks' own logits `[M, K, classes]`; None for a single network.
     """
 
     logits: Tensor
@@ -42,14 +42,14 @@ class Network(nn.Module):
         in_width: width of node features.
         classes: number of logits.
         kind: what an instance is.
-        edge_width: width of edge features; None where the graph has none.
+        edge_width: width of edge features; None if the graph has none.
 
     Attributes:
-        unit: mean and standard deviation `[2, classes]` of the numbers that it was trained to predict, in which it
-            answers; 0 and 1 for classes.
+        unit: mean and standard deviation `[2, classes]` of the numbers that it was trained to predict, which
+            standardise its answers; 0 and 1 for classes.
     """
 
-    without_edges = False  # whether one with edge features can do without
+    without_edges = False  # whether one for edge features can do without them
 
     def __init__(
         self, config: Any, in_width: int, classes: int, kind: Kind = "node", edge_width: int | None = None
@@ -60,22 +60,22 @@ class Network(nn.Module):
         self.register_buffer("unit", torch.tensor([[0.0], [1.0]], dtype=torch.double).repeat(1, classes))
 
     def in_own_unit(self, answers: Tensor) -> Tensor:
-        """Answers `[M, classes]` as numbers in the data's unit; those of a model of classes as they are."""
+        """Answers `[M, classes]` as numbers in the data's unit; a classifier's stay as they are."""
         plain = (self.unit[0] == 0).all() and (self.unit[1] == 1).all()
         return answers if plain else answers * self.unit[1] + self.unit[0]
 
     @property
     def last_maps(self) -> list[nn.Module]:
-        """The linear maps, or layers of one, that give the logits."""
+        """The linear maps that give the logits, or the layers around them."""
         raise NotImplementedError
 
     def settled(self, answers: Tensor, labels: Tensor, regression: bool = False) -> Tensor:
-        """Logits `[M, classes]` of some instances, after an epoch, validation's first, whose `labels` are given.
+        """Logits `[M, classes]` of some instances after an epoch; validation's come first, and have `labels`.
 
-        A network that is settled by validation alone does it here, see `stemlib.model.mixture`.
+        What validation alone decides about a network is decided here, see `stemlib.model.mixture`.
 
         Args:
-            answers: `parts` where an `Output` has them, else logits.
+            answers: an `Output`'s `parts` if it has them, otherwise its logits.
             labels: of validation.
             regression: whether they are numbers.
         """
@@ -88,7 +88,7 @@ class Network(nn.Module):
     def penalty(self, output: Output, train: TrainConfig) -> Tensor:
         """What training adds to the loss, weighted, a scalar: the squared norm of the weights of `last_maps`.
 
-        The paper has it for its own head alone, Eq. 22; here every network is offered the same.
+        The paper penalises only its own head, Eq. 22; here every network is offered the same.
         """
         if not train.lipschitz:
             return output.logits.new_zeros(())
@@ -100,7 +100,7 @@ class Network(nn.Module):
         """Start the answers' biases at the log-odds of binary labels `[M, T]`, or at the mean, 0, of a regression.
 
         Class labels `[M]` leave them as they are. Where positives are rare, all embeddings are first pushed the same
-        way, to lower every logit; a codebook follows, and the answer is one constant for some twenty epochs
+        way, to lower every logit; a codebook follows them, and the answer is one constant for some twenty epochs
         (Minesweeper). A bias that starts at the constant leaves only differences to learn.
         """
         if labels.dim() == 1 and not regression:
@@ -114,7 +114,7 @@ class Network(nn.Module):
 
 
 def require_fit(model: nn.Module, task: Task) -> None:
-    """Refuse a task of another shape than a network's: it would answer something else, or break somewhere inside.
+    """Refuse a task that does not fit a network: it would answer something else, or fail somewhere inside.
 
     Raises:
         ValueError: another kind, another width of features, or labels that the network has no logits for.

@@ -2,8 +2,8 @@
 
     u_h = a_h / ||a_h||,   token_hd = round((u_hd + 1) / 2 (2^b - 1)),   code_hd = 2 token_hd / (2^b - 1) - 1
 
-There are `2^b` levels on [-1, 1], equally far apart, and gradients pass straight through, as with a codebook. Nothing
-about the codes is learnt, so that what is left of the tokens is discretisation alone. Source: LPGNAS.
+There are `2^b` evenly spaced levels on [-1, 1], and gradients pass straight through, as with a codebook. Nothing about
+the codes is learnt: only discretisation is left of the tokens. Source: LPGNAS.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class RoundedTokens(nn.Module):
     """The rounded queries, `[M, width] -> Tokens`; their `indices` are levels `[M, H * d_c]`, one per coordinate.
 
     Attributes:
-        started: there is no codebook to start.
+        started: always True, as there is no codebook to start.
     """
 
     started = True
@@ -31,7 +31,7 @@ class RoundedTokens(nn.Module):
         self.frozen = False
 
     def freeze(self) -> None:
-        """Hold the projection for good."""
+        """Freeze the projection for good."""
         self.frozen = True
         self.requires_grad_(False)
 
@@ -55,5 +55,5 @@ class RoundedTokens(nn.Module):
         return Tokens(codes.flatten(1), levels.long().flatten(1), projected)
 
     def commitment(self, tokens: Tokens) -> Tensor:
-        """Mean squared distance of queries and what they are rounded to."""
+        """Mean squared distance between queries and what they are rounded to."""
         return F.mse_loss(tokens.queries, tokens.codes.detach().view_as(tokens.projected))

@@ -1,7 +1,7 @@
-"""Bag-of-words features as sparse matrices: of 1,433 words a paper of Cora has eighteen.
+"""Bag-of-words features as sparse matrices: a paper in Cora has eighteen of 1,433 words.
 
 The first layer's products with them are most of a step's work, and nearly all of it is multiplying by zero. Networks
-read a CSR matrix in their place, and map features before they average them: `benchmarks/sparse_features.py`.
+read a CSR matrix instead, and map features before they average them: `benchmarks/sparse_features.py`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from torch import Tensor
 from stemlib.data.graph import Graph, node_features
 
 FULLEST = 0.03  # share of values that are not zero; with twice as many a sparse product is no faster
-FEWEST = 2**20  # values; smaller matrices are no work
+FEWEST = 2**20  # values; smaller matrices cost little
 
 
 def compact(x: Tensor) -> Tensor:
-    """Features `[N, d]` as a sparse CSR matrix where products with it are the faster ones, else as they are."""
+    """Features `[N, d]` as a sparse CSR matrix if products with it are faster, otherwise as they are."""
     if (
         torch.compiler.is_exporting()
         or is_sparse(x)
@@ -29,7 +29,7 @@ def compact(x: Tensor) -> Tensor:
 
 
 def compacted(graph: Graph) -> Tensor:
-    """Node features `[N, d]`, `compact` where they are the graph's own and want no gradient; made once."""
+    """Node features `[N, d]`, `compact` if they are the graph's own and need no gradient; made once."""
     x = node_features(graph)
     if x is not graph.x or x.requires_grad:
         return x

@@ -27,10 +27,10 @@ class StemGNN(Network):
         in_width: width of node features.
         classes: number of logits.
         kind: what an instance is.
-        edge_width: width of edge features; None where the graph has none.
+        edge_width: width of edge features; None if the graph has none.
 
     Raises:
-        ValueError: a setting that makes no sense, named.
+        ValueError: a setting that makes no sense, which it names.
     """
 
     without_edges = True
@@ -46,9 +46,9 @@ class StemGNN(Network):
         self.head = AveragedHead(width, classes, config.heads if self.tokens else 1)
 
     def encode(self, graph: Graph | Data, gates: Sequence[Tensor | None] | None = None) -> Encoding:
-        """The encoder's pass over all nodes, with the gates that the router gives or with given ones.
+        """The encoder's pass over all nodes, with the router's gates or with given ones.
 
-        All of the theory rests on this: gates are returned by every pass, and replayed or forced in any other.
+        All of the theory rests on this: every pass returns its gates, and any other can replay or force them.
 
         Args:
             graph: see `Encoder.forward`.

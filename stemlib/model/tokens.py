@@ -2,12 +2,11 @@
 
     a_h = P_h z + b_h,   u_h = a_h / ||a_h||,   token_h = argmax_c <u_h, C_h[c]>
 
-The head reads the codes of all heads, concatenated, and gradients pass straight through to the queries.
-Three kinds of codebook: in the authors' implementation (`reference`) only the orthogonality term ever
-moves a code; `ema` follows the data by an exponential moving average with k-means start and revival of
-dead codes; `learnable` follows it by gradient. vector-quantize-pytorch computes the same tokens (a test
-holds the two together); it is not used here because it always computes its losses and the projection
-back, and returns neither queries nor codes, which the theory needs.
+The head reads the codes of all heads, concatenated, and gradients pass straight through to the queries. There are three
+kinds of codebook: in the authors' implementation (`reference`) only the orthogonality term ever moves a code; `ema`
+follows the data by an exponential moving average, with a k-means start and revival of dead codes; `learnable` follows
+it by gradient. vector-quantize-pytorch computes the same tokens (a test compares the two); it is not used here because
+it always computes its losses and the projection back, and returns neither queries nor codes, which the theory needs.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from torch.nn import functional as F
 from stemlib.presets import ModelConfig
 
 EMA_DECAY = 0.9
-DEAD_BELOW = 0.05  # of the mean use of a code, after which it is replaced by a query
+DEAD_BELOW = 0.05  # of the mean use of a code: below it a query replaces the code
 KMEANS_STEPS = 10
 TIE = 1e-6  # of the largest score: codes that are no further behind count as equal
-TINY = 1e-12  # below which a projection has no direction
+TINY = 1e-12  # length below which a projection has no direction
 
 
 @dataclass
@@ -45,14 +44,14 @@ class Tokens:
 
     @property
     def queries(self) -> Tensor:
-        """The same as unit vectors `u_h`, `[M, H, d_c]`."""
+        """`projected` as unit vectors `u_h`, `[M, H, d_c]`."""
         return F.normalize(self.projected, dim=-1)
 
 
 class _StraightThrough(torch.autograd.Function):
-    """The codes; their gradient is taken for that of `u = a / ||a||`.
+    """The codes, whose gradient is passed on to `u = a / ||a||`.
 
-    As `u + (codes - u).detach()`, without the six tensors `[M, H, d_c]` that this would write, and its rounding.
+    Like `u + (codes - u).detach()`, without its rounding and the six tensors `[M, H, d_c]` that it would write.
     """
 
     @staticmethod
@@ -87,7 +86,7 @@ class TokenInterface(nn.Module):
         self.register_buffer("total", start.clone())
         self.register_buffer("started", torch.tensor(False))
         self.frozen = False
-        self._knows_started = False  # so that a GPU is not asked in every step
+        self._knows_started = False  # so that a GPU need not be asked in every step
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_knows_started", False))
 
     @property
@@ -96,7 +95,7 @@ class TokenInterface(nn.Module):
         return self.codebook.size(0)
 
     def freeze(self) -> None:
-        """Hold projection and codes for good, as the reference does while fine-tuning."""
+        """Freeze projection and codes for good, as the reference does while fine-tuning."""
         self.frozen = True
         self.requires_grad_(False)
 
@@ -109,9 +108,9 @@ class TokenInterface(nn.Module):
         return self.codebook[torch.arange(self.heads, device=indices.device), indices]
 
     def forward(self, z: Tensor) -> Tokens:
-        """The tokens of embeddings; an `ema` codebook takes a step towards them in training, unless it is frozen.
+        """The tokens of embeddings; in training an `ema` codebook steps towards their queries, unless it is frozen.
 
-        The token interface of the paper; what it does to a perturbation is Statements 3.6 and 3.7 of docs/theory.md.
+        The paper's token interface; for what it does to a perturbation see Statements 3.6 and 3.7 of docs/theory.md.
 
         Args:
             z: embeddings `[M, width]`.
@@ -139,11 +138,11 @@ class TokenInterface(nn.Module):
         return Tokens(codes.flatten(1), indices, projected)
 
     def reconstruct(self, tokens: Tokens) -> Tensor:
-        """The tokens back in the embedding's space, `[M, width]`; only pretraining reads it."""
+        """The tokens mapped back to the embedding's space, `[M, width]`; only pretraining reads them."""
         return self.project_out(tokens.codes)
 
     def commitment(self, tokens: Tokens) -> Tensor:
-        """Mean squared distance of queries and codes; a learnable codebook is pulled as well as pulling."""
+        """Mean squared distance between queries and codes; a learnable codebook is also pulled towards its queries."""
         codes = self.lookup(tokens.indices)
         pull = F.mse_loss(tokens.queries, codes.detach())
         return pull + F.mse_loss(codes, tokens.queries.detach()) if self.kind == "learnable" else pull
@@ -158,7 +157,7 @@ class TokenInterface(nn.Module):
     def start(self, queries: Tensor) -> None:
         """Spherical k-means on `[M, H, d_c]` queries; with fewer queries than codes some codes repeat.
 
-        In double precision, lengths too: one point that changes sides by rounding moves codes by a hundredth.
+        In double precision, lengths included: one point that changes its code by rounding moves codes by a hundredth.
         """
         codes = self.codebook.size(1)
         for head in range(self.heads):
@@ -193,7 +192,7 @@ class TokenInterface(nn.Module):
 
 
 def centred(codes: Tensor) -> Tensor:
-    """Codes `[..., C, d_c]` less their mean: the order of their scores is the same, and keeps more digits.
+    """Codes `[..., C, d_c]` less their mean: their scores keep the same order, and more digits.
 
     Queries of one network are alike (cosines of 0.996 before training), so that all scores are close to one, and
     float32 rounds away the differences that decide.
@@ -202,22 +201,22 @@ def centred(codes: Tensor) -> Tensor:
 
 
 def best_codes(scores: Tensor) -> Tensor:
-    """The code of largest score, the first of those that tie (see `TIE`), `[M, H]` of `[M, H, C]`.
+    """The code of largest score, the first of those that tie (see `TIE`), `[M, H]` from `[M, H, C]`.
 
     Args:
-        scores: inner products with `centred` codes, or these times a length: the largest is 0 at least.
+        scores: inner products with `centred` codes, or these times a length: the largest is at least 0.
 
-    Largest values are found twenty times faster than their places (`argmax`) on a CPU; so the places are values here.
+    On a CPU largest values are found twenty times faster than their places (`argmax`); so places become values here.
     """
     places = torch.arange(scores.size(-1), 0, -1.0, device=scores.device)  # the first counts most
     scores = scores.detach()
     top = scores.amax(-1, keepdim=True)
     largest = torch.ge(scores, top - TIE * top.abs(), out=torch.empty_like(scores))
-    return (scores.size(-1) - largest.mul_(places).amax(-1)).long().clamp_(max=scores.size(-1) - 1)  # of NaN the last
+    return (scores.size(-1) - largest.mul_(places).amax(-1)).long().clamp_(max=scores.size(-1) - 1)  # for NaN the last
 
 
 def perplexity(indices: Tensor, codes: int) -> Tensor:
-    """How many codes each head uses evenly: `exp` of the entropy of its token frequencies, `[H]`.
+    """How many codes each head uses in effect: `exp` of the entropy of its token frequencies, `[H]`.
 
     Args:
         indices: tokens `[M, H]`.

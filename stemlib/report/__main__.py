@@ -1,6 +1,6 @@
 """The report card of a graph in a folder or file: `python -m stemlib.report my_graph/ --out report/`.
 
-Later: `python -m stemlib.report --watch report/ new_graph/` holds a new snapshot against it.
+Later: `python -m stemlib.report --watch report/ new_graph/` compares a new snapshot with it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DRIFTED = 2  # times as many as when the report was made
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of the command's options."""
+    """Parser of the command's options."""
     made = argparse.ArgumentParser("python -m stemlib.report", description=__doc__.splitlines()[0])
     made.add_argument("graph", help="folder or file: tables, GraphML, PyG, .mat, triples or molecules")
     made.add_argument("--out", default="report", help="folder that is written (default: report)")
@@ -92,7 +92,7 @@ def _say_watched(graph: str, table: pd.DataFrame) -> int:
 
 
 def main() -> int:
-    """The command; what is wrong with the input is said without a traceback."""
+    """The command; problems with the input are reported without a traceback."""
     arguments = parser().parse_args()
     try:
         return run(arguments)

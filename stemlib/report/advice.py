@@ -1,4 +1,4 @@
-"""The report card's later answers: what is stable, who is at risk, what to freeze, and what to watch."""
+"""The report card's later answers: what is stable, what is at risk, what to freeze, and what to watch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stemlib.stress.shifts import in_words
 
 
 def stable(found: Found) -> Answer:
-    """Which share keeps its answer: as seen, and as proved."""
+    """Which share keeps its answer: as observed, and as proved."""
     test = found.risk[found.risk.part == "test"]
     steady = int((test.flips == 0).sum())
     draws = f"in every draw of damage ({100 * SHARE:.0f} % of the features missing, or of the edges)"
@@ -113,12 +113,12 @@ def choice(found: Found) -> Answer:
 
 
 def _between(row: Any) -> str:
-    """The interval of a rise; of a single training there is none."""
+    """The interval of a rise; a single training has none."""
     return f"[{100 * row.low:.1f}, {100 * row.high:.1f}]" if row.low == row.low else "(a single model: no interval)"
 
 
 def watch(found: Found) -> Answer:
-    """Which covariates move the error, and from when on to worry."""
+    """Which covariates move the error, and when to worry."""
     rows, said = found.watch[found.watch.alarm.notna()], []
     for row in rows.sort_values("rise", ascending=False).itertuples():
         side = "below" if row.end == "low" else "above"

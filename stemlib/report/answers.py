@@ -1,4 +1,4 @@
-"""The report card's answers: every sentence is made of the numbers that it speaks of."""
+"""The report card's answers: every sentence is built from the numbers that it states."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _fit(found: Found) -> Answer:
             f"under damage loses little, so flat curves below are no proof that it is robust. Averaged over classes, "
             f"{the(best)} recalls {balanced} % ({100 / task.outputs:.0f} is chance)."
         )
-    graph = [name for name in found.methods if name not in ("mlp", SELECTED)]  # a selection may be of MLPs
+    graph = [name for name in found.methods if name not in ("mlp", SELECTED)]  # a selection may consist of MLPs
     if "mlp" in scores and graph:
         rival = max(graph, key=lambda name: found.of(name, "clean", value="val").mean())
         lead = Difference(scores[rival] - scores["mlp"], found.overlap)
@@ -78,7 +78,7 @@ def _fit(found: Found) -> Answer:
 
 
 def _given_away(found: Found) -> list[str]:
-    """Of links: the score without those that stand in training with the same label."""
+    """For links: the score without those that also occur in training, with the same label."""
     rest = found.of(found.chosen, "filtered")
     if rest.empty:
         return []
@@ -89,7 +89,7 @@ def _given_away(found: Found) -> list[str]:
 
 
 def _of_two_answers(found: Found) -> list[str]:
-    """Of binary labels: how rare the rarer answer is, and how few decide the score."""
+    """For binary labels: how rare the rarer answer is, and how few decide the score."""
     task, test = found.task, found.risk.index[found.risk.part == "test"]
     if task.labels.dim() == 1 or task.regression:
         return []

@@ -68,7 +68,7 @@ def report(
     space: FeatureSpace | None = None,
     device: str = "auto",
 ) -> Card:
-    """Say on one page what models are worth on a graph, what breaks them, whom to watch; killed, it goes on.
+    """Say on one page what models are worth on a graph, what breaks them and which instances to watch; resumable.
 
     Args:
         task: of nodes, links or graphs; classes, binary labels or numbers.
@@ -82,7 +82,7 @@ def report(
         device: where networks are trained, see `stemlib.devices.device`; a model that is given stays where it is.
 
     Raises:
-        ValueError: a task that cannot be learnt, or an other graph that does not fit; a device that is not there.
+        ValueError: a task that cannot be learnt, or another graph that does not fit; a device that is not available.
 
     Example:
         >>> from stemlib.data.built_in import mixed_graph
@@ -97,7 +97,7 @@ def report(
 
 
 def _write(card: Card, names: Sequence[str] | None, effort: Effort, seconds: float) -> None:
-    """All files; the page last."""
+    """Write all files, the page last."""
     out, found = card.folder, card.found
     task, risk = found.task, found.risk.copy()
     if names is not None:

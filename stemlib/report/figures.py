@@ -28,7 +28,7 @@ PARTS = {"dC": "coverage", "dS": "selection", "dX": "mixing"}
 
 
 def colour(name: str) -> tuple[float, float, float]:
-    """A method's."""
+    """A method's colour."""
     return OF_METHODS.get(name, COLOURS.get(name, (0.2, 0.2, 0.2)))
 
 
@@ -189,7 +189,7 @@ FIGURES: dict[str, Callable[[Found], Figure | None]] = {
 
 
 def draw(found: Found, folder: Path) -> dict[str, Path]:
-    """Write every figure that there is something to see in, as SVG and PNG; the SVG's path by name."""
+    """Write every figure that has something to show, as SVG and PNG; the SVGs' paths by name."""
     paths: dict[str, Path] = {}
     with mpl.rc_context():
         use_style()

@@ -1,4 +1,4 @@
-"""The page: one file of HTML that opens anywhere, offline, on a phone too."""
+"""The page: one HTML file that opens anywhere, offline and on a phone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ footer { color: #555; font-size: .85rem; margin-top: 3rem; }
 
 @dataclass(frozen=True)
 class Answer:
-    """A question, what the numbers say, each with a capital, the name of its figure, and that figure in words."""
+    """A question, what the numbers say (as capitalised sentences), the name of its figure, and the figure in words."""
 
     question: str
     sentences: list[str]
@@ -63,9 +63,9 @@ def page(
         lead: what to know first.
         read: what was read, line by line.
         answers: in order.
-        figures: SVG files by the names that the answers give, with what may stand behind a hyphen.
-        tables: caption and rows, by the figure's name after which they stand.
-        terms: what the words of the page mean.
+        figures: SVG files by the names that the answers give, to which a hyphen and more may be added.
+        tables: caption and rows, by the name of the figure that they follow.
+        terms: what the page's words mean.
         footer: how it was made.
     """
     parts = [f"<h1>{escape(title)}</h1>", f'<div class="lead">{_paragraphs(lead)}</div>']

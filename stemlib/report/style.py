@@ -1,4 +1,4 @@
-"""One look for every figure: sizes of type, and one colour for one thing."""
+"""One look for every figure: font sizes, and one colour for one thing."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def use_style() -> None:
         {
             "figure.dpi": 100,
             "savefig.dpi": 160,
-            "svg.hashsalt": "study",  # else an SVG's names are random
+            "svg.hashsalt": "study",  # otherwise an SVG's names are random
             "figure.constrained_layout.use": True,
             "axes.spines.top": False,
             "axes.spines.right": False,

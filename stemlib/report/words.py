@@ -32,7 +32,7 @@ ENDS = {
     "scaffold": ("with the rarest scaffolds", "with the commonest scaffolds"),
     "locality": ("farthest from the best-connected node", "closest to the best-connected node"),
 }
-OF_GRAPHS = {  # the same of whole graphs
+OF_GRAPHS = {  # the same for whole graphs
     "degree": ("whose nodes have the fewest neighbours", "whose nodes have the most neighbours"),
     "homophily": ("whose nodes are least like their neighbours", "whose nodes are most like their neighbours"),
 }
@@ -67,7 +67,7 @@ def the(name: str) -> str:
 
 
 def who(task: Task, condition: str) -> str:
-    """A condition in words: a tail by whom it holds, damage by its share, another graph by its name."""
+    """A condition in words: a tail by its instances, damage by its share, another graph by its name."""
     kind, (name, _, rest) = KINDS[task.kind], condition.partition(" ")
     if rest in ("low", "high"):
         ends = ENDS | OF_GRAPHS if task.kind == "graph" else ENDS
@@ -84,7 +84,7 @@ def listed(items: Sequence[str]) -> str:
 
 
 def mean(values: Sequence[float], digits: int = 1) -> str:
-    """`81.3 [80.1, 82.5]`: a mean with its 95 % interval over trainings; of equal ones the number."""
+    """`81.3 [80.1, 82.5]`: a mean with its 95 % interval over trainings; if all agree, the number."""
     values = [float(value) for value in values]
     middle = f"{sum(values) / len(values):z.{digits}f}"
     if len(values) < 2:

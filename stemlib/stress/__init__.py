@@ -1,1 +1,1 @@
-"""Test conditions: who is evaluated, and how damaged their graph is."""
+"""Test conditions: which instances are evaluated, and how damaged their graph is."""

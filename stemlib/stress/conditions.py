@@ -1,4 +1,4 @@
-"""Test conditions: whom a frozen model meets, and how damaged their graph is.
+"""Test conditions: which instances a frozen model is evaluated on, and how damaged their graph is.
 
 A shift is a condition (a bucket of instances), a corruption is one (the same instances on a damaged graph),
 and so are both together. The theory and the stress tests see only conditions.
@@ -25,12 +25,12 @@ MOST_OVERLAP = 0.5  # the largest share of `ID` that may tie with a bucket; beyo
 
 @dataclass(frozen=True)
 class Condition:
-    """What a frozen model meets.
+    """What a frozen model is evaluated on.
 
     Attributes:
         name: as in tables and figures: `clean`, `OOD-low`, `masked 0.4`, `OOD-low, masked 0.4`.
-        task: the task as it is met, its graph possibly damaged.
-        index: the instances that are met, `[n]`.
+        task: the task as evaluated, its graph possibly damaged.
+        index: the instances evaluated, `[n]`.
     """
 
     name: str
@@ -50,23 +50,23 @@ def shift_protocol(
     whole_validation: bool = False,
     own_split: str | None = None,
 ) -> tuple[Task, Split, list[Condition]]:
-    """Train inside the in-distribution bucket, meet the other buckets only at test time.
+    """Train inside the in-distribution bucket, and use the other buckets only at test time.
 
     A node task's `ID` bucket is split 50/25/25 by `seed` (the reference's protocol), unless `own_split` says which of
     its own splits is kept. The splits that links and graphs come with mean something (a message graph without test
-    triples, scaffolds): their first is kept. Parts of what is kept are narrowed to the `ID` bucket. Who has no label is
-    not met. All of the other buckets is met, but for links, and nodes of an `own_split`: of them the test part alone,
-    for other triples are edges of the graph, and other nodes the user's to hold back. A bucket that ties with most of
-    `ID` is left out with a warning: it is no shift (Minesweeper's degrees are nearly all 8).
+    triples, scaffolds): the first is kept. Kept parts are narrowed to the `ID` bucket. Instances without a class or
+    number are not evaluated. The other buckets are evaluated in full, except for links and nodes of an `own_split`: of
+    these only the test part is, as other triples are edges of the graph, and other nodes the user's. A bucket that
+    ties with most of `ID` is left out with a warning: it is no shift (Minesweeper's degrees are nearly all 8).
 
     Args:
         task: what is learnt.
         buckets: from `stemlib.stress.shifts`, with an `ID` bucket.
         seed: of the draws.
-        per_class: instances per class, or per label that is a value, to train on, and as many to validate; None for
+        per_class: instances per class, or per label of a regression, to train on, and as many to validate; None for
             all.
         whole_validation: see `stemlib.data.splits.few_labels`.
-        own_split: name of the split that the task came with and that is kept; None as said above.
+        own_split: name of the task's own split that is kept; None as described above.
 
     Returns:
         The task with that split added, a regression standardised by it; the split; the conditions: `clean` (the test
@@ -122,7 +122,7 @@ def of_one_task(conditions: Iterable[Condition]) -> list[list[Condition]]:
 
 
 def alone(condition: Condition) -> Condition:
-    """The same condition of a graph task with its own graphs alone, renumbered: damaging it touches no others.
+    """A graph task's condition with only its own graphs, renumbered: damaging it touches no others.
 
     Node and link conditions come back as they are.
     """
@@ -155,7 +155,7 @@ def corrupt(condition: Condition, kind: str, rate: float, seed: int) -> tuple[Co
 
 
 def is_scored(condition: Condition) -> bool:
-    """Whether the metric is defined: labels are classes, or some binary label or target is not the same throughout."""
+    """Whether the metric is defined: labels are classes, or some binary label or target varies."""
     labels = condition.task.labels[condition.index]
     if labels.dim() == 1:
         return True

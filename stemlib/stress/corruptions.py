@@ -1,6 +1,6 @@
 """What is damaged at test time: masked features and deleted edges around the instances under test.
 
-Both return a new graph and what they really did; the trained model never sees the damage before.
+Both return a new graph and what they really did; the trained model has never seen the damage before.
 """
 
 from __future__ import annotations
@@ -53,12 +53,11 @@ def touched_nodes(task: Task, index: Tensor) -> Tensor:
 def mask_features(graph: Graph, nodes: Tensor, rate: float, seed: int) -> Corruption:
     """Set each feature of the given nodes to zero with probability `rate`, independently.
 
-    Features are those of the data. Where `x` is theirs, entries of `x` are masked, zeros among them, by the reference's
-    draw: one uniform number for every entry of `x`, used on the nodes' rows. Where `x` was made of them (the graph has
+    Features are those of the data. If `x` holds them, entries of `x` are masked, zeros included, by the reference's
+    draw: one uniform number for every entry of `x`, used on the nodes' rows. If `x` was made from them (the graph has
     a `source`: weights of words or of a text's terms, through an SVD, rows of length 1), the weights are masked and the
-    rows encoded anew; only weights that are not zero count, and a node none of whose were hit keeps its row to the bit.
-    Of a sentence encoder's vectors there is nothing to go back to: their coordinates are masked. Features of edges
-    stay.
+    rows encoded anew; only nonzero weights count, and a node with none of them hit keeps its row to the bit. A sentence
+    encoder's vectors cannot be traced back: their coordinates are masked. Edge features stay as they are.
 
     Args:
         graph: `x` `[N, d]`; a table of node types is spelled out.
@@ -67,7 +66,7 @@ def mask_features(graph: Graph, nodes: Tensor, rate: float, seed: int) -> Corrup
         seed: of the draw.
 
     Raises:
-        ValueError: a rate or nodes that cannot be; an `x` that its source did not make.
+        ValueError: an impossible rate or mask of nodes; an `x` that its source did not make.
     """
     _check(graph, nodes, rate)
     generator = torch.Generator().manual_seed(seed)
@@ -80,7 +79,7 @@ def mask_features(graph: Graph, nodes: Tensor, rate: float, seed: int) -> Corrup
 
 
 def _mask_source(graph: Graph, nodes: Tensor, rate: float, generator: torch.Generator) -> Corruption:
-    """`mask_features` of what the features of some nodes `[n]` were made of."""
+    """`mask_features` for what the features of some nodes `[n]` were made from."""
     source = graph.source
     source.require(graph.x[nodes[:SAMPLE]], nodes[:SAMPLE])
     raw = source.raw_of(nodes)

@@ -1,7 +1,7 @@
-"""Another graph as a condition: learnt on one, frozen, met on others.
+"""Another graph as a condition: a network learns one graph, is frozen, and is evaluated on others.
 
-What is met there is another `Task`, which training never sees: not by its features, nor its edges, nor its labels. Its
-features must come from the source's own space (`stemlib.data.feature_space.FeatureSpace`), fitted on the source alone.
+Each of the others is another `Task`, of which training never sees features, edges or labels. Its features must come
+from the source's own space (`stemlib.data.feature_space.FeatureSpace`), fitted on the source alone.
 
 Example:
     >>> from stemlib.data.built_in import mixed_graph
@@ -39,21 +39,21 @@ def domain_protocol(
     own_split: str | None = None,
     buckets: Buckets | None = None,
 ) -> tuple[Task, Split, list[Condition]]:
-    """Train on one graph, meet others at test time only.
+    """Train on one graph, and use others at test time only.
 
     Args:
-        task: the source; several as one, see `disjoint_union`.
-        targets: what is met elsewhere, by name: all that has a label there; of links with a split its test part, for
-            the other ones are edges of that graph.
+        task: the source; for several as one, see `disjoint_union`.
+        targets: the other tasks, by name, evaluated on all that has a label; of links with a split only on its test
+            part, as the others are edges of that graph.
         seed, per_class, whole_validation, own_split: of the source, see `shift_protocol`.
-        buckets: of the source's instances, where its outer ones are met as well; None trains on all of it.
+        buckets: of the source's instances, if the outer ones are evaluated as well; None trains on all of it.
 
     Returns:
-        As `shift_protocol`; each target is a condition behind those of the source.
+        As `shift_protocol`; each target is a condition after those of the source.
 
     Raises:
         ValueError: as `shift_protocol`; a target that the source's networks could not read, with what does not fit; two
-            conditions of one name.
+            conditions of the same name.
     """
     if buckets is None:
         every = torch.arange(task.instances)
@@ -65,12 +65,12 @@ def domain_protocol(
 
 
 def met_elsewhere(task: Task, name: str, target: Task) -> Condition:
-    """A target as a condition of networks that learn a source: classes in its order, a regression in its unit.
+    """A target as a condition for networks that learn a source: classes in its order, a regression in its unit.
 
     Args:
         task: the source.
         name: of the condition.
-        target: what is met.
+        target: what they are evaluated on.
 
     Raises:
         ValueError: another kind of task, other features, edge features or classes; or nothing has a label.
@@ -95,7 +95,7 @@ def met_elsewhere(task: Task, name: str, target: Task) -> Condition:
 
 
 def disjoint_union(tasks: Sequence[Task], name: str) -> Task:
-    """Several node tasks as one to learn, side by side without an edge between them; `about["domain"]` numbers them.
+    """Several node tasks as one, side by side with no edges between them; `about["domain"]` numbers them.
 
     Args:
         tasks: with features from one space, and classes of one naming, in any order; the first's order is kept.
@@ -136,10 +136,10 @@ def through_time(task: Task, time: Tensor, borders: Sequence[float]) -> tuple[Ta
     Args:
         task: its graph is the last state.
         time: of every node, `[N]`.
-        borders: last times of the periods, rising; what is later still is one more period.
+        borders: last times of the periods, ascending; anything later is one more period.
 
     Returns:
-        The source, without a split; and by name (`until 2004`) the later periods, whose earlier nodes have no label.
+        The source, without a split; and by name (`until 2004`) the later periods, in which earlier nodes have no label.
 
     Raises:
         ValueError: links or graphs; times that are not one for each node; features that were fitted on all nodes.
@@ -161,7 +161,7 @@ def through_time(task: Task, time: Tensor, borders: Sequence[float]) -> tuple[Ta
 
 
 def _without(task: Task, hidden: Tensor) -> Tensor:
-    """The labels, but for the nodes of a mask `[N]`."""
+    """The labels, without those of the nodes of a mask `[N]`."""
     missing = UNLABELLED if task.labels.dim() == 1 else float("nan")
     return task.labels.masked_fill(hidden.view(-1, *[1] * (task.labels.dim() - 1)), missing)
 

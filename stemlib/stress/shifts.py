@@ -1,7 +1,7 @@
-"""Who is evaluated: buckets of instances by a covariate that deployment shifts.
+"""Which instances are evaluated: buckets by a covariate that deployment shifts.
 
-Training happens inside the in-distribution bucket; the others are met only at test time. The node covariates are the
-reference's; links and graphs read them as means of their nodes, and graphs have sizes and scaffolds besides, so that
+Training happens inside the in-distribution bucket; the others are used only at test time. The node covariates are the
+reference's; links and graphs read them as means of their nodes, and graphs also have sizes and scaffolds, so that
 every kind of task can be shifted.
 """
 
@@ -25,7 +25,7 @@ from stemlib.data.graph import Graph, plain
 from stemlib.data.tasks import Task, read_out
 
 TAIL = 0.15  # share of instances in each outer bucket
-ROWS_AT_ONCE = 256  # of walks of two steps: of all nodes of FB15K-237 they would fill a matrix of 2 GB
+ROWS_AT_ONCE = 256  # of two-step walks: those of all nodes of FB15K-237 would fill a matrix of 2 GB
 VALUES_AT_ONCE = 2**20  # of edges' features: few enough for the cache; all of Coauthor Physics' would take 17 GB
 
 
@@ -34,7 +34,7 @@ class Buckets:
     """Instances in buckets.
 
     Attributes:
-        covariate: what was sorted by, `[M]`.
+        covariate: what the instances are sorted by, `[M]`.
         borders: covariate values at the borders, as reported by the reference.
         members: instance indices per bucket. For outer buckets the covariate is no larger (`OOD-low`) or
             no smaller (`OOD-high`) than anywhere in `ID`; ties at a border fall either way.
@@ -51,7 +51,7 @@ class Buckets:
 
     @property
     def overlap(self) -> dict[str, float]:
-        """Of every other bucket the share of `ID` that ties with it: 1 where the covariate does not tell them apart.
+        """For every other bucket, the share of `ID` that ties with it: 1 if the covariate does not tell them apart.
 
         0 for a bucket that lies on neither side of `ID`, as one of another covariate does.
         """
@@ -125,14 +125,14 @@ def node_property(graph: Graph, name: str) -> Tensor:
         name: `popularity` (PageRank), `locality` (PageRank from the most popular node) or `density` (clustering).
     """
     whole = Data(edge_index=plain(graph.edge_index), num_nodes=graph.num_nodes)
-    measured = NodePropertySplit(name, [1.0, 0.0, 0.0, 0.0, 0.0])  # whose parts of the nodes are not asked for
+    measured = NodePropertySplit(name, [1.0, 0.0, 0.0, 0.0, 0.0])  # its split of the nodes is not used
     return measured.compute_fn(to_networkx(whole, to_undirected=True, remove_self_loops=True), ascending=False)
 
 
 NODE_COVARIATES = {"degree": node_degree, "homophily": feature_homophily}
 # Of nodes and links; they read the whole graph: a minute or more for a million edges.
 WHOLE_COVARIATES = {name: partial(node_property, name=name) for name in ("popularity", "locality", "density")}
-GIVEN_COVARIATES = ("time", "year", "domain")  # numbers of instances that the graph carries in `about`, `[M]`
+GIVEN_COVARIATES = ("time", "year", "domain")  # one number per instance, which the graph carries in `about`, `[M]`
 LINK_COVARIATES = {"concentration": concentration}  # of nodes too
 GRAPH_COVARIATES = {"size": graph_size, "scaffold": scaffold_frequency}
 _IN_WORDS = {
@@ -146,7 +146,7 @@ _IN_WORDS = {
 
 
 def in_words(covariate: str) -> str:
-    """A covariate as a reader who knows no terms would call it; one that has no other words is left as it is."""
+    """A covariate in plain words; one that has none is left as it is."""
     return _IN_WORDS.get(covariate, covariate)
 
 
@@ -169,9 +169,9 @@ def covariates(task: Task, every: bool = False) -> list[str]:
 def instance_covariate(task: Task, name: str) -> Tensor:
     """A covariate of every instance of a node, link or graph task, `[M]`.
 
-    Degree and homophily are nodes': a link takes the mean of its two ends, a graph the mean of its nodes, so that a
-    molecule's degree is its density (bonds per atom, twice). So it is with popularity, locality and density.
-    Concentration, the mean of two ends, is links', size and scaffold are graphs'. Time and domain are given.
+    Degree and homophily belong to nodes: a link takes the mean of its two ends, a graph the mean of its nodes, so that
+    a molecule's degree is its density (twice the bonds per atom). The same goes for popularity, locality and density.
+    Concentration, the mean of two ends, is for links; size and scaffold are for graphs. Time and domain are given.
 
     Raises:
         ValueError: a covariate that is unknown or not of this task.

@@ -1,8 +1,8 @@
-"""Views of a graph in a training step: some feature columns and some edges are hidden from it.
+"""Views of a graph in a training step: some feature columns and some edges are hidden.
 
-PyG's `dropout_edge(force_undirected=True)`, which the reference calls, takes every graph for an undirected one: of a
-directed graph, and of a sampled neighbourhood, which has edges of one direction only, it loses what points from a
-higher to a lower number and invents what is not there.
+PyG's `dropout_edge(force_undirected=True)`, which the reference calls, treats every graph as undirected: in a directed
+graph, or a sampled neighbourhood, which has edges of one direction only, it loses those that point from a higher to a
+lower number and invents others that are not there.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from stemlib.data.graph import Graph, plain, undirected_pairs
 
 
 def view(graph: Graph, feature_dropout: float, edge_dropout: float) -> Graph:
-    """A new graph; the given one is left alone. Draws come from PyTorch's global generator.
+    """A graph with less to see; the given one is left alone. Draws come from PyTorch's global generator.
 
     Args:
         graph: `x` `[N, d]`, edges sorted by target with what belongs to them, or `hops` of such edges as
             `stemlib.data.sampling.neighbourhood` gives them.
-        feature_dropout: probability of each column of `x` to be zero in the whole graph.
-        edge_dropout: probability of each undirected edge to be missing: both directions, and all edges between
+        feature_dropout: probability that a column of `x` is zero in the whole graph.
+        edge_dropout: probability that an undirected edge is missing: both directions, and all edges between
             the same two nodes, share one fate, in every hop.
     """
     columns = shown_columns(graph, feature_dropout)
@@ -48,19 +48,19 @@ def with_fewer_edges(graph: Graph, dropout: float) -> Graph:
 def drop_edges(graph: Graph, rate: float) -> Graph:
     """The graph without a random share of its edges: one training step's graph in DropEdge (Rong et al., ICLR 2020).
 
-    Each directed edge is dropped by itself, with PyTorch's global generator; the paper draws a fixed number of them.
-    Whoever reads the graph normalises what is left, as in the paper.
+    Each directed edge is dropped independently, by PyTorch's global generator; the paper draws a fixed number of them.
+    The network that reads the graph normalises what is left, as in the paper.
 
     Args:
         graph: `edge_index` `[2, E]`, with what belongs to edges, or `hops` of such edges.
-        rate: probability of an edge to be missing.
+        rate: probability that an edge is missing.
     """
     edges = (graph.hops or (graph,))[0].edge_index
     return _without(graph, torch.rand(edges.size(1), device=edges.device) < rate)
 
 
 def _without(graph: Graph, hidden: Tensor) -> Graph:
-    """The graph without the edges of a mask `[E]`; of hops that of the first, with whose edges the later ones begin."""
+    """The graph without the edges of a mask `[E]`; for hops, of the first one's edges, which start with the others'."""
     if graph.hops:
         return replace(graph, hops=tuple(hop.without_edges(hidden[: hop.num_edges]) for hop in graph.hops))
     return graph.without_edges(hidden)

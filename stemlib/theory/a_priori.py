@@ -1,7 +1,7 @@
 """Certificates before any damage is seen: how far a budget can move an embedding, Statements 3.11 to 3.13.
 
-For every node, from its clean states and the graph as it is, layer by layer: what masking or deletion does to the
-node's own state and to the mean over its neighbours, through the experts mixed by the clean gates, and what the gates
+The bound follows each node layer by layer, from its clean states and the graph as it is: what masking or deletion does
+to its own state and to the mean over its neighbours, through the experts mixed by the clean gates, and what the gates
 can add by moving. No perturbed pass is run.
 
 Example:
@@ -43,7 +43,7 @@ class Budget:
     Attributes:
         damage: `deleted`: undirected edges, anywhere; `masked`: entries of every node's row; `masked own`: entries of
             the instance's own row.
-        count: how many of them at most; of rows, in each.
+        count: how many of them at most; of entries, in each row.
     """
 
     damage: Literal["deleted", "masked", "masked own"]
@@ -59,7 +59,7 @@ class Budget:
 def a_priori(model: StemGNN, task: Task, index: Tensor, budget: Budget) -> Tensor:
     """Which predictions no damage within a budget can change: mask `[M]` of the instances `index`.
 
-    Nothing follows where it says False. It holds for what is computed in the model's precision, rounding included.
+    False proves nothing. The mask holds for what is computed in the model's precision, rounding included.
 
     Args:
         model: its experts and dense layers are GraphSAGE-mean, without norms; on any device, in any mode.
@@ -68,7 +68,7 @@ def a_priori(model: StemGNN, task: Task, index: Tensor, budget: Budget) -> Tenso
         budget: what may be done.
 
     Raises:
-        ValueError: a model or task of another form; features to be masked that were made from other columns.
+        ValueError: a model or task of another form; masking of features that were made from other columns.
     """
     _require(model, task, budget)
     dtype = next(model.parameters()).dtype
@@ -121,7 +121,7 @@ def moves(
         return z[nodes], _moved(layers, near.mean, [image.unsqueeze(0) for image in images])[0, nodes]
     found = []
     for some in nodes.split(INSTANCES):
-        # Of a mask that is its own a node hears by others that are a layer less than the layers away.
+        # A node's own mask comes back to it only through others at most `len(layers) - 1` hops away.
         reach, _, places, _ = k_hop_subgraph(some, len(layers) - 1, plain(graph.edge_index), num_nodes=graph.num_nodes)
         at = torch.arange(len(some)), places
         alone = [image.new_zeros(len(some), len(reach), image.size(1)).index_put(at, image[some]) for image in images]
@@ -130,7 +130,7 @@ def moves(
 
 
 def _masked(x: Tensor, maps: Tensor, norms: Tensor, count: int) -> Tensor:
-    """How far `count` masked entries of each row `[N, d]` move its images under maps `[P, d, e]` at most, `[N, P]`.
+    """How far `count` masked entries of each row `[N, d]` can move its images under maps `[P, d, e]`, `[N, P]`.
 
     Entry by entry, or all at once by the operator norm, whichever is smaller.
     """
@@ -143,14 +143,14 @@ def _masked(x: Tensor, maps: Tensor, norms: Tensor, count: int) -> Tensor:
 
 
 def _moved(layers: list[Layer], mean_of: Callable[[Tensor], Tensor], images: list[Tensor]) -> Tensor:
-    """Moves of the last layer's outputs `[B, N]` from bounds `[B, N, P]` of the first one's input's images.
+    """Moves of the last layer's outputs `[B, N]` from bounds `[B, N, P]` on the images of the first one's input.
 
     Args:
         layers: in order.
         mean_of: means over neighbours.
-        images: under `neighbours`, `own` and `router` of the first layer.
+        images: bounds under `neighbours`, `own` and `router` of the first layer.
     """
-    move = torch.zeros_like(images[1][..., 0])  # for rounding: what is masked has not grown
+    move = torch.zeros_like(images[1][..., 0])  # for rounding: masked entries have not grown
     for index, layer in enumerate(layers):
         if index:
             images = [move.unsqueeze(2) * norms for norms in layer.norms]
@@ -163,14 +163,14 @@ def _moved(layers: list[Layer], mean_of: Callable[[Tensor], Tensor], images: lis
 
 def _deleted(layers: list[Layer], near: Neighbourhoods, count: int) -> Tensor:
     """Moves of the last layer's outputs `[N]` when at most `count` undirected edges are missing."""
-    states = torch.zeros(count + 1, near.nodes).to(layers[0].messages)  # by how many are missing; the features stay
+    states = torch.zeros(count + 1, near.nodes).to(layers[0].messages)  # by number of missing edges; the features stay
     for index, layer in enumerate(layers):
         of_mean, of_own, of_router = layer.norms
         direct = near.missing(layer.messages, count, layer.experts, layer.gates)
         raw, grown = (near.missing(each, count) for each in (layer.messages, layer.messages.abs()))
         out = torch.zeros_like(states)
         for missing in range(count + 1):
-            for own in range(missing + 1):  # that many of a node's own edges, and the rest elsewhere
+            for own in range(missing + 1):  # so many of a node's own edges, the others elsewhere
                 if index < 2:  # a first layer's output depends on a node's own edges alone
                     move, mean = states[own], near.kept(states, own, missing - own)
                 else:

@@ -1,10 +1,10 @@
 """Certificates: radii inside which nothing can change, Statements 3.6, 3.9 and 3.13 of docs/theory.md.
 
-They are promises about what is computed, not only about real numbers (Statement 3.10): with numbers of precision
-`eps` an inner product of `n`-vectors `a, b` is off by less than `n eps ||a|| ||b||` in any order of summation (twice
-the standard bound; the other half pays for the rounding of norms). Every radius is shortened by what that could do
-on both sides of the comparison, and to the distances that are held against it. It needs products in the tensors'
-own precision, which is torch's default on a CPU.
+They are promises about what is computed, not only about real numbers (Statement 3.10): with numbers of precision `eps`
+an inner product of `n`-vectors `a, b` is off by less than `n eps ||a|| ||b||` in any order of summation (twice the
+standard bound; the other half pays for the rounding of norms). Every radius is shortened by what that error could do on
+both sides of the comparison, and to the distances compared with it. This needs products in the tensors' own precision,
+torch's default on a CPU.
 
 Example:
     >>> codebook = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])  # one head, two codes
@@ -35,10 +35,9 @@ def rounding(width: int, dtype: torch.dtype) -> float:
 class TokenCertificate:
     """`m = min_{c != best} <u, c_best - c> / ||c_best - c||`: no query nearer to `u` than `m` has another code.
 
-    Codes need not be unit vectors. Equal codes are one token: exchanging them changes nothing, so that they do
-    not count as another, and a head all of whose codes are equal has margin infinity. Codes that all but
-    coincide cannot be told apart in finite precision, or count as equal by `stemlib.model.tokens.TIE`: they give
-    margin 0.
+    Codes need not be unit vectors. Equal codes are one token: exchanging them changes nothing, so they do not count as
+    different, and a head whose codes are all equal has an infinite margin. Codes that all but coincide cannot be told
+    apart in finite precision, or count as equal by `stemlib.model.tokens.TIE`: they give margin 0.
 
     Args:
         codebook: `[H, C, d_c]`.
@@ -49,12 +48,12 @@ class TokenCertificate:
 
     def __init__(self, codebook: Tensor) -> None:
         self.codebook, exact = codebook, codebook.double()
-        # Distances from differences: by ||c||^2 - 2 <c, c'> + ||c'||^2 close codes would seem equal, or not.
+        # Distances from differences: by ||c||^2 - 2 <c, c'> + ||c'||^2 close codes could wrongly seem equal, or apart.
         self.apart = torch.cdist(exact, exact, compute_mode="donot_use_mm_for_euclid_dist")
         apart = self.apart.to(codebook)
         length = torch.linalg.vector_norm(codebook, dim=-1)
         error = rounding(codebook.size(2), codebook.dtype) * (length.unsqueeze(1) + length.unsqueeze(2))
-        # Among codes that tie the first wins: another must stay behind by more than a tie.
+        # Among codes that tie the first wins: any other must stay behind by more than a tie.
         longest = torch.linalg.vector_norm(centred(codebook), dim=-1).amax(1)
         error = error + TIE * longest.view(-1, 1, 1)
         # The gap of a query at distance r is at least gap - r apart, and off by error (1 + r); the gap of the
@@ -64,7 +63,7 @@ class TokenCertificate:
         self.offset = (2 * error * self.slope).masked_fill(same, -torch.inf)
 
     def distances(self, one: Tensor, other: Tensor) -> Tensor:
-        """How far the codes that indices `[..., H]` name lie apart, head by head, float64 `[..., H]`."""
+        """Distances between the codes that indices `[..., H]` name, head by head, float64 `[..., H]`."""
         heads, codes, _ = self.apart.shape
         return self.apart.take((one + codes * torch.arange(heads, device=one.device)) * codes + other)
 
@@ -91,7 +90,7 @@ class DecisionCertificate:
     binary labels `min_t |f_t| / ||w_t||`.
 
     Args:
-        head: of the model.
+        head: the model's.
         binary: whether logits are binary labels rather than classes.
     """
 
@@ -113,7 +112,7 @@ class DecisionCertificate:
         """The radius of every decision `[M]`.
 
         Args:
-            inputs: of the head `[M, width]`: concatenated codes, or embeddings where there are no tokens.
+            inputs: the head's `[M, width]`: concatenated codes, or embeddings if there are no tokens.
             logits: the head's outputs for them `[M, classes]`.
         """
         length = torch.linalg.vector_norm(inputs, dim=-1, keepdim=True)
@@ -125,19 +124,19 @@ class DecisionCertificate:
             slope, error, constant = self.slope[best], self.error[best], self.constant[best]
         radius = (gap - 2 * (error * length + constant)) / (slope + error)
         if not self.binary:
-            radius = radius.scatter(1, best.unsqueeze(1), torch.inf)  # the class itself is no other class
+            radius = radius.scatter(1, best.unsqueeze(1), torch.inf)  # the class itself is not another
         return radius.amin(-1).clamp(min=0) / (1 + 2 * rounding(inputs.size(1), inputs.dtype))
 
 
 class ReachCertificate:
     """Whether a decision stays, wherever the embedding goes within a ball: Statement 3.13.
 
-    Tokens and head are taken together. A head's scores are linear in the embedding, so that within a ball only some
-    codes can win; the decision stays if the worst choice among them, head by head, leaves it. Tokens may flip.
+    Tokens and head are taken together. A head's scores are linear in the embedding, so within a ball only some codes
+    can win; the decision stays if even the worst choice among them, head by head, leaves it unchanged. Tokens may flip.
 
     Args:
         model: for classes, in float64.
-        dtype: in which the deployed model computes: what its rounding can do is subtracted.
+        dtype: that in which the deployed model computes; what its rounding can do is subtracted.
 
     Raises:
         ValueError: the model is not in float64, or its tokens are rounded.
@@ -194,7 +193,7 @@ class ReachCertificate:
         return torch.cat([self._gaps(*part).amin(-1) > 0 for part in parts])
 
     def _gaps(self, z: Tensor, move: Tensor) -> Tensor:
-        """By how much at least the class stays ahead of every other, `[M, classes]`; of itself infinity."""
+        """By how much at least the class stays ahead of every other, `[M, classes]`; infinity for itself."""
         if self.tokens is None:
             logits = z @ self.by_head.flatten(1).T + self.bias
             best = logits.argmax(-1, keepdim=True)

@@ -1,16 +1,16 @@
 """How much of a risk is coverage, how much selection, how much mixing: part 2 of docs/theory.md.
 
-For a finite condition and every instance `i` with path losses `l_i(p)`, deployed loss `l_i(pi)` and top path
-(the expert of largest gate in every layer; for links and graphs of the *mean* gate over their nodes, which all take
-it), exactly (Statement 2.1)
+In a finite condition let instance `i` have path losses `l_i(p)`, deployed loss `l_i(pi)` and a top path (the expert of
+largest gate in every layer; for links and graphs of the *mean* gate over their nodes, which all take it). Then exactly
+(Statement 2.1)
 
     R = C + S + X,   C = mean_i min_p l_i(p),   S = mean_i [l_i(top) - min_p l_i(p)],   X = mean_i [l_i(pi) - l_i(top)].
 
-`S >= 0` is a sum of layer regrets, each `>= 0` (Statement 2.2). `C_own`, `S_own`, `X_own` are the same with every
-node on its *own* top expert in place of `top`, and among the candidates of the minimum (Statement 2.9). `C` is the
-loss of the best *hard* path, and no lower bound of `R`: a soft mixture may lie below all paths;
-`stemlib.theory.mixtures` has the best one. And a minimum over `K^L` paths is optimistic: read `C` beside its null,
-which `stemlib.theory.coverage_report` gives with the table over conditions.
+`S >= 0` is a sum of layer regrets, each `>= 0` (Statement 2.2). In `C_own`, `S_own`, `X_own` every node's *own* top
+experts replace `top`, and join the candidates of the minimum (Statement 2.9). `C` is the loss of the best *hard* path,
+and no lower bound on `R`: a soft mixture may lie below all paths; `stemlib.theory.mixtures` has the best one. A minimum
+over `K^L` paths is optimistic: read `C` beside its null, which `stemlib.theory.coverage_report` gives with the table
+over conditions.
 
 Example:
     >>> forced = torch.tensor([[5.0, 3.0, 4.0, 1.0]])  # losses on the paths 00, 01, 10, 11
@@ -35,7 +35,7 @@ from stemlib.theory.forcing import Scope
 from stemlib.theory.paths import PathLosses, path_losses, top_paths
 from stemlib.theory.routing import labelled
 
-TIE = 1e-6  # relative: losses closer than float32 passes can tell apart are one loss
+TIE = 1e-6  # relative: losses closer than float32 passes can tell apart count as one
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Coverage:
 
     @cached_property
     def layer_regrets(self) -> Tensor:
-        """What freeing layer `l` in hindsight would save, later layers free, earlier as routed, `[M, L]`."""
+        """What freeing layer `l` in hindsight would save, with later layers free, earlier ones as routed, `[M, L]`."""
         return layer_regrets(self.forced, self.gates)
 
     @cached_property
@@ -105,7 +105,7 @@ class Coverage:
 
     @property
     def C(self) -> float:
-        """Coverage: what the best hard path per instance leaves; no lower bound of `R`, see `best_mixture`."""
+        """Coverage: what the best hard path per instance leaves; no lower bound on `R`, see `best_mixture`."""
         return self.covered.mean().item()
 
     @property
@@ -130,7 +130,7 @@ class Coverage:
 
     @property
     def X_own(self) -> float:
-        """Mixing against own tops, what soft routing adds to the network of hard routes; any sign."""
+        """Mixing against own tops: what soft routing adds to the hard-routed network; any sign."""
         return (self.routed - self.own_top).mean().item()
 
     @property
@@ -145,7 +145,7 @@ class Coverage:
 
     @cached_property
     def misselected(self) -> Tensor:
-        """Instances whose top path is not an oracle path, `[M]`; ties, to `TIE`, are right."""
+        """Instances whose top path is not an oracle path, `[M]`; ties, up to `TIE`, count as right."""
         return self.selection > TIE * (1 + self.covered)
 
     @property
@@ -155,7 +155,7 @@ class Coverage:
 
     @property
     def regret_if_misselected(self) -> float:
-        """Mean regret of the misselected, 0 without any: `S = (1 - oracle_share) * regret_if_misselected`."""
+        """Mean regret of the misselected, 0 if there are none: `S = (1 - oracle_share) * regret_if_misselected`."""
         return self.selection[self.misselected].mean().item() if self.misselected.any() else 0.0
 
     @property
@@ -191,9 +191,9 @@ def coverage(model: StemGNN, condition: Condition, scope: Scope | None = None, l
     Args:
         model: with routed layers; taken in evaluation mode.
         condition: a shift, a corruption, or both.
-        scope: which gates a path forces; None for `graph` in graph tasks, else `node`. `stemlib.theory.forcing` has
-            the exact meaning, and where scope `node` is not what the whole network does (three layers, self-loops);
-            `graph` always is. For the cost see `stemlib.theory.paths`.
+        scope: which gates a path forces; None for `graph` in graph tasks, otherwise `node`. `stemlib.theory.forcing`
+            gives the exact meaning, and says where scope `node` differs from what the whole network does (three layers,
+            self-loops); `graph` never does. For the cost see `stemlib.theory.paths`.
         loss: `ce` or `zero_one`.
 
     Raises:
@@ -214,7 +214,7 @@ def coverage(model: StemGNN, condition: Condition, scope: Scope | None = None, l
 def coverages(
     model: StemGNN, conditions: Iterable[Condition], scope: Scope | None = None, losses: Sequence[Loss] = LOSSES
 ) -> list[Coverage]:
-    """Decompose every condition's risk in every loss; conditions on one graph share one set of passes."""
+    """Decompose every condition's risk for every loss; conditions on one graph share one set of passes."""
     conditions = list(conditions)
     if unknown := set(losses) - set(LOSSES):
         raise ValueError(f"unknown loss {sorted(unknown)}; there are {', '.join(LOSSES)}")

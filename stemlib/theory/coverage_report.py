@@ -19,13 +19,13 @@ HALVINGS = 20  # of the instances, over which a held-out choice is averaged
 
 
 class NullCoverage(NamedTuple):
-    """What the minimum over paths would be without any merit of routing: Statement 2.4 of docs/theory.md.
+    """What the minimum over paths would be if routing had no merit: Statement 2.4 of docs/theory.md.
 
     Attributes:
         independent: `C` of as many independently seeded networks as there are paths; NaN if none are given.
-        independent_env: the best single one of them.
-        shuffled: `C` after every path's losses were permuted among the instances, mean over draws: paths with
-            these risks whose errors are independent. Far below `C` where paths fail on the same instances.
+        independent_env: the risk of the best single one.
+        shuffled: `C` after every path's losses were permuted among the instances, mean over draws: that of paths with
+            these risks but independent errors. Far below `C` if paths fail on the same instances.
     """
 
     independent: float
@@ -43,7 +43,7 @@ def null_coverage(found: Coverage, independent: Tensor | None = None, draws: int
         seed: of the shuffles.
 
     Raises:
-        ValueError: not as many networks as paths, or other instances: the minima would not compare.
+        ValueError: not as many networks as paths, or as many instances: the minima would not be comparable.
     """
     if independent is not None and independent.shape != found.forced.shape:
         raise ValueError(
@@ -65,8 +65,8 @@ class HeldOut(NamedTuple):
     """Risks of single paths that were chosen on other instances: Statement 2.8 of docs/theory.md.
 
     Attributes:
-        env: for every condition that of the path chosen in it, `[E]`: `C_env` without the optimism of its minimum.
-        worst: of the one path chosen over all conditions, in its worst condition: the same for `C_all`.
+        env: for every condition the risk of the path chosen in it, `[E]`: `C_env` without the optimism of its minimum.
+        worst: that of the one path chosen over all conditions, in its worst condition: likewise for `C_all`.
     """
 
     env: Tensor
@@ -76,10 +76,10 @@ class HeldOut(NamedTuple):
 def held_out(found: Sequence[Coverage], seed: int = 0) -> HeldOut:
     """Choose single paths on one random half of the instances and measure them on the other, both ways.
 
-    An instance is in the same half in every condition that it is met in. Means over `HALVINGS`.
+    An instance is in the same half in every condition that has it. Results are means over `HALVINGS`.
 
     Args:
-        found: of one model in one loss, a coverage per condition.
+        found: one coverage per condition, of one model in one loss.
         seed: of the halves.
     """
     everyone = torch.cat([item.index for item in found]).unique()
@@ -95,7 +95,7 @@ def held_out(found: Sequence[Coverage], seed: int = 0) -> HeldOut:
     risks = torch.stack([sums / numbers.clamp(min=1) for sums, numbers in halves])  # [E, 2, halvings, P]
 
     def crossed(chosen: Tensor) -> Tensor:
-        """Risk in every condition where each half takes the path that the other one has chosen, `[E, halvings]`."""
+        """Risk in every condition if each half takes the path that the other has chosen, `[E, halvings]`."""
         sums = torch.stack([sums for sums, _ in halves])
         taken = sums.gather(-1, chosen.flip(1).unsqueeze(-1)).squeeze(-1).sum(1)
         return taken / torch.tensor([len(item.index) for item in found]).view(-1, 1)
@@ -109,7 +109,7 @@ def report(
     nulls: Sequence[NullCoverage] | None = None,
     mixtures: Sequence[BestMixture] | None = None,
 ) -> pd.DataFrame:
-    """One row per loss and condition; the first condition of a loss is what the others are a shift from.
+    """One row per loss and condition; changes are from the first condition of each loss.
 
     Args:
         found: by `coverages`, of one model.

@@ -1,17 +1,16 @@
 """The floor of static inference in model 1a of docs/theory.md: one stable and one shift-sensitive feature.
 
-It stands for the paper's theorem on static inference: what that pays for stability. A node has a label `y = +-1` and
-two features, independent of each other given the label:
+It stands for the paper's theorem on static inference: what such inference pays for stability. A node has a label
+`y = +-1` and two features, independent of each other given the label:
 
     own feature (stable)                s = mu y + N(0, sigma^2)
     mean of d neighbours (sensitive)    t = nu_h y + noise,    nu_h = (2h - 1) mu,
                                         var(t | y) = tau_h^2 = (sigma^2 + 4 h (1 - h) mu^2) / d
 
-with homophily `h`: each neighbour shares the node's label with probability `h` (contextual stochastic block
-model, mean aggregation). The mirrored condition `1 - h` turns the sign of `nu` and keeps `tau`. A static rule
-is one function of `(s, t)` for both conditions; a routed one has an expert for each. One hop is the limit of
-the model: means over two hops carry `(2h - 1)^2 mu`, the same in both conditions, so that deeper static
-message passing on a graph is not bound by these floors.
+with homophily `h`: each neighbour shares the node's label with probability `h` (contextual stochastic block model, mean
+aggregation). The mirrored condition `1 - h` flips the sign of `nu` and keeps `tau`. A static rule is one function of
+`(s, t)` for both conditions; a routed one has an expert for each. The model ends at one hop: means over two hops carry
+`(2h - 1)^2 mu`, the same in both conditions, so deeper static message passing on a graph is not bound by these floors.
 
 Closed forms take numbers or tensors of any (broadcastable) shape and return float64 tensors of that shape; a
 model's properties are plain floats. Model 1b is in `floor_nonlinear`.
@@ -109,8 +108,8 @@ class HomophilyModel:
         """The floor of every static predictor `f(s, t)`, linear or not: `binary_mmse(mu^2/sigma^2) < F`.
 
         Statement 1.6 of docs/theory.md. Over the two conditions in equal parts `t` is independent of `(s, y)`, so
-        that nothing beats `f = E[y | s] = tanh(mu s / sigma^2)`, which attains it in both. Measure networks against
-        this floor.
+        nothing beats `f = E[y | s] = tanh(mu s / sigma^2)`, which attains it in both. Measure networks against this
+        floor.
         """
         return binary_mmse(self.mu**2 / self.sigma**2).item()
 

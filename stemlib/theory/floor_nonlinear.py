@@ -29,8 +29,8 @@ from stemlib.theory.floor import Samples, checked, positive
 class RouterContext:
     """What the router sees: `c | condition ~ N(+-m, t^2)`, decided by its sign; Statement 1.9 of docs/theory.md.
 
-    A `shift` moves the context by that much towards the decision boundary, in whichever condition is asked
-    about. One common translation of all contexts is `shift` in one condition and `-shift` in the other.
+    A `shift` moves the context by that much towards the decision boundary, in whichever condition is considered. One
+    common translation of all contexts is `shift` in one condition and `-shift` in the other.
 
     Args:
         m: distance of a condition's mean context from the boundary, above 0.
@@ -108,8 +108,8 @@ class FrequencyModel:
             B <= 1/2:         p_0 = ((1 - B)^2 + B^2) / (1 + B^2),    p_1 = B^2 / (2 - (1 - B)^2)
             1/2 <= B <= 1:    p_0 = 1 / (2 (1 + B^2)),    p_1 = (1/2 - (1 - B)^2) / (2 - (1 - B)^2)
 
-        and both stay at 1/4 beyond. The routed form breaks the floor iff `p < min(p_0, p_1)`, which is a shift of
-        the router's context below `RouterContext.shift_at` of it.
+        and both stay at 1/4 beyond. The routed form breaks the floor iff `p < min(p_0, p_1)`, that is, iff the router's
+        context shifts by less than `RouterContext.shift_at` of it.
         """
         excess = self.floor(cap) - self.sigma**2
         slope = checked("cap", cap, low=0).clamp(max=1)
@@ -134,7 +134,7 @@ class FrequencyModel:
             u, v: inputs, `[N]`.
             misrouted: bool `[N]`, the instances that get the other condition's expert.
             cap: the slope cap `B`, at least 0.
-            condition: 0 or 1, where the instances come from.
+            condition: 0 or 1, from which the instances come.
         """
         slope = checked("cap", cap, low=0).clamp(max=1)
         return torch.where(misrouted.bool() ^ bool(condition), slope * v, u)

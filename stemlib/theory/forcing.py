@@ -1,4 +1,4 @@
-"""Whose gates are forced, and what the states that follow are made of: the two scopes of Statement 2.5.
+"""Whose gates are forced, and which states follow from them: the two scopes of Statement 2.5.
 
 `node`: an instance's own state follows the forced gates, and the messages it receives are those of the network as
 routed. For one or two routed layers (dense layers before them allowed) that is what forcing the gates of the
@@ -34,16 +34,16 @@ NUMBERS_PER_CHUNK = 2**19  # of the widest tensor over instances and experts: it
 
 @dataclass(frozen=True)
 class Forceable:
-    """Some nodes whose gates can be forced, and the instances that are read off them.
+    """Some nodes whose gates can be forced, and the instances that are read from them.
 
     Attributes:
         layers: indices of the routed layers in the encoder.
         first: outputs of the first routed layer's experts `[n, K, d]`, which no gate can change.
-        outputs: from a later layer's index and the nodes' states `[n, d]` its experts' outputs `[n, K, d]`.
-        router: from a routed layer's place among them and the nodes' states (None for the first) its gates `[n, K]`:
-            in scope `node` those of the routed pass, as the messages are; in scope `graph` those that the router
-            gives on these states.
-        graph: as read-outs want it.
+        outputs: takes a later layer's index and the nodes' states `[n, d]` to its experts' outputs `[n, K, d]`.
+        router: takes a routed layer's place among them and the nodes' states (None for the first) to its gates
+            `[n, K]`: in scope `node` those of the routed pass, as the messages are; in scope `graph` those that the
+            router gives on these states.
+        graph: as read-outs need it.
         instances: in terms of the `n` nodes.
         labels: of the instances.
     """
@@ -67,8 +67,8 @@ def forceable(
         batch: of its task.
         encoding: the routed pass over the batch's graph.
         scope: see the module's docstring.
-        apart: in scope `node`, whether each instance has its own copy of its nodes, so that two links of one node can
-            be forced to different gates.
+        apart: in scope `node`, whether each instance has its own copy of its nodes, so that two links that share a node
+            can be forced to different gates.
     """
     encoder = model.encoder
     layers = range(encoder.is_routed.index(True), len(encoder.layers))
@@ -82,7 +82,7 @@ def forceable(
         def router(level: int, x: Tensor | None) -> Tensor:
             if level == 0:
                 return encoding.gates[0]
-            # What earlier routers left is that of the routed pass: of two routed layers, that of every path.
+            # What earlier routers left is from the routed pass: with two routed layers, the same for every path.
             seen = Seen(x, batch.graph, node_features(batch.graph), dict(encoding.memory))
             return encoder.route(encoder.routers[level](x, seen))
 
@@ -102,7 +102,7 @@ def forceable(
 
 
 def _experts_fed_by(gathered: dict[int, Tensor], encoder: Encoder) -> Callable[[int, Tensor], Tensor]:
-    """`expert_outputs(layer, own states)` for what was read of others, whose half of a product is computed once."""
+    """`expert_outputs(layer, own states)` for what was read from others, whose half of the product is computed once."""
     if not all(encoder.layers[index].side_by_side for index in gathered):
         return lambda index, x: encoder.layers[index].expert_outputs(gathered[index], x)
     own_weight, mean_half = {}, {}
@@ -122,7 +122,7 @@ def _experts_fed_by(gathered: dict[int, Tensor], encoder: Encoder) -> Callable[[
 def path_ends(encoder: Encoder, part: Forceable, mixtures: Tensor | None = None) -> Iterator[Tensor]:
     """Embeddings of all nodes at the ends of all paths, `[n, K, d]` for each prefix, in the order of `all_paths`.
 
-    Depth first, so that no more than one `[n, K, d]` per layer is alive.
+    Depth first, so that at most one `[n, K, d]` per layer is alive.
 
     Args:
         encoder: the model's.
@@ -147,7 +147,7 @@ def path_ends(encoder: Encoder, part: Forceable, mixtures: Tensor | None = None)
 def own_top_end(encoder: Encoder, part: Forceable) -> Tensor:
     """Embeddings `[n, d]` where every node takes, layer by layer, its own expert of largest gate: Statement 2.9.
 
-    In scope `graph` it is the network that `stemlib.model.deployed.deploy(model, "top1")` deploys; not with three or
+    In scope `graph` it is the network that `stemlib.model.deployed.deploy(model, "top1")` deploys, except with three or
     more routed layers and a router that keeps a memory, which is that of the soft pass.
     """
     place, outputs, x = torch.arange(len(part.first), device=part.first.device), part.first, None

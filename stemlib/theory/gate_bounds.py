@@ -2,8 +2,8 @@
 
 ||sum_k dpi_k u_k|| <= TV(pi, pi') max_kl ||u_k - u_l||,        TV <= tanh(osc(d logits) / 4)
 
-With two experts the first is an equality, the second one where the logits' difference turns its sign: tightness
-says most with more experts.
+With two experts the first is an equality, and so is the second if the logits' difference is negated: tightness says
+more with more experts.
 
 Example:
     >>> before, after = torch.tensor([0.7, -0.7]), torch.tensor([-0.7, 0.7])
@@ -31,7 +31,7 @@ class GateFluctuation:
     Attributes:
         variation: total variation `TV(pi, pi')`.
         variation_bound: `tanh(osc/4)` of the change of the router's logits.
-        flipped: whether (which share of the nodes) the largest gate is another expert's.
+        flipped: whether (for what share of the nodes) the largest gate is another expert's.
         layer_change: `||sum_k dpi_k u_k||`: how far the layer's output moves when its gates are released, on
             the perturbed input and before the norm.
         layer_bound: `TV max_kl ||u_k - u_l||`.
@@ -50,7 +50,7 @@ class GateFluctuation:
 
     @classmethod
     def fields(cls, columns: Tensor) -> dict[str, Tensor]:
-        """The fields by name from what `compare_gates` gave, read for instances `[M, L, 5]`."""
+        """The fields by name from the columns of `compare_gates`, read for instances `[M, L, 5]`."""
         return dict(zip(cls.__dataclass_fields__, columns.unbind(-1), strict=True))
 
     @property
@@ -87,7 +87,7 @@ def compare_gates(clean: Tensor, perturbed: Tensor, logits_change: Tensor, outpu
     Args:
         clean: gates `[N, K]`.
         perturbed: gates `[N, K]`.
-        logits_change: of the router `[N, K]`.
+        logits_change: change of the router's logits `[N, K]`.
         outputs: the experts' outputs on the perturbed input `[N, K, d]`.
     """
     change = perturbed - clean

@@ -1,9 +1,9 @@
-"""From how far a node's answer comes: the Jacobian's norm by distance, the base sensitivity of any network by hop.
+"""From how far away a node's answer comes: the Jacobian's norm by distance, any network's base sensitivity by hop.
 
     I_i(j) = sum_cd |d logits_ic / d x_jd|,      share_i(h) = sum_{j at h hops} I_i(j) / sum_j I_i(j)
 
-Influence as City-Networks measures it; a hop is an edge that leads towards `i`, and `j` counts where it is nearest. It
-is of the features at hand, to first order. Through tokens it is that of the queries, whose gradient codes are given.
+This is influence as City-Networks measures it; a hop is an edge that leads towards `i`, and `j` counts at its shortest
+distance. It is for the features at hand, to first order. Codes count as moving with their queries.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ def influence_by_hop(model: Network, task: Task, nodes: Tensor, hops: int) -> Te
     """The share of influence that comes from each distance, `[M, hops + 2]`; NaN for a node that nothing moves.
 
     Args:
-        model: of a node task; a backward pass is made for each node and logit.
+        model: for a node task; a backward pass is made for each node and logit.
         task: what it answers.
-        nodes: whose answers, `[M]`.
-        hops: distances 0 to `hops` have a column each; the last is of all that is farther, or not joined at all.
+        nodes: those asked about, `[M]`.
+        hops: distances 0 to `hops` have a column each; the last is for all that is farther, or not connected.
 
     Raises:
-        ValueError: a link or graph task, or one that the model is not for.
+        ValueError: a link or graph task, or one that does not fit the model.
     """
     if task.kind != "node":
         raise ValueError(f"influence by hop is of one node's answer; {task.name!r} is a {task.kind} task")
     require_fit(model, task)
-    reach = (None,) * getattr(model, "reach", 0)  # a part of the graph may do: far less work
+    reach = (None,) * getattr(model, "reach", 0)  # a part of the graph may suffice: far less work
     found = []
     for some in nodes.split(1 if reach else len(nodes)):
         (batch,) = (each.to(device_of(model)) for each in batches(task, some, fanouts=reach))

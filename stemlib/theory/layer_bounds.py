@@ -1,7 +1,7 @@
 """How far one layer's output moves when its input does: Statement 3.11 of docs/theory.md.
 
-A layer is `sum_k g_k (mean_j x_j W_k + x_i V_k)`, with one `k` and `g = 1` where it is dense. Bounds are node by node,
-from the clean states and gates of that node.
+A layer is `sum_k g_k (mean_j x_j W_k + x_i V_k)`, with one `k` and `g = 1` if it is dense. Bounds are node by node,
+from each node's clean states and gates.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class Layer(NamedTuple):
 
     Attributes:
         neighbours: `W` averaged with the mean gates, then every `W_k`, then every `W_k - W_l`: `[P, d_in, d_out]`.
-        own: the same of `V`; the residual is one with it.
+        own: the same for `V`, the residual included.
         router: the differences of the router's rows, `[pairs, d_in, 1]`.
         gates: `[N, K]`.
         distance: total variation of each node's gates from the mean gates, `[N]`.
         spread: the largest distance between two experts' clean outputs, `[N]`.
         norms: operator norms of the maps in `neighbours`, `own` and `router`.
-        unit: what rounding makes of 1 in the products of each node, `[N]`.
-        rounded: bounds of all that is added up in the output and in the router's logits, on clean input: `[2, N]`.
-        steepest: how fast these grow with the mean over neighbours, the own state, and the own state: `[3]`.
+        unit: what rounding can do to 1 in the products of each node, `[N]`.
+        rounded: bounds on all that is added up in the output and in the router's logits, on clean input: `[2, N]`.
+        steepest: how fast the first grows with neighbours' mean and own state, the second with own state: `[3]`.
         messages: what is averaged over neighbours, `[N, d_in]`.
     """
 
@@ -59,7 +59,7 @@ class Layer(NamedTuple):
         return self._replace(rounded=self.rounded[:, nodes], **found)
 
     def mixed(self, bounds: Tensor) -> Tensor:
-        """A bound for the map that the gates mix from those for its parts `[..., N, P]`: the smaller of two."""
+        """A bound for the map that the gates mix, from bounds for its parts `[..., N, P]`: the smaller of two."""
         each = (self.gates * bounds[..., 1 : 1 + self.gates.size(1)]).sum(-1)
         return torch.minimum(each, bounds[..., 0] + self.distance * self.apart(bounds))
 
@@ -85,7 +85,7 @@ class Layer(NamedTuple):
 
         Args:
             mean: how far the mean of the neighbours' magnitudes may have grown, `[..., N]`.
-            own: how far the own state may have moved, `[..., N]`; 0 where it was masked only.
+            own: how far the own state may have moved, `[..., N]`; 0 if it was only masked.
         """
         of_mean, of_own, of_router = self.steepest
         output = self.rounded[0] + of_mean * mean + of_own * own
@@ -123,7 +123,7 @@ def clean_layers(model: StemGNN, graph: Graph, near: Neighbourhoods, dtype: torc
         maps.append(differences(logits.unsqueeze(2)))
         rows = [torch.linalg.vector_norm(each, dim=2).amax(0) for each in (neighbours, own, logits.unsqueeze(2))]
         sizes, mean = x.abs(), near.mean(messages.abs())
-        # Adding zeros rounds nothing, and no damage makes an entry of the first input one that is not zero.
+        # Adding zeros rounds nothing, and no damage makes a zero entry of the first input non-zero.
         entries = 2 * x.size(1) if layers else (sizes > 0).sum(1) + (mean > 0).sum(1)
         unit = (entries + near.degree + len(logits) + 16) * rounding(1, dtype)
         rounded = mean @ rows[0] + sizes @ rows[1] + biases[0], sizes @ rows[2] + biases[1] + 1
@@ -134,13 +134,13 @@ def clean_layers(model: StemGNN, graph: Graph, near: Neighbourhoods, dtype: torc
 
 
 def differences(maps: Tensor) -> Tensor:
-    """Of maps `[K, a, b]`, pair by pair, `[K (K - 1) / 2, a, b]`."""
+    """Differences of maps `[K, a, b]`, pair by pair, `[K (K - 1) / 2, a, b]`."""
     first, second = torch.triu_indices(len(maps), len(maps), offset=1)
     return maps[first] - maps[second]
 
 
 def largest(values: Tensor) -> Tensor:
-    """Along the last dimension; 0 where there is none."""
+    """The largest value along the last dimension; 0 if there is none."""
     return values.amax(-1) if values.size(-1) else values.new_zeros(values.shape[:-1])
 
 

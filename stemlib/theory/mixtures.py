@@ -1,15 +1,15 @@
-"""The best mixture of experts of every instance: what soft gates could reach, and paths alone may not.
+"""The best mixture of experts for every instance: what soft gates could reach, and paths alone may not.
 
 Statement 2.7 of docs/theory.md. An instance's nodes all take the same gates `g = (g_1, ..., g_L)`, each on the simplex,
 forced as a path is (`stemlib.theory.forcing`); a path is a vertex. `C_mix <= min(C, R)`.
 
-The minimum is searched: on a grid of the simplex in every layer, then from each instance's best point by moving weight
-from one expert to another, in steps that are halved where no move helps (a pattern search, which needs no gradient:
-with tokens the loss is constant between jumps). What is found is an upper bound of the minimum: the minimum itself for
-one layer without tokens or norm, where the cross-entropy is convex in the gates; at best a local one elsewhere.
+The minimum is searched for: on a grid of the simplex in every layer, then from each instance's best point by moving
+weight between two experts, in steps that are halved when no move helps (a pattern search, which needs no gradient: with
+tokens the loss is constant between jumps). What is found is an upper bound on the minimum: the minimum itself for one
+layer without tokens or norm, where the cross-entropy is convex in the gates; at best a local one elsewhere.
 
-Cost. Tokens, head and the last layer's mixing at most `GRID + ROUNDS L K (K - 1)` times per instance, in scope `node`
-without any pass over the graph: up to 700 read-outs for three experts in two layers, where the table of paths takes 9.
+Cost. Per instance at most `GRID + ROUNDS L K (K - 1)` runs of tokens, head and the last layer's mixing, in scope `node`
+without a pass over the graph: some 700 read-outs for three experts in two layers, where all paths take 9.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from stemlib.theory.forcing import Forceable, end_losses, forceable, path_ends
 from stemlib.theory.paths import all_paths
 from stemlib.theory.routing import GRAPHS_PER_BATCH, evaluating, labelled
 
-GRID = 256  # most points of the grid, over all layers together
+GRID = 256  # at most so many points of the grid, over all layers together
 ROUNDS = 40  # of the search from the best of them
 FINEST = 1e-3  # the step at which it ends: where the loss is smooth it is then some 1e-6 from its minimum
 
@@ -43,8 +43,8 @@ class BestMixture(NamedTuple):
     """The best mixture that was found for each of `M` instances.
 
     Attributes:
-        losses: on it, or as routed or on a path where that is lower still, `[M]`: the terms of `C_mix`.
-        gates: the best shared ones `[M, L, K]`; where an instance's nodes differ, those as routed may be better.
+        losses: with it, or as routed or on a path if that is lower still, `[M]`: the terms of `C_mix`.
+        gates: the best shared ones `[M, L, K]`; if an instance's nodes differ, those as routed may be better.
         searched: the losses on `gates`, `[M]`.
     """
 
@@ -54,7 +54,7 @@ class BestMixture(NamedTuple):
 
 
 def best_mixture(model: StemGNN, task: Task, found: Coverage) -> BestMixture:
-    """Search the best mixture of every instance of a coverage; see the module's docstring for what it is, and the cost.
+    """Search for the best mixture of every instance; see the module's docstring for what that is, and the cost.
 
     Args:
         model: the one that was decomposed.
@@ -88,7 +88,7 @@ def best_mixture(model: StemGNN, task: Task, found: Coverage) -> BestMixture:
 
 
 def simplex_grid(experts: int, layers: int) -> Tensor:
-    """Even points of the simplex `[P, K]`, its vertices among them: the finest grid of which `P^L <= GRID`."""
+    """Evenly spaced points of the simplex `[P, K]`, vertices included: the finest grid with `P^L <= GRID`."""
     grid = torch.eye(experts, dtype=torch.double)
     for parts in range(2, GRID):
         finer = [counts for counts in product(range(parts + 1), repeat=experts) if sum(counts) == parts]

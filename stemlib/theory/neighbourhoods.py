@@ -14,11 +14,11 @@ from torch import Tensor
 from stemlib.data.graph import Graph, plain
 from stemlib.model.experts import mixture
 
-NUMBERS = 2**22  # that edges have at once
+NUMBERS = 2**22  # held for edges at once
 
 
 class Neighbourhoods:
-    """The distinct neighbours that each node hears, `[E]` in all, with how often.
+    """The distinct neighbours that each node hears, `[E]` in all, and how often.
 
     Attributes:
         nodes: their number `N`.
@@ -42,7 +42,7 @@ class Neighbourhoods:
         self.loops[self.target[loop]] = self.times[loop]
 
     def total(self, values: Tensor) -> Tensor:
-        """Sums over neighbours of what nodes have, `[N, ...]`, each as often as it is heard."""
+        """Sums over neighbours of what nodes have, `[N, ...]`, each counted as often as it is heard."""
         return _total(self.heard, values)
 
     def mean(self, values: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class Neighbourhoods:
         return top
 
     def left(self, count: int) -> Tensor:
-        """Edges that a node keeps at least when `0, ..., count` neighbours are lost, but not all: `[count + 1, N]`."""
+        """The fewest edges that a node keeps when `0, ..., count` neighbours, not all, are lost: `[count + 1, N]`."""
         lost = torch.cat([self.degree.new_zeros(1, self.nodes), self.largest(self.times, count).cumsum(0)])
         return (self.degree - lost).clamp(min=1)
 
@@ -77,10 +77,10 @@ class Neighbourhoods:
         """How far the mean over neighbours moves at most when up to `0, ..., count` of them are lost.
 
         Args:
-            states: of all nodes, `[N, d]`, which stay.
+            states: of all nodes, `[N, d]`, unchanged.
             count: at most.
-            maps: through which the move is read, `[K, d, e]`; None: as it is.
-            gates: that mix the maps, `[N, K]`.
+            maps: to read the move through, `[K, d, e]`; None: as it is.
+            gates: to mix the maps, `[N, K]`.
 
         Returns:
             `[count + 1, N]`.
@@ -94,7 +94,7 @@ class Neighbourhoods:
             for source, target in zip(self.source.split(size), self.target.split(size), strict=True)
         ]
         found = states.new_zeros(count + 1, self.nodes)
-        away = torch.cat(sizes)  # of each neighbour from the mean; what is left is no further than the furthest
+        away = torch.cat(sizes)  # of each neighbour from the mean; the new mean is no further than the furthest
         found[1:] = self.largest(away * self.times, count).cumsum(0) / self.left(count)[1:]
         found = torch.minimum(found, self.largest(away, 1))
         lost = torch.arange(count + 1).unsqueeze(1)
@@ -103,10 +103,10 @@ class Neighbourhoods:
         return found.cummax(0).values
 
     def kept(self, moves: Tensor, own: int, others: int) -> Tensor:
-        """How far the mean moves by its neighbours' own moves, first layer's outputs, when `own` of them are lost.
+        """How far the mean over first-layer outputs moves by the neighbours' own moves when `own` of them are lost.
 
-        `others` edges may be missing elsewhere. Each is heard at two nodes at most, and neighbours that are kept have
-        lost none of the edges to this node.
+        `others` edges may be missing elsewhere. Each is heard at two nodes at most, and the neighbours kept have lost
+        none of their edges to this node.
 
         Args:
             moves: of nodes that lost `0, 1, ...` edges, `[count + 1, N]`.
@@ -123,7 +123,7 @@ class Neighbourhoods:
         return torch.minimum(found / left, torch.maximum(furthest, moves[own] * (self.loops > 0)))
 
     def kept_all(self, moves: Tensor, own: int) -> Tensor:
-        """The same where every neighbour may move by all it can, `[N]`."""
+        """The same if every neighbour may move as far as it can, `[N]`."""
         return self.total(moves) / self.left(own)[own]
 
 

@@ -1,14 +1,14 @@
-"""The loss of every instance on every path: the table that part 2 of docs/theory.md is made of.
+"""The loss of every instance on every path: the table on which part 2 of docs/theory.md rests.
 
 A path `p = (k_1, ..., k_L)` names one expert per routed layer; `stemlib.theory.forcing` says whose gates it forces
-(Statement 2.5): both ends of a link, or all nodes of a graph, take the *same* experts. Beside the paths stands the
-form that is deployed as `top1`, in which every node takes its *own* top expert (Statement 2.9).
+(Statement 2.5): both ends of a link, or all nodes of a graph, take the *same* experts. The table also has the form
+deployed as `top1`, in which every node takes its *own* top expert (Statement 2.9).
 
-Cost. Scope `node` takes one routed pass, the neighbourhood means once more, each routed layer's mean half once,
-its own half once per prefix `(k_1, ..., k_{l-1})`, and tokens and head, folded into tables, once per path:
-for two layers less than `K + 3` evaluations, and never a pass per instance or per path.
-Scope `graph` takes layer `l` `K^{l-1}` times, tokens and head `K^L` times: prefixes are shared. Every node's own top is
-one path more (none for nodes in scope `node`: theirs is in the table).
+Cost. Scope `node` takes one routed pass, the neighbourhood means once more, each routed layer's half for means once,
+its half for own states once per prefix `(k_1, ..., k_{l-1})`, and tokens and head, folded into tables, once per path:
+for two layers less than `K + 3` evaluations, and never a pass per instance or per path. Scope `graph` takes layer `l`
+`K^{l-1}` times, tokens and head `K^L` times: prefixes are shared. Every node's own top costs one path more (none for
+nodes in scope `node`: it is among their paths).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def path_losses(model: StemGNN, task: Task, index: Tensor, scope: Scope | None =
         model: any `StemGNN` with routed layers; taken in evaluation mode.
         task: on the graph of the condition.
         index: instances `[M]`, all with a label.
-        scope: None for `graph` in graph tasks, else `node`.
+        scope: None for `graph` in graph tasks, otherwise `node`.
 
     Raises:
         ValueError: no routed layers, a scope that the task does not have, or a regression.

@@ -1,12 +1,12 @@
-"""Pathways as strings: a node's top expert in every layer, and how far the strings of two networks or nodes are apart.
+"""Pathways as strings: a node's top expert in every layer, and how far apart the strings of two networks or nodes are.
 
-In OLMoE pathways of alike inputs draw together after the training loss is at its floor, while what was memorised
-becomes general. There the distance is Levenshtein's. Expert 0 of one layer is another expert than expert 0 of the next,
-so that letters of different layers never match; strings are equally long, no gap is worth while, and the edit distance
-is the number of layers that differ (Hamming's). Here it is their share: 0 the same path, 1 none in common.
+In OLMoE, pathways of similar inputs draw together after the training loss has reached its floor, while memorisation
+turns into generalisation. There the distance is Levenshtein's. Expert 0 of one layer is not expert 0 of the next, so
+letters of different layers never match; strings are equally long, gaps never pay, and the edit distance is the number
+of layers that differ (Hamming's). Here it is their share: 0 for the same path, 1 for none in common.
 
-A training keeps its best state alone, not one of every epoch: its course is followed by networks that are trained from
-one seed for more and more epochs. Before and after fine-tuning compare in the same way.
+Training keeps only its best state, not one per epoch: its course is followed through networks trained from one seed for
+more and more epochs. Networks before and after fine-tuning are compared in the same way.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def pathways(gates: Sequence[Tensor]) -> Tensor:
 
 
 def pathway_distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
-    """The share of layers in which a node's top expert is another one in two sets of gates, `[N]` float64.
+    """The share of layers in which a node's top expert differs between two sets of gates, `[N]` float64.
 
-    Experts go by their numbers: those of two seeds have none in common, and are as far apart as chance has it.
+    Experts are matched by number: those of two seeds have nothing in common, and are as far apart as chance has it.
 
     Raises:
         ValueError: gates of other nodes or another number of layers; no layer is routed.
@@ -43,10 +43,10 @@ def pathway_distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
 
 
 def pathway_spread(gates: Sequence[Tensor], labels: Tensor) -> float:
-    """The mean distance of two different nodes of the same class, over all such pairs.
+    """The mean distance between two different nodes of the same class, over all such pairs.
 
     Args:
-        gates: of some nodes, `[M, K]` per layer: those of training, where it is memorising that is asked about.
+        gates: of some nodes, `[M, K]` per layer: those of training if the question is memorisation.
         labels: their classes `[M]`.
 
     Raises:

@@ -61,8 +61,8 @@ class Replays(NamedTuple):
     """Embeddings of `M` instances with the gates of the first `l = 0, ..., L` routed layers released.
 
     Attributes:
-        clean: on the clean input, `[M, L + 1, d]`; `[:, 0]` is the network as it meets clean data.
-        perturbed: on the perturbed input; `[:, L]` is the network as it meets perturbed data.
+        clean: on the clean input, `[M, L + 1, d]`; `[:, 0]` is the network's ordinary clean pass.
+        perturbed: on the perturbed input; `[:, L]` is its ordinary perturbed pass.
         fluctuation: `compare_gates` read for instances, `[M, L, 5]`.
         labels: of the instances.
     """
@@ -81,7 +81,7 @@ def replays(model: StemGNN, clean: Condition, perturbed: Condition, readout: Rea
     """All passes that `sensitivity` needs, batch by batch (graph tasks have several); the caller sets `evaluating`.
 
     Raises:
-        ValueError: as `stemlib.theory.sensitivity.sensitivity`.
+        ValueError: as in `stemlib.theory.sensitivity.sensitivity`.
     """
     first_routed_layer(model)  # raises where there is none
     if readout not in get_args(Readout):
@@ -106,7 +106,7 @@ def _replay(model: StemGNN, clean: Batch, perturbed: Batch) -> Replays:
     before, after = (encoder(batch.graph, keep_outputs=True) for batch in (clean, perturbed))
     gates = before.gates, after.gates
     last = len(before.gates) - 1
-    # Both ends are the network as deployed: that replaying gives it again is for the tests to show.
+    # Both ends are the network as deployed: the tests show that replaying gives the same.
     on_clean, on_perturbed, fluctuation = [before.z], [], []
     for level, outputs in enumerate(expert_outputs(encoder, clean.graph, before.outputs[0], after.gates)):
         if level > 0:
@@ -149,11 +149,11 @@ def expert_outputs(encoder: Encoder, graph: Graph, outputs: Tensor, gates: Gates
 
 
 def completed(encoder: Encoder, graph: Graph, level: int, outputs: Tensor, gates: Gates) -> Tensor:
-    """Node embeddings `[N, d]` from the expert outputs of routed layer `level` on, on the given gates."""
+    """Node embeddings `[N, d]` from the expert outputs of routed layer `level` onwards, on the given gates."""
     routed = _routed(encoder)[level:]
     z = encoder.finish_layer(routed[0], mixture(gates[level], outputs))
     for index, gate in zip(routed[1:], gates[level + 1 :], strict=True):
-        # Mixed as everywhere here, so that what no gate has changed differs by not a bit.
+        # Mixed as everywhere here, so that what no gate has changed stays equal to the bit.
         outputs = encoder.expert_outputs(index, z, graph)
         z = encoder.finish_layer(index, mixture(gate, outputs))
     return z
@@ -173,7 +173,7 @@ def read_change(
         states: of some instances.
         readout: what is read.
         ends: readings of `states.clean[:, 0]` and `states.perturbed[:, L]`.
-        tokens_of: `folded_tokens`, for the states between; None for a model without a codebook.
+        tokens_of: `folded_tokens`, for the states in between; None for a model without a codebook.
     """
 
     if readout == "embedding":
@@ -210,7 +210,7 @@ def tokens_of_states(states: Replays, ends: tuple[Reading, Reading], tokens_of: 
 
 
 def change_under(model: StemGNN, clean: Condition, perturbed: Condition, readout: Readout) -> Change:
-    """The vectors themselves, `[M, r]`, for all instances; `sensitivity` keeps their energies alone."""
+    """The vectors themselves, `[M, r]`, for all instances; `sensitivity` keeps only their energies."""
     parts = []
     with evaluating(model):
         tokens_of = folded_tokens(model.tokens) if model.coded else None

@@ -1,4 +1,4 @@
-"""What both decompositions read off a routed network: its mode, its routed layers, an instance's gates and losses."""
+"""What both decompositions read from a routed network: its mode, its routed layers, an instance's gates and losses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GRAPHS_PER_BATCH = 512  # of a graph task; node and link tasks are taken whole
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; every module's own mode comes back afterwards.
+    """Evaluation mode without gradients; every module's own mode is restored afterwards.
 
     The decompositions are of the deployed network: noise in gates and dropout would make two passes differ.
     """
@@ -55,7 +55,7 @@ def per_instance(values: Gates, graph: Graph, instances: Tensor | None, kind: Ki
 
 
 def labelled(task: Task, index: Tensor) -> Tensor:
-    """Those of a task's instances `index` that have a label.
+    """The instances among a task's `index` that have a label.
 
     Raises:
         ValueError: none has, or the task is a regression.

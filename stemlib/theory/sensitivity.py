@@ -5,9 +5,9 @@ Part 3 of docs/theory.md: `D = b + a` holds exactly for any read-out, at any dep
 
     E||D||^2 = E||b||^2 + E||a||^2 + 2 E<b, a>,         amplification factor = ||D|| / ||b||    (Statement 3.2).
 
-Cost. Both orders over `L` routed layers take, beside the clean and the perturbed pass, `L (L - 1)` layers (those before
-a released one are shared), the read-out of `2 L` states, and the ends' tokens and certificates; `benchmarks/theory.py`
-measures it.
+Cost. Both orders over `L` routed layers take, besides the clean and the perturbed pass, `L (L - 1)` layers (those
+before a released one are shared), the read-out of `2 L` states, and the ends' tokens and certificates;
+`benchmarks/theory.py` measures it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from stemlib.theory.token_stability import HeadStability, TokenStability, compar
 
 Fields = dict[str, Tensor]
 NUMBERS_PER_CHUNK = 2**20  # of the widest tensor over instances: 4 MB, which stay in a cache
-LEAST = 1e-6  # a change that is no larger is compared with rounding, not with itself
+LEAST = 1e-6  # errors in a smaller change are measured against this, not against the change
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class Energies:
 
     @property
     def factor(self) -> float:
-        """Amplification factor `||D|| / ||b||` in the mean square: infinite where gates alone react."""
+        """Amplification factor `||D|| / ||b||` in the mean square: infinite if only the gates react."""
         return (self.total.mean() / self.base.mean()).sqrt().item()
 
     def summary(self) -> dict[str, float]:
         """Means over instances, their shares, the factor and the largest residual, as one row.
 
-        `base, %`, `amplification, %` and `cross, %` (of twice the cross term) are shares in the total: together 100.
+        `base, %`, `amplification, %` and `cross, %` (of twice the cross term) are shares of the total: together 100.
         """
         means = {name: getattr(self, name).mean() for name in ("total", "base", "amplification", "cross")}
         row = {name: mean.item() for name, mean in means.items()}
@@ -76,7 +76,7 @@ class Energies:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Part 3 of docs/theory.md for one model, a clean and a perturbed condition, one read-out.
+    """Part 3 of docs/theory.md for one model, a clean and a perturbed condition, and one read-out.
 
     Attributes:
         condition: the perturbed one's name.
@@ -99,7 +99,7 @@ class Sensitivity:
     head: HeadStability
 
     def summary(self) -> dict[str, float | str]:
-        """Every number of the report as one flat row; `symmetric_` marks the second order's."""
+        """Every number of the report as one flat row; `symmetric_` marks those averaged over both orders."""
         row: dict[str, float | str] = {"condition": self.condition, "readout": self.readout}
         row |= {"instances": len(self.order_gap), "order_gap": self.order_gap.mean().item()}
         row |= self.sequential.summary()
@@ -109,18 +109,18 @@ class Sensitivity:
 
 
 def sensitivity(model: StemGNN, clean: Condition, perturbed: Condition, readout: Readout = "embedding") -> Sensitivity:
-    """Take the change of a read-out under perturbation apart: Statement 3.1 of docs/theory.md.
+    """Decompose the change of a read-out under perturbation: Statement 3.1 of docs/theory.md.
 
     Args:
         model: with routed layers; taken in evaluation mode.
         clean: the instances on their own graph.
-        perturbed: the same instances on a damaged graph of the same nodes, as by `stemlib.stress.conditions.corrupt`.
+        perturbed: the same instances on a damaged graph of the same nodes, as from `stemlib.stress.conditions.corrupt`.
         readout: the embedding before the tokens, the codes, the logits, or the cross-entropy (of those
             instances that have a label).
 
     Raises:
-        ValueError: no routed layers; conditions of other instances or nodes; an unknown read-out, or one of
-            tokens from a model without; a regression.
+        ValueError: no routed layers; conditions of other instances or nodes; an unknown read-out, or tokens from a
+            model without any; a regression.
 
     Example:
         >>> from stemlib.data.built_in import mixed_graph
@@ -198,10 +198,10 @@ def _energies(change: Change, product: Callable[[Tensor, Tensor], Tensor]) -> tu
 
 
 def _token_energies(certificate: TokenCertificate, indices: Tensor) -> tuple[Fields, Fields, Fields]:
-    """The same of the codes that `indices` `[M, S, H]` name in `S` states, from the codebook's distances alone.
+    """The same for the codes that `indices` `[M, S, H]` name in `S` states, from the codebook's distances alone.
 
     Every piece is a sum of states with weights that add to 0, so that `<v, w> = -1/2 sum_st v_s w_t ||x_s - x_t||^2`.
-    Pieces then add up by construction; what the residual can show is that their squares do. `change_under` has vectors.
+    Pieces then add up by construction; the residual can only show that their squares do. `change_under` has vectors.
     """
     states, (heads, codes, _) = indices.size(1), certificate.codebook.shape
     squares = certificate.distances(indices.unsqueeze(1), indices.unsqueeze(2)).square().sum(-1)  # [M, S, S]

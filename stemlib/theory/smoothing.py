@@ -1,8 +1,8 @@
 """Randomised smoothing over deletions and maskings: Statement 3.14 of docs/theory.md.
 
-The smoothed classifier asks a network about many copies of the input, from each of which every item (an undirected
-edge, or a feature) is missing with probability `p`, independently, and takes the majority. Whoever takes `r` items more
-has no say in the copies that lack them anyway: these are a share `p^r` of all. So a class that has a share of more than
+The smoothed classifier asks a network about many copies of the input, in each of which every item (an undirected edge,
+or a feature) is independently missing with probability `p`, and takes the majority. Taking `r` more items does not
+change the copies that lack them anyway: these are a share `p^r` of all. So a class with a share of more than
 `1 - p^r / 2` keeps its majority (Bojchevski, Gasteiger and Guennemann, ICML 2020, without additions). It holds for any
 network, and for damage anywhere in the graph.
 
@@ -33,9 +33,9 @@ class Smoothed:
     """The smoothed classifier's answers for `M` instances.
 
     Attributes:
-        classes: the majority class `[M]`; -1 where the votes do not tell, with confidence, that there is one.
-        share: lower bound of the probability of that class, `[M]`.
-        radius: how many items may be missing, anywhere, without another majority, `[M]`; -1 where it abstains.
+        classes: the majority class `[M]`; -1 where the votes do not show, with confidence, that there is one.
+        share: lower bound on the probability of that class, `[M]`.
+        radius: how many items may be missing, anywhere, without a new majority, `[M]`; -1 where it abstains.
     """
 
     classes: Tensor
@@ -43,7 +43,7 @@ class Smoothed:
     radius: Tensor
 
     def covered(self, budget: int) -> Tensor:
-        """Whether the answer cannot be changed by taking `budget` items, mask `[M]`."""
+        """Which answers cannot be changed by taking `budget` items, mask `[M]`."""
         return self.radius >= budget
 
 
@@ -51,16 +51,16 @@ def votes(decide: Decide, task: Task, damage: str, rate: float, draws: int, seed
     """How often each class is given over random copies of the whole input, `[M, classes]`.
 
     Args:
-        decide: gives the instances' classes; binary labels are instances of their own with classes 0 and 1.
+        decide: gives the instances' classes; binary labels count as separate instances with classes 0 and 1.
         task: any.
         damage: `masked` or `deleted`, see `stemlib.stress.corruptions`.
         rate: probability that an item is missing.
         draws: number of copies.
-        seed: of the first; the next ones follow.
+        seed: that of the first copy; the next ones follow.
         classes: their number.
 
     Raises:
-        ValueError: a class is decided that is none of these.
+        ValueError: a decided class is none of these.
     """
     everywhere = torch.ones(task.graph.num_nodes, dtype=torch.bool)
     counts = torch.zeros(())
@@ -78,8 +78,8 @@ def smoothed(
 ) -> Smoothed:
     """The smoothed classifier, from `draws` copies of which a tenth choose the class and the others bound its share.
 
-    Each instance's certificate is wrong with probability `alpha` at most, over the draws; they are not corrected for
-    their number, so that of many a share of up to `alpha` may be. All radii of one instance hold together.
+    Each instance's certificate is wrong with probability `alpha` at most, over the draws; nothing corrects for their
+    number, so that of many a share of up to `alpha` may be wrong. All radii of one instance hold together.
 
     Args:
         decide, task, damage, rate, seed, classes: see `votes`.
@@ -100,9 +100,9 @@ def smoothed(
 
 
 def lower_bound(hits: Tensor, draws: int, alpha: float) -> Tensor:
-    """Clopper and Pearson's lower bound, one-sided with confidence `1 - alpha`, of a probability with `hits` `[M]`."""
+    """Clopper and Pearson's lower bound, one-sided with confidence `1 - alpha`, for a probability with `hits` `[M]`."""
     bound = beta.ppf(alpha, hits.double().numpy(), draws - hits.double().numpy() + 1)
-    return torch.from_numpy(bound).nan_to_num(nan=0.0)  # of no hits
+    return torch.from_numpy(bound).nan_to_num(nan=0.0)  # without hits
 
 
 def certified_radius(share: Tensor, rate: float) -> Tensor:

@@ -1,8 +1,7 @@
 """What tokens and head make of a perturbed embedding: absorbed, passed on, or amplified.
 
-Tokens are a jump map. They absorb a perturbation only where the gain `sum ||dq||^2 / sum ||du||^2` of the queries'
-change `du` to the codes' change `dq` lies below 1, which is measured here, not assumed: Statement 3.7 of
-docs/theory.md.
+Tokens are a jump map. They absorb a perturbation only where the gain `sum ||dq||^2 / sum ||du||^2` from the queries'
+change `du` to the codes' change `dq` is below 1, which is measured here, not assumed: Statement 3.7 of docs/theory.md.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class TokenStability:
     Attributes:
         clean, perturbed: token indices `[M, H]`.
         query_change: `||u' - u||` of every head `[M, H]`.
-        code_change: `||c' - c||` of every head `[M, H]`; 0 where the head keeps its code. Equal codes are one.
+        code_change: `||c' - c||` of every head `[M, H]`; 0 where the head keeps its code. Equal codes count as one.
         margin: radius of every clean query `[M, H]`.
         codes: size of a codebook.
     """
@@ -55,15 +54,15 @@ class TokenStability:
 
     @property
     def explained(self) -> Tensor:
-        """Instances all of whose heads moved by less than their margin, `[M]`: their logits did not change, and why.
+        """Instances whose heads all moved by less than their margin, `[M]`: why their logits did not change.
 
-        An explanation afterwards, for it needs the perturbed pass; a promise beforehand is `stemlib.theory.a_priori`'s.
+        An explanation afterwards, since it needs the perturbed pass; `stemlib.theory.a_priori` promises beforehand.
         """
         return (self.query_change < self.margin).all(1)
 
     @property
     def kept(self) -> Tensor:
-        """Instances all of whose heads did keep their code, `[M]`; the explained ones are among them."""
+        """Instances whose heads all kept their code, `[M]`; the explained ones are among them."""
         return ~self.flipped.any(1)
 
     @property
@@ -125,7 +124,7 @@ class Reading(NamedTuple):
     """What the model makes of embeddings.
 
     Attributes:
-        tokens: None for a model without.
+        tokens: None for a model without any.
         codes: the head's input `[M, H d_c]`: codes as they stand in the codebook, or the embeddings.
         logits: `[M, classes]`.
     """

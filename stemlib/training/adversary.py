@@ -1,6 +1,6 @@
 """Worst-case damage: the budgets that `stemlib.stress.corruptions` spends at random, where they hurt one model most.
 
-Both attacks know the model and the labels of whom it is tested on. They are lower bounds on what an adversary can do:
+Both attacks know the model and the labels of the tested instances. They are lower bounds on what an adversary can do:
 a stronger search may find more.
 """
 
@@ -23,17 +23,17 @@ from stemlib.stress.corruptions import Corruption, thinned, touched_nodes
 from stemlib.training.evaluation import predict
 
 QUERIES = 64  # damaged graphs that a model is asked about before it is attacked
-QUERY_RATE = 0.5  # of edges deleted in a query: every edge is there in half of them
-ROUNDS = 4  # of masking, each guided by the gradient after those before
+QUERY_RATE = 0.5  # of edges deleted in a query: every edge is present in half of them
+ROUNDS = 4  # of masking, each guided by the gradient after the previous ones
 
 
 def _labelled(condition: Condition) -> Condition:
-    """The condition with those of its instances that have a label: an adversary reads it."""
+    """The condition with its labelled instances only: an adversary reads the labels."""
     return replace(condition, index=condition.task.labelled(condition.index))
 
 
 def losses_at_nodes(task: Task, index: Tensor, losses: Tensor) -> Tensor:
-    """The losses `[M]` of the instances `index`, summed at the nodes that these are made of, `[N]`."""
+    """The losses `[M]` of the instances `index`, summed at the nodes that belong to each, `[N]`."""
     if task.kind == "graph":
         of_graph = losses.new_zeros(task.instances).index_copy_(0, index, losses)
         return of_graph[task.graph.batch]
@@ -47,12 +47,12 @@ def edge_worth(model: nn.Module, condition: Condition, seed: int, queries: int =
     """How much a model needs each undirected edge around the tested instances, `[P]`, in `undirected_pairs`' order.
 
     An edge's worth is how much larger the loss at its two ends is without it than with it, on average over graphs
-    with half of the edges missing at random. So it is measured on the model as it is, whatever it does with edges, and
-    for all edges at once: what is far away averages out. Edges without an end among the tested nodes have `-inf`.
+    with half of the edges missing at random. So it is measured on the model as it is, however it uses edges, and for
+    all edges at once: the effect of distant ones averages out. Edges without an end among the tested nodes have `-inf`.
 
     Args:
         model: a trained model.
-        condition: whom it is tested on, and their graph.
+        condition: the tested instances and their graph.
         seed: of the queries.
         queries: how many.
 
@@ -67,7 +67,7 @@ def edge_worth(model: nn.Module, condition: Condition, seed: int, queries: int =
     ends = torch.stack([pairs // task.graph.num_nodes, pairs % task.graph.num_nodes])
     candidate = nodes[ends].any(0)
     generator = torch.Generator().manual_seed(seed)
-    sums = torch.zeros(2, pairs.numel())  # of the losses at an edge's ends, where it is there and where it is not
+    sums = torch.zeros(2, pairs.numel())  # of the losses at an edge's ends, with the edge and without it
     counts = torch.zeros(2, pairs.numel())
     labels = task.labels[condition.index]
     for _ in range(queries):
@@ -83,10 +83,10 @@ def edge_worth(model: nn.Module, condition: Condition, seed: int, queries: int =
 
 
 def worst_deletion(condition: Condition, worth: Tensor, rate: float) -> tuple[Condition, Corruption]:
-    """Delete the undirected edges around the tested instances that a model needs most, and none that do it harm.
+    """Delete the undirected edges around the tested instances that a model needs most, and none that harm it.
 
     Args:
-        condition: whom the model is tested on, and their graph.
+        condition: the tested instances and their graph.
         worth: of every undirected edge to the model, from `edge_worth`.
         rate: share of the edges with an end among the tested nodes.
 
@@ -108,13 +108,13 @@ def worst_masking(
 ) -> tuple[Condition, Corruption]:
     """Mask the features of the tested nodes that the model needs most, by the gradient of its loss.
 
-    To first order, masking an entry `x` changes the loss by `-x dL/dx`. A budget is a share of the entries that are
-    not zero, for the others cannot be masked; in each round a part of it may be spent on the largest changes for the
-    worse. What would help the model is left alone.
+    To first order, masking an entry `x` changes the loss by `-x dL/dx`. A budget is a share of the nonzero entries, as
+    the others cannot be masked; each round may spend a part of it on the largest changes for the worse. Changes for
+    the better are not made.
 
     Args:
         model: a trained model.
-        condition: whom it is tested on, and their graph.
+        condition: the tested instances and their graph.
         rate: share of the tested nodes' entries that are not zero.
         rounds: how many.
 
@@ -122,7 +122,7 @@ def worst_masking(
         The condition on the damaged graph, and the damage.
 
     Raises:
-        ValueError: features that an SVD made of the data's: their coordinates are nothing that can be masked.
+        ValueError: features made from the data's by an SVD: their coordinates cannot be masked.
     """
     condition = _labelled(condition)
     task = condition.task
@@ -159,17 +159,17 @@ def worst_masking(
 def worst_conditions(
     model: nn.Module, clean: Condition, damage: str, rates: Sequence[float], seed: int
 ) -> Iterator[tuple[float, Condition]]:
-    """What the adversary makes of a condition against one network, rate by rate.
+    """A condition as the adversary damages it against one network, rate by rate.
 
     Args:
         model: a trained model.
-        clean: whom it is tested on, and their graph.
+        clean: the tested instances and their graph.
         damage: `masked` or `deleted`.
         rates: budgets, see `worst_masking` and `worst_deletion`.
         seed: of the queries.
 
     Raises:
-        ValueError: another damage.
+        ValueError: an unknown damage; or as `edge_worth` and `worst_masking`.
     """
     if damage not in CORRUPTIONS:
         raise ValueError(f"unknown damage {damage!r}; there are {' and '.join(CORRUPTIONS)}")

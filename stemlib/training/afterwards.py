@@ -1,4 +1,4 @@
-"""What is done to the routers and experts of a trained model afterwards: aligned, merged, or protected."""
+"""What can be done to the routers and experts of a trained model: align, merge, or protect them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from stemlib.training.epochs import every_epoch
 from stemlib.training.evaluation import finite, hops
 from stemlib.training.terms import routed_parts, row_map
 
-LINEAR = ("linear", "top1", "topk", "dynamic")  # routers whose logits follow from one linear map of own states
+LINEAR = ("linear", "top1", "topk", "dynamic")  # routers whose logits come from one linear map of own states
 
 
 def manifold(
@@ -40,11 +40,11 @@ def manifold(
 ) -> list[float]:
     """Tune the routers alone: `CE + weight mean_i sum_j W_ij ||pi_i - pi_j||^2`, experts and all else frozen.
 
-    RoMA. `j` are the nearest training instances, by their embeddings in the model as it is given, that it gets right;
+    RoMA. `j` are the nearest, by their embeddings in the model as given, of the training instances that it gets right;
     `W_ij = exp(-||z_i - z_j||^2 / s)`, rows summing to one, `s` the median of the squared distances. An instance's
-    `pi` are its nodes' mean gates in every layer; neighbours keep those of the epoch's start, so that no step needs
-    all instances. Nothing is drawn: the model is in evaluation mode, and left in it. Meant to lower selection and
-    fluctuation.
+    `pi` are its nodes' mean gates in every layer; neighbours keep their gates from the epoch's start, so that no step
+    needs all instances. Nothing is drawn: the model is in evaluation mode and stays in it. Meant to lower
+    selection and fluctuation.
 
     Args:
         model: trained; its routers are changed in place.
@@ -53,14 +53,14 @@ def manifold(
         epochs: passes over them.
         lr: of Adam.
         weight: of the second term.
-        neighbours: of an instance that is itself right, 1 at least; one more of others.
+        neighbours: of an instance that is itself right, at least 1; others have one more.
         batch_size: instances per step; 0: all.
 
     Returns:
         The objective's mean in each epoch.
 
     Raises:
-        ValueError: a regression, no router that learns, or fewer than two instances that are classified rightly.
+        ValueError: a regression, no router that learns, or fewer than two instances that are classified correctly.
     """
     require_fit(model, task)
     routers = [value for value in model.encoder.routers.parameters() if value.requires_grad]
@@ -98,14 +98,14 @@ def manifold(
 
 
 def _right(logits: Tensor, labels: Tensor) -> Tensor:
-    """Which instances `[M]` are classified rightly, in all labels that are known."""
+    """Which instances `[M]` are classified correctly in all their known labels."""
     if labels.dim() == 1:
         return logits.argmax(1) == labels
     return ((logits > 0) == (labels > 0)).logical_or(labels.isnan()).all(1)
 
 
 def _routes(model: StemGNN, batch: Batch, output: Output) -> Tensor:
-    """Gates of a batch's instances, `[M, L K]`: means over an instance's nodes, layer beside layer."""
+    """Gates of a batch's instances, `[M, L K]`: means over an instance's nodes, layers side by side."""
     gates = output.encoding.gates
     return torch.cat([read_out(one, batch.graph, batch.instances, model.kind) for one in gates], dim=1)
 
@@ -122,7 +122,7 @@ def _neighbours(embedding: Tensor, right: Tensor, count: int) -> tuple[Tensor, T
     near, squared = places[near.to(places.device)], distances.to(embedding).square()
     other = near != torch.arange(len(near), device=near.device).unsqueeze(1)
     scale = squared[other].median().clamp_min(torch.finfo(squared.dtype).tiny)
-    # Less the nearest one's: the same weights, and no row of zeros where all are far.
+    # Minus the nearest one's distance: the same weights, but no row of zeros if all are far.
     nearest = squared.masked_fill(~other, float("inf")).amin(1, keepdim=True)
     kernel = (-(squared - nearest) / scale).exp() * other
     return near, kernel / kernel.sum(1, keepdim=True)
@@ -131,19 +131,19 @@ def _neighbours(embedding: Tensor, right: Tensor, count: int) -> tuple[Tensor, T
 def merge(model: StemGNN, graph: Graph | Data, experts: int) -> StemGNN:
     """A new network of fewer experts: `W_g = sum_k w_k W_k` over the experts of each group, weighted by use.
 
-    M-SMoE. In each layer the `experts` most used ones lead a group, and every other joins the leader whose logits over
-    the nodes are the most alike (cosine). Neurons need no aligning: an expert is one map from and to states that all
-    experts share. A group's gate would be the sum of its members'; the row `sum_k w_k (R_k - log w_k)` is the closest
-    from below that a linear router gives, and that sum where members' gates are in proportion to `w`. Meant to lower
-    cost at equal coverage.
+    M-SMoE. In each layer the `experts` most used ones each lead a group, and every other one joins the leader whose
+    logits over the nodes are most like its own (cosine). Neurons need no aligning: an expert is one map between states
+    that all experts share. A group's gate should be the sum of its members' gates; the row `sum_k w_k (R_k - log w_k)`
+    is the closest from below that a linear router can give, and equals that sum where the members' gates are in
+    proportion to `w`. Meant to lower cost at equal coverage.
 
     Args:
-        model: trained, of the paper's experts and router.
+        model: trained, with the paper's experts and router.
         graph: on which use is measured.
-        experts: that are left in each layer.
+        experts: how many are left in each layer.
 
     Raises:
-        ValueError: a model of other parts or without routed layers, or more experts than it has.
+        ValueError: a model with other parts or without routed layers, or more experts than it has.
     """
     config, encoder = model.config, model.encoder
     if not encoder.routed_layers or not encoder.as_published:
@@ -181,7 +181,7 @@ def _groups(gates: Tensor, logits: Tensor, count: int) -> Tensor:
 
 
 class _Protected(nn.Module):
-    """A weight that moves from its start in the directions only that are orthogonal to a `basis` `[d, r]`."""
+    """A weight that moves from its start only in directions orthogonal to a `basis` `[d, r]`."""
 
     def __init__(self, start: Tensor, basis: Tensor) -> None:
         super().__init__()
@@ -195,22 +195,22 @@ class _Protected(nn.Module):
 
 @contextmanager
 def null_space(model: StemGNN, graph: Graph | Data, energy: float = 1.0) -> Iterator[StemGNN]:
-    """While it lasts, routers' updates are projected onto the null space of a clean graph's states; biases stay.
+    """A context that projects routers' updates onto the null space of a clean graph's states and fixes their biases.
 
-    GRIP. With `V` an orthonormal basis of what the routed layer's states on the graph span, a router's weight is
+    GRIP. With `V` an orthonormal basis of the span of the routed layer's states on the graph, a router's weight is
     `W = W_0 + (W' - W_0)(I - V V^T)` with `W'` learnt in its place: so the logits of these states stay what they are,
     whatever the optimiser. Any training goes inside, `with null_space(model, clean): fit(model, new, split, ...)`,
-    and a training that was interrupted inside is resumed inside. Meant to lower drift of selection.
+    and a training interrupted inside is resumed inside. Meant to lower the drift of selection.
 
     Args:
         model: trained.
         graph: the clean graph.
         energy: the share of the states' squared norm whose directions are protected; 1 for all of it. States of more
-            nodes than units often span all directions, most of them by little.
+            nodes than units often span all directions, most of them only slightly.
 
     Raises:
         ValueError: routers that are not one linear map of a node's own state, an `energy` outside 0..1, or states that
-            leave no direction in any layer.
+            leave no direction free in any layer.
     """
     if not 0 < energy <= 1:
         raise ValueError(f"energy must lie in 0..1, above 0; got {energy}")
@@ -241,7 +241,7 @@ def null_space(model: StemGNN, graph: Graph | Data, energy: float = 1.0) -> Iter
 
 
 def _span(states: Tensor, energy: float) -> Tensor:
-    """The directions `[d, r]` of states `[N, d]` that hold a share of their squared norm, orthonormal."""
+    """Orthonormal directions `[d, r]` that hold a share of the squared norm of states `[N, d]`."""
     values, vectors = torch.linalg.eigh(states.double().T @ states.double())  # smallest first
     left = values.clamp_min(0).cumsum(0)
     free = left <= (1 - energy + len(values) * torch.finfo(values.dtype).eps) * left[-1]

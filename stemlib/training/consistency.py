@@ -1,8 +1,8 @@
-"""Consistency: on instances without labels a network learns what it has lately answered there, made surer.
+"""Consistency: on instances without labels, a network learns its own recent answers, sharpened.
 
 After every epoch the target of such an instance is `q = 0.7 q + 0.3 softmax(z / 0.5)` of its logits `z` in evaluation
-mode. A step adds the cross-entropy to it, with a weight that rises from an epoch on; of a mixture every network is
-taught what the mixture answers. Any network can be trained so. Labels of these instances are never read.
+mode. A step adds the cross-entropy to it, with a weight that rises from a certain epoch on; in a mixture, every network
+is taught the mixture's answers. Any network can be trained this way. Labels of these instances are never read.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Consistency(State):
 
     Args:
         task: classes or binary labels.
-        split: its training part has labels; `consistency_on="held_out"` leaves out all that it meets at test.
+        split: its training part has labels; `consistency_on="held_out"` leaves out all instances met at test.
         train: the settings.
 
     Attributes:
-        unlabelled: who is taught, `[U]`.
+        unlabelled: the instances taught, `[U]`.
         target: their running probabilities `[U, classes]`; None before the first epoch's end.
         epoch: how many epochs have ended.
 
@@ -68,7 +68,7 @@ class Consistency(State):
 
     @property
     def weight(self) -> float:
-        """Of this epoch's steps: 0 until `consistency_after` of the epochs, in full after thrice that."""
+        """Of this epoch's steps: 0 until `consistency_after` of the epochs, in full after three times that."""
         begins = self.settings.consistency_after * self.settings.epochs
         if self.target is None or self.epoch < begins:
             return 0.0
@@ -78,7 +78,7 @@ class Consistency(State):
         """Move the target after an epoch.
 
         Args:
-            logits: in evaluation mode, of the validation part, the test part and `others`, one after the other.
+            logits: in evaluation mode, of the validation part, the test part and `others`, in this order.
         """
         answers = logits[self._places] / SHARPNESS
         found = answers.sigmoid() if self.binary else answers.softmax(1)
@@ -89,7 +89,7 @@ class Consistency(State):
             self._there[1].fill_(self.weight)
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
-        """What is added to a step's loss; a scalar. The instances without labels stand behind those with labels."""
+        """What is added to a step's loss; a scalar. The instances without labels come after those with labels."""
         answers = output.logits.unsqueeze(1) if output.parts is None else output.parts
         answers = answers[len(batch.labels) :]
         if self._there is None:
@@ -101,9 +101,9 @@ class Consistency(State):
         return weight * F.cross_entropy(answers.flatten(0, 1), target.flatten(0, 1))
 
     def shown(self, task: Task, reach: int, device: torch.device) -> Epochs:
-        """The training instances as `stemlib.training.finetune.training_batches` shows them, and others behind them.
+        """The training instances as `stemlib.training.finetune.training_batches` shows them, followed by the others.
 
-        Without batches all others are there, in every step; else as many as the step has training instances.
+        Without batches every step has all the others; with batches, as many as it has training instances.
         """
         size, fanouts = self.settings.batch_size, (self.settings.fanout or None,) * reach
         if not (size or self.settings.fanout):

@@ -1,4 +1,4 @@
-"""Epochs: the same batches again and again, with what does not change between them made once."""
+"""Epochs: the same batches again and again; what does not change between epochs is made once."""
 
 from __future__ import annotations
 

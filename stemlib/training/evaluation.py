@@ -25,7 +25,7 @@ EVALUATION_BATCH = 4096  # graphs per evaluation batch
 
 
 def predict(model: nn.Module, task: Task, index: Tensor | None = None, precision: str = "float32") -> Tensor:
-    """Logits `[M, classes]` of the instances `index` (default: all), in evaluation mode; of a regression its numbers.
+    """Logits `[M, classes]` of the instances `index` (default: all), in evaluation mode; for a regression, numbers.
 
     Numbers come in the unit of the task's labels: the data's own, unless `standardised` has changed it.
 
@@ -47,10 +47,10 @@ def predict(model: nn.Module, task: Task, index: Tensor | None = None, precision
 
 
 def decisions(model: nn.Module, task: Task, index: Tensor | None = None) -> np.ndarray:
-    """What the model says of the instances `index` (default: all), in the words of the data.
+    """What the model says of the instances `index` (default: all), in the data's own terms.
 
     Returns:
-        Classes `[M]`, by the names that the data has for them; binary labels `[M, T]` as True and False; the numbers
+        Classes `[M]`, by the data's names for them; binary labels `[M, T]` as True and False; the numbers
         `[M, T]` of a regression, in its own unit.
     """
     logits = predict(model, replace(task, scale=None), index)
@@ -77,7 +77,7 @@ def answer(
 ) -> Tensor:
     """Logits `[M, classes]` of all instances of some batches, in evaluation mode, on the CPU; see `predict`.
 
-    With `each` of networks that are mixed their own, `[M, K, classes]`.
+    With `each`, those of every mixed network, `[M, K, classes]`.
     """
     keep_freed()
     return finite(answers_there(model, shown, precision, each).cpu(), name)
@@ -85,7 +85,7 @@ def answer(
 
 @torch.no_grad()  # PyG's `EdgeIndex` cannot be indexed under `inference_mode`
 def answers_there(model: nn.Module, shown: Iterable[Batch], precision: str = "float32", each: bool = False) -> Tensor:
-    """The same where the model lies, without a look at them: NaN where they are not finite."""
+    """The same as `answer`, on the model's device and unchecked: NaN where they are not finite."""
     training = model.training
     model.eval()
     if isinstance(model, StemGNN):
@@ -93,7 +93,7 @@ def answers_there(model: nn.Module, shown: Iterable[Batch], precision: str = "fl
         for batch in shown:
             with products_in(precision, batch):
                 embedding = model.embed(batch.graph, batch.instances)
-            lost = ~embedding.sum(1, keepdim=True).isfinite()  # of NaN a codebook would make an ordinary code
+            lost = ~embedding.sum(1, keepdim=True).isfinite()  # a codebook would turn NaN into an ordinary code
             parts.append(classify(embedding).masked_fill_(lost, torch.nan))
     else:
         outputs = (model(batch.graph, batch.instances) for batch in shown)
@@ -138,7 +138,7 @@ def scores(model: nn.Module, conditions: Iterable[Condition]) -> dict[str, float
     """The task's score under every condition, by its name; conditions of one task on one graph share one pass.
 
     Raises:
-        ValueError: two conditions have one name.
+        ValueError: two conditions have the same name.
         FloatingPointError: as `predict`.
     """
     conditions, result = list(conditions), {}

@@ -38,16 +38,16 @@ class _Asked(nn.Module):
 
 
 def export(frozen: Frozen, data: Any, file: str | Path) -> ExportedProgram:
-    """Write a model as a program for graphs of any size, equal to the model on the graph given.
+    """Write a model as a program for graphs of any size, equal to the model on the given graph.
 
-    It takes features as `frozen.space` encodes them, by name: `x` `[N, d]`, `edge_index` `[2, E]`, `edge_attr`
+    It takes, by name, features as `frozen.space` encodes them: `x` `[N, d]`, `edge_index` `[2, E]`, `edge_attr`
     `[E, d_e]` where the model reads it; and `instances`, nodes `[M]` or pairs `[M, 2]`, or `batch` `[N]` and `ptr`
     `[G + 1]`. It gives logits, or numbers in their own unit, `[M, outputs]`.
 
     Args:
         frozen: the model.
-        data: a graph to trace it on, as `Frozen.task` takes it, of some nodes and edges.
-        file: to write, `.pt2`; `torch.export.load(file).module()` runs it.
+        data: a graph to trace it on, as `Frozen.task` takes it, with some nodes and edges.
+        file: the `.pt2` file to write; `torch.export.load(file).module()` runs it.
 
     Raises:
         ValueError: a model that PyTorch cannot export, or whose program computes something else.

@@ -22,7 +22,7 @@ SHAPE = ("in_width", "classes", "kind", "edge_width")
 
 
 class Family(NamedTuple):
-    """A kind of model: its settings, its class, and what of a task its class takes."""
+    """A kind of model: its settings, its class, and what its class takes from a task."""
 
     config: type[Settings]
     network: type[Network]

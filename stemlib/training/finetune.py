@@ -31,12 +31,12 @@ from stemlib.training.replay import Replays
 from stemlib.training.shared_products import share_first_products
 from stemlib.training.terms import TERMS, require_term
 
-START_INSTANCES = 20_000  # that the codebooks are started on: 150 and more per code
+START_INSTANCES = 20_000  # that the codebooks are started on: at least 150 per code
 
 
 @dataclasses.dataclass
 class Fit(State):
-    """The state of one training: everything that a resumed process needs beside model and optimiser."""
+    """The state of one training: everything that a resumed process needs besides model and optimiser."""
 
     epoch: int = 0
     best_epoch: int = -1
@@ -61,14 +61,14 @@ def fit(
     Args:
         model: a `StemGNN`, or one of the baselines.
         task: what to learn; a regression is learnt as `standardised` by the split, and answered in its own unit.
-        split: on whom; selection sees `val` only.
+        split: on which instances; selection sees `val` only.
         train: how.
         seed: of noise and batches.
         state_file: where the training state is kept while running; a state found there is continued.
-        label: shown at the progress bar.
+        label: of the progress bar.
 
     Raises:
-        ValueError: a task of another shape, a split that is none of it, a setting of `train` that this model or task
+        ValueError: a task of another shape, a split that it cannot use, a setting of `train` that this model or task
             does not have, or a damaged state.
     """
     if train.precision == "bf16" and not isinstance(model, StemGNN):
@@ -139,7 +139,7 @@ def training_batches(
         ValueError: neighbours are to be drawn for a model or a regulariser that needs all nodes.
     """
     require_fit(model, task)
-    # The routing regulariser is a mean over all nodes of the graph, so that no step can do with a part of them.
+    # The routing regulariser is a mean over all nodes of the graph, so no step can do with only some of them.
     reach = 0 if train.routing else hops(model, task)
     as_one = bool(train.fanout and not reach)
     if as_one and (task.kind == "graph" or taught or isinstance(model, StemGNN)):
@@ -166,12 +166,12 @@ def train_epoch(
 ) -> Tensor:
     """One pass over the training instances, of classes or a `regression`; the losses `[S]` of its steps.
 
-    A loss has that of who is `taught` in it. Nobody waits for a GPU here, where a batch lies on it.
-    With `fixed_routers` the routers stay as they are: no step, and nothing that they learn in passing.
+    A loss includes that of instances that are `taught`. Nothing here waits for a GPU that holds the batches.
+    With `fixed_routers` the routers stay as they are: they take no step and learn nothing in passing.
     """
     model.train()
     for router in model.encoder.routers if fixed_routers else ():
-        # One without weights learns in passing, in training mode alone; others' noise is to stay.
+        # A router without weights learns in passing, in training mode only; others are to keep their noise.
         router.train(bool(list(router.parameters())))
     losses = []
     for batch in shown:
@@ -194,10 +194,10 @@ def train_epoch(
 
 
 def start_tokens(model: StemGNN, task: Task, split: Split) -> None:
-    """K-means start of the codebooks: on the training instances for the reference's kind, else on all instances.
+    """K-means start of the codebooks: on all nodes, but on training instances of other tasks and the reference's kind.
 
     Only features are seen, no label; on one graph all of them are visible to training anyway. Of more than
-    `START_INSTANCES` as many are drawn.
+    `START_INSTANCES` (graphs: `EVALUATION_BATCH`), that many are drawn.
     """
     of_training = model.config.codebook == "reference" or task.kind != "node"
     index = split.train if of_training else torch.arange(task.instances)

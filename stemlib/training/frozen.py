@@ -1,4 +1,4 @@
-"""A trained model with all that it takes to ask it about another graph: answers by name, and refusals by name."""
+"""A trained model with all that is needed to ask it about another graph: answers by name, and refusals by name."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from stemlib.training.evaluation import evaluation_batches, finite, hops
 from stemlib.training.families import save_model
 
 Asked = Tensor | Sequence[int] | Sequence[tuple[str, str]] | None  # which instances: numbers [M], or pairs [M, 2]
-AT_ONCE = 2**16  # instances of a model that reads a few hops around them
+AT_ONCE = 2**16  # instances per pass of a model that reads a few hops around them
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """A trained model with all that it takes to ask it about another graph.
+    """A trained model with all that is needed to ask it about another graph.
 
     Attributes:
         model: in evaluation mode.
@@ -52,14 +52,14 @@ class Frozen:
         """Another graph as the model reads it; labels are neither needed nor read.
 
         Args:
-            data: what `from_data` takes, with raw features, and of links the pairs `edge_label_index`; SMILES strings;
+            data: what `from_data` takes, with raw features, and for links the pairs `edge_label_index`; SMILES strings;
                 or a `Task` whose features were made with `space`.
             instances: pairs of nodes `[M, 2]`, or of entities' names, instead of `edge_label_index` or of the task's
-                own; else not read.
+                own; otherwise not read.
 
         Raises:
             ValueError: features that do not fit, or are not finite, by name; another kind of task than the model's;
-                entities that are not there.
+                unknown entities.
         """
         if isinstance(data, Task):
             self.space.require(data)
@@ -88,23 +88,23 @@ class Frozen:
 
         Args:
             data: see `task`.
-            instances: numbers of nodes, graphs or pairs `[M]`; or, of a model of links, pairs of nodes `[M, 2]`, or of
-                entities' names where the task is of triples.
+            instances: numbers of nodes, graphs or pairs `[M]`; or, for a model of links, pairs `[M, 2]` of nodes, or of
+                entities' names if the task is of triples.
 
         Returns:
-            `instance` (and `source`, `target` of links); `class`, by its own name, and `confidence`, the probability
-            that the model gives it; or `value`, in its own unit; with several outputs a column for each, numbered.
+            `instance` (and `source`, `target` of links); `class`, by its name, and `confidence`, the probability that
+            the model gives it; or `value`, in its own unit; with several outputs, a numbered column for each.
             `radius`: how far the head's input can move before the class changes, where there is a head. `notes`: in
-            which respect an instance lies outside of what training met.
+            which respect an instance lies outside what training met.
 
         Raises:
-            ValueError: see `task`; instances that are not there.
+            ValueError: see `task`; instances that do not exist.
             FloatingPointError: the model computes NaN or infinity.
         """
         return self._frame(data, instances, explained=False)
 
     def explain(self, data: Any, instances: Asked = None) -> pd.DataFrame:
-        """`predict`, and who computed it: the gates `gate_<layer>_<expert>`, or each mixed network's own answer."""
+        """`predict`, and what computed it: the gates `gate_<layer>_<expert>`, or each mixed network's own answer."""
         return self._frame(data, instances, explained=True)
 
     def save(self, folder: str | Path) -> None:
@@ -171,7 +171,7 @@ class Frozen:
         return columns
 
     def _outside(self, task: Task, index: Tensor) -> np.ndarray:
-        """Per instance, which covariates lie outside of training's ranges."""
+        """For each instance, which covariates lie outside training's ranges."""
         notes = np.full(index.numel(), "", dtype=object)
         for name, (low, *_, high) in self.about["ranges"].items():
             values = instance_covariate(task, name)[index].numpy()
@@ -189,7 +189,7 @@ def _numbers(instances: Asked) -> bool:
 
 
 def _asking(task: Task, pairs: Asked) -> Task:
-    """A task of links with other pairs `[M, 2]`, of nodes' numbers or entities' names, and without labels."""
+    """A link task with other pairs `[M, 2]`, by nodes' numbers or entities' names, and without labels."""
     _require_links(task.kind, pairs, repr(task.name))
     found = pairs if isinstance(pairs, Tensor) else _named(task, pairs)
     if found.numel() and not 0 <= int(found.min()) <= int(found.max()) < task.graph.num_nodes:
@@ -216,5 +216,5 @@ def _named(task: Task, pairs: Sequence[tuple[str, str]]) -> Tensor:
 
 
 def features_sha256(folder: str | Path) -> str:
-    """sha256 of a folder's feature space: it says which one its model reads."""
+    """sha256 of a folder's feature space, which identifies what its model reads."""
     return hashlib.sha256((Path(folder) / "features.json").read_bytes()).hexdigest()

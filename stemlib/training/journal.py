@@ -29,7 +29,7 @@ class Journal(State):
         steps: one row per step, `[S, len(COLUMNS)]`, NaN where a data set lacks an objective.
         codes: how often each code was chosen in a window, `[W, H, C]`.
         load: sums over nodes of the gates as deployed, by window, data set, layer and expert, `[W, D, L, K]`.
-        nodes: of how many nodes, `[W, D]`.
+        nodes: over how many nodes, `[W, D]`.
         done: steps done.
     """
 
@@ -55,7 +55,7 @@ class Journal(State):
         super().load_state_dict(moved)
 
     def note(self, row: Tensor, data_set: int, codes: Tensor, load: Tensor, nodes: float | Tensor) -> None:
-        """Write down one step: a row of `COLUMNS`, codes chosen `[H, C]`, sums of gates `[L, K]` over so many nodes."""
+        """Write down one step: a row of `COLUMNS`, codes chosen `[H, C]`, sums of gates `[L, K]` over `nodes` nodes."""
         window = self.done // self.window
         self.steps[self.done] = row
         self.codes[window] += codes
@@ -64,14 +64,14 @@ class Journal(State):
         self.done += 1
 
     def losses(self, names: list[str]) -> pd.DataFrame:
-        """One row per step: `step`, the data set's name, learning rate, and losses as they are, not weighted."""
+        """One row per step: `step`, the data set's name, `COLUMNS`; of the losses only the sum `loss` is weighted."""
         frame = pd.DataFrame(self.steps[: self.done].cpu().numpy(), columns=COLUMNS)
         frame["data_set"] = [names[int(index)] for index in frame["data_set"]]
         frame.insert(0, "step", range(self.done))
         return frame
 
     def usage(self) -> pd.DataFrame:
-        """One row per window and head: `perplexity` of the codes chosen, and `dead`: how many were not at all."""
+        """One row per window and head: `perplexity` of the codes chosen, and `dead`: how many were never chosen."""
         frequency = self.codes / self.codes.sum(-1, keepdim=True)
         perplexity = torch.special.entr(frequency.double()).sum(-1).exp()
         heads = {"head": range(self.codes.size(1))}

@@ -1,4 +1,4 @@
-"""What all trainings have in common: a bar, a clock, and a state from which a killed one ends with the same bits."""
+"""What all trainings share: a progress bar, a clock, and a state from which a killed one ends with the same bits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECONDS_BETWEEN_STATES = 15.0
 
 
 class State:
-    """Base of what is kept as it is: its attributes are its state."""
+    """Base of objects kept as they are: their attributes are their state."""
 
     def state_dict(self) -> dict[str, Any]:
         """The attributes by name."""
@@ -35,13 +35,13 @@ class Loop:
     """The clock of a training, and its state on disk.
 
     Args:
-        file: where the state is kept, by the first of several processes; one found there is taken over. None: it is
-            not kept.
+        file: where the first of several processes keeps the state; a state found there is taken over. None: it is not
+            kept.
         parts: all that a step changes, by name: generators, and what has `state_dict` and `load_state_dict`.
 
     Attributes:
         resumed: whether there was a state.
-        seconds: that the steps took, in processes that were killed too.
+        seconds: that the steps took, in killed processes too.
 
     Raises:
         ValueError: the state is damaged.
@@ -58,7 +58,7 @@ class Loop:
                 (part.set_state if isinstance(part, torch.Generator) else part.load_state_dict)(state[name])
 
     def steps(self, done: int, total: int, label: str, check: Callable[[], object] = lambda: None) -> Iterator[tqdm]:
-        """The progress bar once for every step that is left; the state, once checked, is kept between two steps."""
+        """Yield the progress bar for every step that is left; the state, once checked, is kept between two steps."""
         since_state = since = time.monotonic()
         first = processes.rank() == 0
         with tqdm(total=total, initial=done, desc=label, leave=False, disable=quiet() or not first) as bar:

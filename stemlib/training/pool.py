@@ -4,10 +4,10 @@ A step shows one data set. With weights `w_d` and numbers of nodes `n_d`, data s
 
     p_d = w_d sqrt(n_d) / sum_e w_e sqrt(n_e)
 
-of the steps. The reference repeats every node `w_d` times in one list, which makes the share `w_d n_d`: of the staged
-data Cora would have one step in two hundred; the square root gives it one in thirty. A graph of some hundred nodes has
-few steps, but is seen whole in each, and thereby more often than any node of HIV. Nor is the data set of a step left to
-luck: step `t` takes the data set in whose interval of the unit line, as long as its share, the point
+of the steps. The reference repeats every node `w_d` times in one list, which makes the share `w_d n_d`: on the staged
+data Cora would get one step in two hundred; the square root gives it one in thirty. A graph of a few hundred nodes gets
+few steps, but is seen whole in each, and so more often than any node of HIV. Nor is the data set of a step left to
+chance: step `t` takes the data set in whose interval of the unit line, as long as its share, the point
 `u + t (sqrt(5) - 1) / 2 mod 1` lies. This is the most even sequence of its kind: no data set waits longer than
 `2 / p_d` steps, and what a step takes depends on seed and step alone.
 """
@@ -45,7 +45,7 @@ class Member:
 
     @property
     def units(self) -> int:
-        """What processes can share out among them: nodes, or whole molecules."""
+        """What processes can share out among themselves: nodes, or whole molecules."""
         return self.task.instances if self.task.kind == "graph" else self.nodes
 
     @cached_property
@@ -62,7 +62,7 @@ class Pool:
         members: with features as `unit_features` gives them, all of one width.
 
     Raises:
-        ValueError: no member, two of one name, a weight that is not positive, or features of another form.
+        ValueError: no member, two of the same name, a weight that is not positive, or features of another form.
     """
 
     def __init__(self, members: Iterable[Member]) -> None:

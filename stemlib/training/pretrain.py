@@ -55,7 +55,7 @@ def pretrain(
     start: Path | None = None,
     root: Path | None = None,
 ) -> Path:
-    """Pretrain encoder and tokens, or continue a killed run, or do nothing where the run is finished.
+    """Pretrain encoder and tokens, or continue a killed run, or do nothing if the run is finished.
 
     Several processes, each of which calls this inside `stemlib.training.processes.joined`, train one model together.
 

@@ -1,12 +1,12 @@
 """What a step of pretraining is shown: seed nodes with their neighbourhoods, or a union of molecules.
 
 Only nodes whose whole sampled neighbourhood is in the batch are asked for an embedding: the seeds, and the far ends
-of the edges that are to be reconstructed. What only lends its features to them is not. As in the reference, messages
+of the edges that are to be reconstructed. Nodes that only lend them features are not. As in the reference, messages
 may run along the very edges that are to be reconstructed, and all data sets' nodes count, whatever split they are in.
-No label of a node or molecule is read. Of a knowledge graph the features of edges are its relations, which are what a
-triple's label says: training triples' alone, for no others are edges of the message graph. Where a data set has no
-edge features (the reference gives such edges one constant vector, which there is nothing to learn from) that objective
-is left out.
+No label of a node or molecule is read. In a knowledge graph the features of edges are its relations, which are what a
+triple's label says, but those of training triples only, as no others are edges of the message graph. Where a data set
+has no edge features (the reference gives such edges one constant vector, from which nothing can be learnt), that
+objective is left out.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class PretrainBatch:
         seen: what the student sees of it, with the features that `columns` shows; see `stemlib.stress.views`. It is
             drawn on the CPU, which knows how many edges are left: a GPU would have to be waited for.
         columns: of the features, `[d]`; None for all.
-        computed: its first so many nodes are embedded.
+        computed: how many of its first nodes are embedded.
         seeds: those that node objectives are about, `[B]`.
         edges: to be reconstructed, `[2, E]`, among the computed nodes.
         edge_features: of these edges, `[E, d]`; None where the data set has none.
-        non_edges: pairs of computed nodes that are no edges, `[2, E']`, `E' <= E`.
+        non_edges: pairs of computed nodes that are not edges, `[2, E']`, `E' <= E`.
     """
 
     graph: Graph
@@ -81,7 +81,7 @@ def draws(seed: int, step: int, rank: int = 0, world: int = 1) -> Draws:
 def _mixed(*key: int) -> int:
     """One number from several, so that neighbouring steps' generators have nothing in common.
 
-    The last of the key must not be 0: `SeedSequence` takes trailing zeros for nothing.
+    The last number of the key must not be 0: `SeedSequence` ignores trailing zeros.
     """
     return int(np.random.SeedSequence(key).generate_state(1)[0])
 
@@ -101,11 +101,11 @@ def draw_batch(
     Args:
         member: the data set.
         size: seed nodes of all processes together, drawn without replacement; of molecules, as many whole ones as
-            have about so many atoms.
+            have about that many atoms.
         fanouts: one for each layer of the model, the layer nearest to the seeds first; None for all neighbours.
-        edge_share: of the sampled edges that end in seeds, or of the molecules' bonds, to reconstruct.
+        edge_share: share to reconstruct of the sampled edges that end in seeds, or of the molecules' bonds.
         draws: random numbers.
-        hidden: from the student: the shares of features and of edges; see `stemlib.stress.views.view`.
+        hidden: the shares of features and of edges hidden from the student; see `stemlib.stress.views.view`.
         layered: whether the neighbourhood comes hop by hop, which spares the model what no seed needs; False for
             one whole graph, which some models need (`Encoder.reach` is 0).
     """
@@ -176,7 +176,7 @@ def _random_pairs(nodes: int, count: int, generator: torch.Generator) -> Tensor:
 
 
 def _contained(values: Tensor, table: Tensor) -> Tensor:
-    """Which of the values `[P]` stand in a sorted table `[E]`."""
+    """Which of the values `[P]` are in a sorted table `[E]`."""
     if not table.numel():
         return torch.zeros_like(values, dtype=torch.bool)
     return table[torch.searchsorted(table, values).clamp(max=table.numel() - 1)] == values

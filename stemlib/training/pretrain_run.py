@@ -37,8 +37,8 @@ class Run:
         file: of the state.
 
     Raises:
-        ValueError: no objective has a weight; another architecture than the checkpoint's to start from; or several
-            processes with batch norm, of which each has statistics of its own, or more of them than there is work for.
+        ValueError: no objective has a weight; an architecture other than that of the starting checkpoint; or several
+            processes with batch norm, whose statistics are not shared, or more processes than there is work for.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Run:
         ).to(self.device)
 
     def step(self) -> None:
-        """Take the next step and write it down; no number is asked of a GPU."""
+        """Take the next step and write it down; no number is read back from a GPU."""
         number, config = self.journal.done, self.config
         member = self.pool.drawn(number, self.seed)
         batch = self.batch(member, number, processes.rank(), processes.world())
@@ -123,9 +123,9 @@ class Run:
         self._note(member, row, outcome, len(batch.seeds))
 
     def _together(self, outcome: Outcome) -> tuple[Tensor, Tensor]:
-        """This process's share of the weighted loss, whose gradients average to the whole's; the whole's terms.
+        """This process's share of the weighted loss, whose gradients average to those of the whole; the whole's terms.
 
-        A term is a mean over a number of items that differs from process to process, and counts accordingly. The terms
+        A term is a mean over a number of items that differs from process to process, and is weighted by it. The terms
         `[len(LOSSES)]` are NaN where no process has one.
         """
         counts, losses = outcome.counts, outcome.losses
@@ -142,7 +142,7 @@ class Run:
         return loss, sums / items
 
     def _note(self, member: int, row: Tensor, outcome: Outcome, seeds: int) -> None:
-        """Write down a step, token usage and expert load summed over processes."""
+        """Write down a step, with token usage and expert load summed over processes."""
         journal = self.journal
         codes, load = torch.zeros_like(journal.codes[0]), torch.zeros_like(journal.load[0, 0])
         if outcome.tokens is not None:
@@ -154,7 +154,7 @@ class Run:
         journal.note(row, member, codes, load, nodes)
 
     def checked(self) -> dict[str, float]:
-        """The last step's row, once all since the last check are found finite.
+        """The last step's row, once all rows since the last check are found finite.
 
         Raises:
             FloatingPointError: one is not; says where.

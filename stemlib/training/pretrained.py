@@ -2,7 +2,7 @@
 
 A checkpoint is a folder with `model.safetensors` and `model.json`, like a model's, but of encoder and tokens only: no
 decoders, no teacher, no optimiser. In float32 a model of width 128 is 2 MB. The projection back from the tokens, which
-fine-tuning never reads, is in it (a seventh): without it nobody could ask a checkpoint for its reconstructions.
+fine-tuning never reads, is included (a seventh): without it a checkpoint could not give its reconstructions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stemlib.presets import ModelConfig
 from stemlib.weights import read_settings, read_weights, write_weights
 
 FORMAT = "stem-gnn-study pretrained, version 1"
-# What may differ from pretraining, for the weights do not depend on it.
+# What may differ from pretraining, as the weights do not depend on it.
 FREE = ("temperature", "input_dropout", "dropout", "pool")
 
 
@@ -34,7 +34,7 @@ class Pretrained(nn.Module):
         width: of node and edge features.
 
     Raises:
-        ValueError: rounded tokens, of which nothing can be pretrained.
+        ValueError: rounded tokens, in which there is nothing to pretrain.
     """
 
     def __init__(self, config: ModelConfig, width: int) -> None:
@@ -47,7 +47,7 @@ class Pretrained(nn.Module):
 
 
 def save_pretrained(network: Pretrained, folder: str | Path, about: dict[str, Any]) -> None:
-    """Write a checkpoint; `about` says what it was pretrained on and how, as JSON can write it."""
+    """Write a checkpoint; `about` says what it was pretrained on and how, in values that JSON has."""
     settings = {"format": FORMAT, "config": dataclasses.asdict(network.config), "width": network.width}
     write_weights(network, settings | {"about": about}, folder)
 
@@ -86,8 +86,8 @@ def from_pretrained(folder: str | Path, task: Task, config: ModelConfig | None =
             alone; None for the checkpoint's own.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_pretrained`; a task with features of another form, or another
-            architecture than the checkpoint's.
+        FileNotFoundError, ValueError: as `load_pretrained`; a task with features of another form, or an
+            architecture other than the checkpoint's.
 
     Example:
         >>> task = unit_features(load("cora", width=128), 128)  # doctest: +SKIP

@@ -19,7 +19,7 @@ from stemlib.model.tokens import TokenInterface
 
 @contextmanager
 def joined(device: torch.device | str) -> Iterator[None]:
-    """Join the processes that `torchrun` has started, if it has: by gloo on CPUs, by NCCL on one GPU for each."""
+    """Join the processes that `torchrun` has started, if it has: with gloo on CPUs, with NCCL on one GPU each."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
@@ -39,7 +39,7 @@ def together() -> bool:
 
 
 def rank() -> int:
-    """This process's number, from 0 on."""
+    """This process's number, counted from 0."""
     return distributed.get_rank() if together() else 0
 
 
@@ -49,7 +49,7 @@ def world() -> int:
 
 
 def wait() -> None:
-    """Until all processes have come here."""
+    """Wait until all processes have come here."""
     if together():
         distributed.barrier()
 
@@ -64,10 +64,10 @@ def total(value: Tensor) -> Tensor:
 
 
 def parallel(model: nn.Module) -> nn.Module:
-    """The model, of whose gradients a backward pass gives every process the mean.
+    """The model, wrapped so that a backward pass gives every process the mean of the gradients.
 
-    A parameter that no process has used keeps none. What `forward` returns may lead back to nothing but what the loss
-    is made of: else the processes would wait for gradients that never come. Buffers are every process's own.
+    A parameter that no process has used keeps none. Everything that `forward` returns with a gradient must enter the
+    loss: otherwise the processes would wait for gradients that never come. Each process has its own buffers.
     """
     if not together():
         return model
@@ -78,7 +78,7 @@ def parallel(model: nn.Module) -> nn.Module:
 def average_codes(tokens: TokenInterface | None) -> None:
     """Give every process the same codebooks where they follow the data by moving averages.
 
-    The averages are linear in the data, so that their mean is what one process would have that saw all of it;
+    The averages are linear in the data, so that their mean is what one process that saw all of it would have;
     a dead code is revived by the mean of the queries that the processes have drawn for it.
     """
     if not together() or tokens is None or tokens.kind != "ema":

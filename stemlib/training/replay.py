@@ -1,7 +1,7 @@
 """Steps that are the same every time: recorded on a GPU once, and started as a whole from then on.
 
 A step on a small graph is some 140 kernels of a few microseconds each. A CPU takes longer to start them than a GPU
-takes to compute them. A CUDA graph holds all of them, with where they read and write, and is started at once.
+takes to compute them. A CUDA graph holds them all, with the addresses they use, and is started at once.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Replays:
 
     A branch that Python takes while an action is recorded is taken in every replay. So an action's tensors have to be
     the same in every call, and what changes has to lie in them. Noise is drawn anew, as in ordinary calls. An action
-    that waits for the GPU, because a shape or a number depends on what was computed, cannot be recorded: it goes on as
-    it is.
+    that waits for the GPU, because a shape or a number depends on what was computed, cannot be recorded: it is
+    called as before.
 
     Args:
         where: the device; on a CPU every action is simply called.
@@ -37,7 +37,7 @@ class Replays:
         self._ordinary: set[Hashable] = set()
 
     def __call__(self, name: Hashable, action: Action) -> Tensor:
-        """What the action gives. The next call of a recorded one writes over it."""
+        """The action's result. The next call of a recorded action overwrites it."""
         if not self.used or name in self._ordinary:
             return action()
         if name in self._replayed:
@@ -61,7 +61,7 @@ def recordable(where: torch.device) -> bool:
 
 @cache
 def side_stream() -> torch.cuda.Stream:
-    """One for all, because the allocator uses memory again only on the stream that had it."""
+    """One stream for all, because the allocator reuses memory only on the stream that had it."""
     return torch.cuda.Stream()
 
 
@@ -89,7 +89,7 @@ def watched(action: Action) -> tuple[Tensor, bool]:
 
 
 def recorded(action: Action) -> Action:
-    """Record an action without doing it; what is returned does it."""
+    """Record an action without running it; calling the result runs it."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         result = action()

@@ -1,4 +1,4 @@
-"""A model as one folder that answers alone: weights, feature space, names of classes, what it was trained on.
+"""A model as one self-contained folder: weights, feature space, names of classes, what it was trained on.
 
 Example:
     >>> save(model, "frozen/", task)  # doctest: +SKIP
@@ -34,17 +34,17 @@ def freeze(
     split: Split | None = None,
     metrics: Mapping[str, float] | None = None,
 ) -> Frozen:
-    """A trained model with all that it takes to ask it about another graph.
+    """A trained model with all that is needed to ask it about another graph.
 
     Args:
         model: of any family.
         task: that it was trained on.
-        space: what the task's features were made with; None for what the task says of them.
+        space: what the task's features were made with; None for what the task says about them.
         split: whose training part gives the covariates' ranges; None for all instances.
         metrics: its scores, kept as they are.
 
     Raises:
-        ValueError: a task of another shape than the model's, or whose features the space did not make.
+        ValueError: a task that does not fit the model, or whose features the space did not make.
     """
     require_fit(model, task)
     space = FeatureSpace.of(task) if space is None else space.for_labels(task)
@@ -85,7 +85,7 @@ def load(folder: str | Path) -> Frozen:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is cut, altered, another program's, or another model's.
+        ValueError: a file is truncated, altered, or that of another program or model.
     """
     model, settings = load_model(folder), read_settings(folder, FORMAT)
     if "about" not in settings:

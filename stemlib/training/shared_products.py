@@ -1,7 +1,7 @@
 """The first layer's expert products, computed once for an evaluation and the training step that follows it.
 
-Between the two no weight changes; and where no dropout falls on the features, neither does the first layer's input.
-So `[mean_i ; x_i] W_k` is the same, and the step needs its gradient only: a fifth of the work at the reference's width.
+Between the two no weight changes; nor, without dropout on the features, does the first layer's input. So
+`[mean_i ; x_i] W_k` is the same, and the step only needs its gradient: a fifth of the work at the reference's width.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SharedProducts:
 
     def __init__(self, layer: RoutedSAGE, inputs: Tensor) -> None:
         self.layer, self.inputs = layer, inputs
-        self._version: int | None = None  # of the weights; loading some counts a new one, a fused optimiser's step none
+        self._version: int | None = None  # of the weights; loading some changes it, a fused optimiser's step does not
         self._products = inputs.new_empty(len(inputs), layer.weight[:, 0].numel())
 
     def forget(self) -> None:
@@ -47,7 +47,7 @@ class SharedProducts:
 
 
 class CachedProducts:
-    """A batch's share of them: `rows`, positions `[T]` among the nodes of `shared`, or a slice (no copy is made)."""
+    """A batch's products: `rows`, positions `[T]` among the nodes of `shared`, or a slice (no copy is made)."""
 
     def __init__(self, shared: SharedProducts, rows: Tensor | slice) -> None:
         self.shared, self.rows, self.inputs = shared, rows, shared.inputs[rows]
@@ -61,12 +61,12 @@ def share_first_products(encoder: Encoder, graph: Graph, parts: Sequence[Graph])
     """Let some neighbourhoods of one graph share the first layer's products, where that layer's input is fixed.
 
     Args:
-        encoder: whose first layer; nothing is done if it is not routed, reads edge features or drops features.
+        encoder: nothing is done if its first layer is too large or not as published, reads edge features or drops any.
         graph: the whole graph, edges sorted by target, on any device.
         parts: `stemlib.data.sampling.neighbourhood`s of it with all neighbours; their first hop gets `products`.
 
     Returns:
-        What is shared, to be forgotten after every step of an optimiser; None where nothing is.
+        The shared products, to be forgotten after every step of an optimiser; or None.
     """
     plain = encoder.is_routed[0] and encoder.as_published and not encoder.config.input_dropout
     if not plain or graph.edge_attr is not None:

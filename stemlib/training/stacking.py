@@ -1,11 +1,11 @@
-"""Networks that were tuned and trained by themselves, put together by what validation says of them.
+"""Networks tuned and trained separately, put together by what validation says of them.
 
-Two ways. On the `simplex` logits are mixed by one weight each, as in `stemlib.model.mixture`. A `selected` stack is
-that of Caruana et al. (2004). Each network's answers are calibrated by a temperature. Round by round the network is
-chosen, maybe again, whose probabilities bring the mean of all chosen ones nearest to validation's labels; the best
-round counts. Weights are shares of the rounds. What was never chosen is left out of the network that is deployed.
+There are two ways. On the `simplex`, logits are mixed with one weight each, as in `stemlib.model.mixture`. A `selected`
+stack is that of Caruana et al. (2004). Each network's answers are calibrated by a temperature. Each round chooses,
+perhaps again, the network whose probabilities bring the mean of all chosen ones nearest to validation's labels; the
+best round counts. Weights are shares of the rounds. Networks never chosen are left out of the deployed network.
 
-What is kept may be trained anew from other seeds, the *repeats*, which share its weight: a deep ensemble
+A kept network may be trained anew from other seeds, its *repeats*, which share its weight: a deep ensemble
 (Lakshminarayanan et al., 2017) of each chosen network.
 """
 
@@ -31,14 +31,14 @@ from stemlib.training.evaluation import predict
 from stemlib.training.families import FAMILIES, SHAPE, Family, family_of
 
 LARGEST = 6.0  # log of a temperature, either way
-TINY = 1e-7  # a probability that is no nearer to 0 or 1
+TINY = 1e-7  # probabilities come no nearer to 0 or 1
 
 
 class Stacked(Network):
     """`K` trained networks whose answers are mixed with weights `gate`.
 
-    Logits come divided by each network's temperature. Of classes a selected stack's are the logs of the mean
-    probabilities, of binary labels the log-odds of these; else they are `sum_k g_k z_k`.
+    Each network's logits are divided by its temperature. A selected stack's logits are the logs of the mean
+    probabilities for classes, their log-odds for binary labels; otherwise they are `sum_k g_k z_k`.
 
     Args:
         config: with its `members`.
@@ -79,7 +79,7 @@ class Stacked(Network):
         return Output(mixed, mixed, parts=parts)
 
     def mixed(self, parts: Tensor) -> Tensor:
-        """The stack's logits `[M, classes]` of its networks' `[M, K, classes]`."""
+        """The stack's logits `[M, classes]` from its networks' `[M, K, classes]`."""
         return mixed(parts, self.gate, "r2" if self.config.gate == "simplex" else self.metric)
 
 
@@ -100,7 +100,7 @@ def mixed(parts: Tensor, gate: Tensor, metric: str) -> Tensor:
 
 
 def temperature(logits: Tensor, labels: Tensor) -> float:
-    """The number that divides logits `[M, classes]` so that cross-entropy is smallest (Guo et al., 2017).
+    """The divisor of logits `[M, classes]` that makes cross-entropy smallest (Guo et al., 2017).
 
     Raises:
         ValueError: no instance.
@@ -117,7 +117,7 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def selection(parts: Tensor, labels: Tensor, metric: str, rounds: int = 12) -> Tensor:
-    """How often each network is chosen, as shares `[K]`; the first of equals.
+    """How often each network is chosen, as shares `[K]`; ties go to the first.
 
     Args:
         parts: the networks' calibrated logits on validation `[M, K, classes]`.
@@ -144,16 +144,16 @@ def stacked(
     config: StackedConfig | None = None,
     again: Callable[[int], Sequence[Network]] = lambda place: (),
 ) -> Stacked:
-    """Put networks together that were trained on a task's split; they stay as they are.
+    """Put together networks that were trained on a task's split; they stay as they are.
 
     Args:
         networks: of any of the `FAMILIES`.
         task, split: what they were trained on.
         config: which way.
-        again: by its place among `networks`, one that is kept, trained from other seeds: they share its weight.
+        again: repeats of a kept network by its place in `networks`: trained from other seeds, they share its weight.
 
     Raises:
-        ValueError: a task of another shape than a network's, or no labelled validation instance.
+        ValueError: a task that does not fit a network, or no labelled validation instance.
     """
     for network in networks:
         require_fit(network, task)
@@ -164,7 +164,7 @@ def stacked(
     labels, calibrated = task.labels[index], config.gate != "simplex" and not task.regression
 
     def scales(some: Sequence[Network]) -> tuple[Tensor, Tensor]:
-        """Temperatures `[K]`, and the answers on validation that they divide `[M, K, classes]`."""
+        """Temperatures `[K]`, and the answers on validation divided by them, `[M, K, classes]`."""
         answers = [predict(network, task, index) for network in some]
         found = [temperature(one, labels) if calibrated else 1.0 for one in answers]
         return torch.tensor(found), torch.stack(answers, dim=1) / torch.tensor(found).view(-1, 1)

@@ -1,4 +1,4 @@
-"""Encoder and tokens while they are pretrained: with decoders, and a teacher that follows them slowly."""
+"""Encoder and tokens while they are pretrained: with decoders, and a teacher that slowly follows the encoder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INSIDE_LOG = 1e-15  # the reference's guard; part of its numbers
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one batch.
+    """The outcome of one batch.
 
     Attributes:
         losses: the objectives that the batch has, not weighted, each a mean.
@@ -36,7 +36,7 @@ class Outcome:
 
 
 class Decoders(nn.Module):
-    """What reads the quantised embeddings `[N, d]` while pretraining, and is thrown away after it.
+    """What reads the quantised embeddings `[N, d]` during pretraining, and is thrown away afterwards.
 
     Args:
         width: of embeddings.
@@ -56,7 +56,7 @@ class Decoders(nn.Module):
         return F.mse_loss(self.feature(quantised), x)
 
     def edge_loss(self, quantised: Tensor, edges: Tensor, negatives: Tensor) -> Tensor:
-        """Binary cross-entropy of inner products, edges `[2, E]` and drawn pairs `[2, E']`: two means added."""
+        """Binary cross-entropy of inner products, edges `[2, E]` and drawn pairs `[2, E']`: the sum of two means."""
         projected = self.edge(quantised)
 
         def probability(pairs: Tensor) -> Tensor:
@@ -94,15 +94,15 @@ class Student(nn.Module):
         self.decay = decay
 
     def train(self, mode: bool = True) -> Student:
-        """Training mode for the student alone: the teacher stays in evaluation."""
+        """Training mode for the student alone: the teacher stays in evaluation mode."""
         super().train(mode)
         self.teacher.eval()
         return self
 
     def forward(self, batch: PretrainBatch, config: PretrainConfig) -> Outcome:
-        """The objectives of one batch; those of weight 0 and those that it has no data for are left out.
+        """The objectives of one batch; those with weight 0 or without data in it are left out.
 
-        What nodes are measured by (features, teacher, tokens, routes) is measured on the seeds.
+        Objectives about nodes (features, teacher, tokens, routes) are measured on the seeds.
         """
         graph, seeds, network = batch.graph, batch.seeds, self.network
         with torch.autocast(graph.x.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
@@ -136,7 +136,7 @@ class Student(nn.Module):
         return Outcome(losses, counts, indices, [layer.detach() for layer in logits])
 
     def quantise(self, z: Tensor) -> tuple[Tensor, Tokens | None]:
-        """What the decoders read, `[M, d]`, of embeddings `[M, d]`: these themselves where there are no tokens."""
+        """What the decoders read, `[M, d]`, given embeddings `[M, d]`: the embeddings themselves without tokens."""
         if self.network.tokens is None:
             return z, None
         tokens = self.network.tokens(z)
@@ -155,7 +155,7 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def update_teacher(self) -> None:
-        """`teacher = decay * teacher + (1 - decay) * encoder`; running statistics are taken over.
+        """`teacher = decay * teacher + (1 - decay) * encoder`; running statistics are copied.
 
         PyTorch's `AveragedModel` would wait for a GPU in every step.
         """

@@ -1,6 +1,6 @@
-"""Training terms: what a step may ask of a router beside the task, by name; each a function of one step.
+"""Training terms: what a step may ask of a router besides the task, by name; each a function of one step.
 
-A term is a mean over the routed layers and over the nodes that the step computes. It is weighed by
+A term is a mean over the routed layers and over the nodes that the step computes. It is weighted by
 `TrainConfig.term_weight` and draws from PyTorch's global generators only, which are part of a training's state.
 """
 
@@ -42,8 +42,8 @@ def coupling(model: StemGNN, batch: Batch, output: Output, train: TrainConfig) -
     """`mean_kj [M_kj - a M_kk]_+ + [M_jk - a M_kk]_+` over `j != k`, with `M_kj = ||expert_j(R_k)||` and share `a`.
 
     ERC loss. A router's row `R_k` stands for the nodes that expert `k` is for; it is scaled unit by unit by noise that
-    keeps it on its side of the nearest other row. It is a node alone with a self-loop here, so that its neighbours
-    are as itself, and the residual, the same for all experts, is left out. Meant to lower selection.
+    keeps it on its side of the nearest other row. Here it is a lone node with a self-loop, so that the mean of its
+    neighbours is itself; the residual, the same for all experts, is left out. Meant to lower selection.
     """
     values = []
     for index, router in routed_parts(model):
@@ -76,10 +76,10 @@ def anchor(model: StemGNN, batch: Batch, output: Output, train: TrainConfig) -> 
     """`CE(stop(pi(x)), pi(x'))`: the gates of a damaged graph `x'` are to be those of the graph as it is.
 
     UOE. `x'` lacks some columns of the features and some edges, see `stemlib.stress.views.view`. It is encoded as
-    training does, with noise; batch norm's running statistics see both. Meant to lower fluctuation.
+    in training, with noise; batch norm's running statistics see both. Meant to lower fluctuation.
     """
     graph = replace(batch.graph, x=node_features(batch.graph).to_dense(), node_type=None)
-    # What was cached of the features as they are must not be read.
+    # What was cached from the undamaged features must not be read.
     graph.hops = tuple(replace(hop, mean=None, products=None) for hop in graph.hops)
     with products_in(train.precision, batch):
         damaged = model.encode(view(graph, train.anchor_features, train.anchor_edges))
@@ -90,7 +90,7 @@ def anchor(model: StemGNN, batch: Batch, output: Output, train: TrainConfig) -> 
 def teacher(model: StemGNN, batch: Batch, output: Output, train: TrainConfig) -> Tensor:
     """`CE(argmin_k ||u_k - t||, pi)`: the router learns which expert comes closest to a dense teacher's output `t`.
 
-    FactorLLM, whose experts are the parts of a dense layer; the teacher here is what they are together, the uniform
+    FactorLLM, whose experts are the parts of a dense layer; here the teacher is all of them together, the uniform
     mixture `t = mean_k u_k` of the same layer. No gradient goes to `u` or `t`. Meant to lower selection.
     """
     encoder, encoding, values = model.encoder, output.encoding, []
@@ -104,7 +104,7 @@ def teacher(model: StemGNN, batch: Batch, output: Output, train: TrainConfig) ->
 
 
 def prior(model: StemGNN, batch: Batch, output: Output, train: TrainConfig) -> Tensor:
-    """`KL(q, pi)`: the gates are to follow the soft prior `q` that `anchored` routers make of measurable descriptors.
+    """`KL(q, pi)`: the gates are to follow the soft prior `q` that `anchored` routers make from measurable descriptors.
 
     AME-TS. The gradient goes to both: `q` is a learnt map too. Meant to lower selection under shift.
     """
@@ -125,7 +125,7 @@ TERMS: dict[str, Term] = {
 
 
 def row_map(router: nn.Module) -> nn.Linear | None:
-    """The linear map `[d -> K]` of own states of which a router makes its logits; None where it has no such one."""
+    """The linear map `[d -> K]` of own states from which a router makes its logits; None if it has no such map."""
     if not router.own_state:
         return None
     own = router if isinstance(router, nn.Linear) else None
@@ -136,7 +136,7 @@ def row_map(router: nn.Module) -> nn.Linear | None:
 
 
 def require_term(model: nn.Module, train: TrainConfig) -> None:
-    """Refuse a term, or routers that stop learning, for a model that cannot do it.
+    """Refuse a term, or routers that stop learning, for a model that cannot have them.
 
     Raises:
         ValueError: it routes nothing, its routers learn nothing, or it lacks what the term reads.
@@ -155,7 +155,7 @@ def require_term(model: nn.Module, train: TrainConfig) -> None:
 
 
 def _missing(model: StemGNN, train: TrainConfig) -> str:
-    """What a term lacks, in words; empty where it can be had."""
+    """What a term lacks, in words; empty if it lacks nothing."""
     config, routers = model.config, model.encoder.routers
     if not any(value.requires_grad for value in routers.parameters()):
         return f"teaches a router, and router={config.router!r} learns nothing by gradients; take one that does"

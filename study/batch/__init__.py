@@ -2,6 +2,6 @@
 
 import sys
 
-# jsonschema, which reads notebooks, would build a grammar of addresses for more than a second in every job. No notebook
-# has a field that needs it, and jsonschema does without where the package is not there.
+# jsonschema, which checks notebooks, would spend over a second of every job on a grammar of addresses. No notebook has
+# a field that needs it, and jsonschema does without if the package is missing.
 sys.modules.setdefault("rfc3987_syntax", None)

@@ -1,6 +1,6 @@
 """Run the study, `python -m study.batch`, or a grid, `python -m study.batch study/grids/laptop.yaml`.
 
-Either is a list of jobs, which Snakemake runs, here or on a cluster. After an interruption the same command goes on.
+Either is a list of jobs, which Snakemake runs, here or on a cluster. After an interruption the same command continues.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from study.computing import add_device
 
 
 class Batch(logging.Handler):
-    """Jobs, of which some are done and some have failed; as a handler of Snakemake's log it tells of each that ends.
+    """Jobs, some of them done and some failed; as a handler of Snakemake's log it reports each job that ends.
 
-    Snakemake does not say how long a job took, and how long the others may take.
+    Snakemake does not say how long a job took, nor how long the others may take.
     """
 
     def __init__(self, jobs: list[Job], workers: int, force: bool) -> None:
@@ -48,11 +48,11 @@ class Batch(logging.Handler):
         self.seconds = {job: record["seconds"] for job in jobs if (record := job.kept())}  # of any version
         self.left = [job for job in jobs if job not in self.done]
         self.failed: list[Job] = []
-        self.names: dict[int, str | None] = {}  # by Snakemake's numbers of jobs; None is its rule `all`
+        self.names: dict[int, str | None] = {}  # by Snakemake's job numbers; None is its rule `all`
         self.error = ""  # Snakemake's own
 
     def __str__(self) -> str:
-        """How many are where; how long those to run may take, as their notebook's jobs that are done, else as all."""
+        """Counts by state, and how long those left may take, from the same notebook's finished jobs or from all."""
         other = sum(record["library"] != library_fingerprint() for record in self.done.values())
         by = f" ({other} by another version of the library; --force repeats)" if other else ""
         total, known = 0.0, self.seconds.items()
@@ -62,7 +62,7 @@ class Batch(logging.Handler):
         return f"{len(self.done)} done{by}, {len(self.failed)} failed, {len(self.left)} to run{about}"
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hear from Snakemake which job starts, and how it ends."""
+        """Learn from Snakemake which job starts, and how it ends."""
         event = getattr(record, "event", None)
         if event == "job_info":
             self.names[record.jobid] = record.wildcards.get("job")
@@ -81,14 +81,14 @@ class Batch(logging.Handler):
 
     def run(self, options: list[str], threads: int, mem_mb: int, start: str) -> None:
         """Have Snakemake run what is left, each by the module that `start` names."""
-        from snakemake.cli import main as snakemake  # takes two seconds, in vain where all is done
+        from snakemake.cli import main as snakemake  # takes two seconds, wasted if all is done
 
         for job in self.left:
             (job.folder / "DONE").unlink(missing_ok=True)
             with write_atomically(job.folder / "params.yaml") as file:
                 file.write_text(yaml.safe_dump(job.parameters))
-        # A job is done when its DONE is there, which is written last and at once: Snakemake's own lock, and what it
-        # takes for incomplete, would only ask for a hand after SIGKILL.
+        # A job is done when its DONE exists, which is written last and atomically. Snakemake's own lock and its notion
+        # of incomplete files would only call for repair by hand after SIGKILL.
         always = ["--nolock", "--ignore-incomplete", "--rerun-triggers=mtime", "--keep-going", "--scheduler=greedy"]
         jobs = json.dumps([job.name for job in self.left])
         config = [f"jobs={jobs}", f"runs={paths.RUNS.name}", f"threads={threads}", f"mem_mb={mem_mb}", f"start={start}"]
@@ -98,14 +98,14 @@ class Batch(logging.Handler):
             snakemake([*where, "--config", *config, *always, *options])
 
     def tell(self) -> None:
-        """What the study's chapters have found, and what failed jobs have said last."""
+        """Print what the study's chapters found, and the last lines of failed jobs."""
         findings = {job: found for job in self.jobs if (found := self.done.get(job, {}).get("finding"))}
         print("\nWhat was found" if findings else "")
         for job, finding in findings.items():
             files = [*finding["figures"], *finding["records"]]
             print("\n    ".join([f"- {job.folder.name}: {finding['headline']}", *files]))
         for job in self.failed:
-            log = job.folder / "papermill.log"  # not there where a cluster did not take the job
+            log = job.folder / "papermill.log"  # missing if a cluster did not accept the job
             said = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace") if log.exists() else self.error)
             last = "\n".join(said.strip().splitlines()[-8:])
             print(f"\n{job.name} failed:\n{indent(last, '    ')}", file=sys.stderr)
@@ -115,7 +115,7 @@ class Batch(logging.Handler):
 
 
 def stop(folder: str) -> None:
-    """End all that goes on, and this process; but for that folder, what it leaves is as after SIGKILL."""
+    """End all that is running, and this process; all is left as after SIGKILL, except that the folder is removed."""
     end_children()
     shutil.rmtree(folder, ignore_errors=True)
     print("\nStopped, with every job that was going on. The same command goes on.", file=sys.stderr, flush=True)
@@ -124,7 +124,7 @@ def stop(folder: str) -> None:
 
 @contextmanager
 def started(threads: int, profile: str | None, alone: bool) -> Iterator[str]:
-    """The module, with its argument, that starts a job: alone, or as a fork of a process which lasts that long."""
+    """The module that starts a job, with its argument: alone, or as a fork of a process that ends with the context."""
     with TemporaryDirectory() as folder:  # nobody else's
         if not profile and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, lambda *_: stop(folder))
@@ -173,12 +173,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.dry_run:
         return 0
     if batch.left:
-        # At most four cores to a job, so that one notebook does not take a large machine whole.
+        # At most four cores per job, so that one notebook does not take up a whole large machine.
         threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, min(4, cores // workers)))
         memory = memory or 0.8 * psutil.virtual_memory().total / 1e9 / workers
         here = [f"--cores={workers * threads}", "--quiet=all", "--profile=none"]
         here = [f"--profile={options.profile}"] if options.profile else here
-        # Each worker's first job would import alike; what comes after need not do it again.
+        # Each worker's first job has to import in any case; only later ones gain from a fork.
         with started(threads, options.profile, alone=len(batch.left) <= workers) as start:
             batch.run(here, threads, round(memory * 1000), start)
         print(f"Jobs: {batch}")

@@ -1,7 +1,7 @@
-"""A job is one notebook with its parameters: which there are, how one is run, what the finished ones have measured.
+"""A job is one notebook with its parameters: which jobs there are, how one is run, and what finished ones measured.
 
 A grid's job fills `runs/<notebook>/<parameters>/`, the study's `runs/study/<preset>/<notebook>/`: `params.yaml`,
-`executed.ipynb`, `papermill.log`, in a grid what the notebook has measured (`study.records.save_run`), and last `DONE`.
+`executed.ipynb`, `papermill.log`, in a grid what the notebook measured (`study.records.save_run`), and finally `DONE`.
 `python -m study.batch.jobs FOLDER MEMORY_MB RUNNER` runs one, as the `Snakefile` does.
 """
 
@@ -37,7 +37,7 @@ from study.notebooks import parameters, told
 
 
 class BatchError(Exception):
-    """What was asked for does not exist; the message holds every such place, and says what does."""
+    """What was asked for does not exist; the message lists every such place, and what does exist."""
 
 
 class Job:
@@ -58,14 +58,14 @@ class Job:
         return hashlib.sha256(json.dumps([code, self.parameters], sort_keys=True).encode()).hexdigest()
 
     def kept(self) -> dict[str, Any] | None:
-        """What `DONE` says, of whatever version; None where the job has not run to its end."""
+        """What `DONE` says, whatever its version; None if the job has not run to its end."""
         file = self.folder / "DONE"
         return json.loads(file.read_text()) if file.exists() else None
 
     def done(self) -> dict[str, Any] | None:
-        """What `DONE` says, where it is of these code cells and parameters; in the study, of this library, too.
+        """What `DONE` says, if it is from these code cells and parameters and, in the study, from this library.
 
-        A grid takes hours over several sittings, so that a change of the library repeats none of its jobs.
+        A grid takes hours over several sittings, so a change of the library repeats none of its jobs.
         """
         record = self.kept()
         current = record and record["fingerprint"] == self.fingerprint
@@ -85,7 +85,7 @@ def read_job(folder: Path) -> Job:
 
 
 def read_grid(file: str | Path) -> list[Job]:
-    """The jobs of a grid file, in its order and multiplied out; a `BatchError` says all that is wrong with it."""
+    """The jobs of a grid file, in its order and multiplied out; a `BatchError` lists all that is wrong with it."""
     try:
         return _jobs(yaml.safe_load(Path(file).read_text()))
     except (OSError, yaml.YAMLError, BatchError) as error:
@@ -150,7 +150,7 @@ def _multiplied_out(entry: Any, preset: str, of_study: bool) -> list[Job]:
 
 
 def _read(value: Any, kind: type) -> Any:
-    """A text as the number or truth that it is, 1 as 1.0 (the same job); another value as it is."""
+    """A text as the number or truth value that it spells, 1 as 1.0 (the same job); any other value as it is."""
     with suppress(ValueError, yaml.YAMLError):
         if isinstance(value, str) or (kind is float and type(value) is int):
             return yaml.safe_load(value) if kind is bool else kind(value)
@@ -158,14 +158,14 @@ def _read(value: Any, kind: type) -> Any:
 
 
 def _folder(notebook: str, parameters: dict[str, Any], of_study: bool) -> Path:
-    """`told` in the notebook's folder; in the study's `<notebook>@dataset=...`."""
+    """`told` inside the notebook's folder; in the study's, `<notebook>@dataset=...`."""
     name = told(parameters)
     of_chapter = notebook + name.removeprefix(f"preset={parameters['preset']}")
     return paths.RUNS / "study" / parameters["preset"] / of_chapter if of_study else paths.RUNS / notebook / name
 
 
 def end_children() -> None:
-    """SIGKILL to all that this process has started."""
+    """Send SIGKILL to all that this process has started."""
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             child.kill()
@@ -174,7 +174,7 @@ def end_children() -> None:
 def _watch(runner: psutil.Process, bound: float, exceeded: list[str]) -> None:
     """End this process when its runner is gone, and the notebook when more memory is resident than the bound.
 
-    Snakemake does neither: what it has started outlives it, and with a job's memory it only plans.
+    Snakemake does neither: what it has started outlives it, and it only plans with a job's memory.
     """
     while True:
         time.sleep(0.5)
@@ -191,13 +191,13 @@ def _watch(runner: psutil.Process, bound: float, exceeded: list[str]) -> None:
 
 
 def run(job: Job, runner: psutil.Process, bound: float, **how: Any) -> None:
-    """Run a job and fill its folder; it fails by what its notebook or papermill raises, or by `SystemExit`."""
+    """Run a job and fill its folder; a failure raises what its notebook or papermill raised, or `SystemExit`."""
     for stale in ("DONE", "executed.ipynb", "metrics.json", "history.csv", "finding.json"):
         (job.folder / stale).unlink(missing_ok=True)
-    os.environ.setdefault("STEMLIB_PROGRESS", "off")  # bars inside a notebook would only fill its outputs
+    os.environ.setdefault("STEMLIB_PROGRESS", "off")  # bars in a notebook would only fill its outputs
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # this environment's kernel, not the home folder's of the same name
     defaults = {key: value for key, (_, value) in parameters(job.notebook).items()}
-    own = job.of_grid or defaults | job.parameters != defaults  # of the study with its defaults the committed ones
+    own = job.of_grid or defaults | job.parameters != defaults  # if not, it makes the committed files
     os.environ[paths.RUN] = str(job.folder) if own else ""
     record = {"fingerprint": job.fingerprint, "library": library_fingerprint(), "finding": None}
     started, exceeded, executed = time.time(), [], job.folder / "executed.ipynb"
@@ -219,10 +219,10 @@ def run(job: Job, runner: psutil.Process, bound: float, **how: Any) -> None:
 
 
 def collect(notebook: str) -> pd.DataFrame:
-    """The rows that `save_run` got from a notebook's finished jobs in grids, each with the job's parameters before.
+    """The rows that `save_run` got from a notebook's finished grid jobs, each preceded by the job's parameters.
 
-    `run` is the name of the job's folder, `finished` says when the job was. A row that has a column of a parameter's
-    name keeps its own value. Jobs of another version of the notebook count as unfinished, which a warning tells.
+    `run` is the name of the job's folder, `finished` the time when it finished. A row that has a column with a
+    parameter's name keeps its own value. Jobs of another version of the notebook count as unfinished, with a warning.
 
     Raises:
         FileNotFoundError: no job is finished.
@@ -240,7 +240,7 @@ def collect(notebook: str) -> pd.DataFrame:
 
 
 def main(arguments: list[str], **how: Any) -> None:
-    """Run the job of a folder, within so many megabytes, for a runner; `how` is for papermill."""
+    """Run a folder's job for a runner, within a bound in megabytes; `how` is for papermill."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner, which ends this process
     folder, memory_mb, runner = paths.RUNS.parent / arguments[0], int(arguments[1]), psutil.Process(int(arguments[2]))
     with held(folder):

@@ -1,7 +1,7 @@
 """Jobs and their kernels as forks of one process that has imported what chapters import, which takes five seconds.
 
-`python -m study.batch.warm SOCKET` is that process. With arguments after the socket it asks that process for a job, and
-waits for its end. So does Jupyter for the kernel, which the job has forked first of all, as its own child. On Linux
+`python -m study.batch.warm SOCKET` is that process. With arguments after the socket, it asks that process for a job and
+waits for its end. Jupyter asks in the same way for the kernel, which the job has already forked as its own child. Linux
 only: elsewhere a fork of a process that has loaded so much is not safe, and every job imports for itself.
 """
 
@@ -25,12 +25,12 @@ CAN_FORK = sys.platform == "linux"
 
 # What most chapters import, and what PyTorch's optimisers and the kernel import when they are first used.
 IMPORTED = ("ipykernel.kernelapp", "torch._dynamo", "study.exercises", "study.first_results", "study.stress_figures")
-LONGEST = 90  # of an address; a kernel's are up to twelve characters longer, and sockets end at 107
+LONGEST = 90  # of an address; a kernel's are up to twelve characters longer, and sockets allow 107
 END_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 def ask(address: str, arguments: list[str]) -> int:
-    """Have whoever listens there do it, with this process's streams, folder and environment; the exit status."""
+    """Have the listening process do the work, with this one's streams, folder and environment; the exit status."""
     with Client(address, "AF_UNIX") as there, suppress(EOFError):  # a process that was killed says nothing
         there.send_bytes(json.dumps([arguments, os.getcwd(), dict(os.environ)]).encode())
         for stream in (sys.stdout, sys.stderr):
@@ -40,7 +40,7 @@ def ask(address: str, arguments: list[str]) -> int:
 
 
 def fork(work: Callable[[], None]) -> int:
-    """The number of a new process, which works, never returns, and ends with this one."""
+    """Start a process that works, never returns, and ends with this one; its number."""
     if child := os.fork():
         return child
     try:
@@ -54,7 +54,7 @@ def fork(work: Callable[[], None]) -> int:
 
 
 def answer(asked: Connection, work: Callable[[list[str]], object]) -> None:
-    """Work in this process as the one that asks would, and tell it the exit status."""
+    """Work in this process as the asking one would, and send it the exit status."""
     arguments, folder, environment = json.loads(asked.recv_bytes())
     for stream in (1, 2):
         os.dup2(recv_handle(asked), stream)
@@ -88,7 +88,7 @@ def run_job(address: str, arguments: list[str]) -> None:
         """The process that Jupyter starts only asks the kernel to begin."""
 
         def __init__(self, **options: Any) -> None:
-            # Sockets in files: kernels that start in the same moment may choose the same port.
+            # Sockets in files: kernels that start at the same moment may choose the same port.
             super().__init__(transport="ipc", ip=address, **options)
 
         def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:
@@ -100,15 +100,15 @@ def run_job(address: str, arguments: list[str]) -> None:
 
 
 def main(address: str) -> None:
-    """Import, then fork a job for everyone who asks, for ever."""
+    """Import, then fork a job for every request, for ever."""
     ctypes.CDLL(None).prctl(END_WITH_PARENT, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whose end nobody waits for
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the jobs' ends
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # a kernel sets it before it imports
     with Listener(address, "AF_UNIX", backlog=16) as listener:
         from study.batch.jobs import library_fingerprint
 
-        library_fingerprint()  # of what is imported now, however long the batch goes on
+        library_fingerprint()  # of what is imported now, however long the batch runs
         for module in IMPORTED:
             import_module(module)
         gc.freeze()

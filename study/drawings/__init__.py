@@ -19,7 +19,7 @@ DRAWINGS = {
 
 
 def drawn(name: str) -> Figure:
-    """A drawing whose files are the same each time: the clips of an SVG have names that rounding changes."""
+    """A drawing whose files are always the same: it has no clips, whose names in an SVG depend on rounding."""
     figure = DRAWINGS[name]()
     for artist in figure.findobj():
         artist.set_clip_on(False)

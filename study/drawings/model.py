@@ -39,7 +39,7 @@ QUERY, NEAR, FAR = 24, 34, 55  # of a query, and where two perturbations move it
 
 
 def _layer(axis: Axes, x: float, y: float, title: str) -> None:
-    """A routed layer in small, its middle expert at a point: router above experts, as dark as their gates are large."""
+    """A small routed layer, its middle expert at a point: a router above experts, the darker the larger their gates."""
     box(axis, x, y + 0.39, 1.48, 1.9, fc="white", ec="0.7")
     say(axis, x, y + 1.15, title, LARGE, fontweight="bold")
     box(axis, x, y + 0.79, 0.86, 0.28, "router", ROUTER)
@@ -91,7 +91,7 @@ def stem() -> Figure:
 
 
 def routed_layer() -> Figure:
-    """One routed layer at one node: what is read, who mixes it, what comes out."""
+    """One routed layer at one node: what is read, what mixes it, what comes out."""
     figure, axis = sheet(3.75)
     middle, x_in, x_gate, x_sum, up, above = 1.72, 1.7, 3.66, 4.3, 2.95, 3.5
     small_graph(axis, 0.6, middle, 0.5)

@@ -84,7 +84,7 @@ def line(axis: Axes, points: Sequence[Point], **look: Any) -> None:
 def small_graph(
     axis: Axes, x: float, y: float, size: float, missing: Sequence[int] = (), masked: Sequence[float] = ()
 ) -> None:
-    """Five nodes around a point; `missing` edges are dashed, and from the angles `masked` on, nodes lack features."""
+    """Five nodes around a point; `missing` edges are dashed, and nodes lack features from the angles `masked` on."""
     places = np.array([x, y]) + size * PLACES
     for place, (one, other) in enumerate(EDGES):
         gone = place in missing

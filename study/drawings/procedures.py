@@ -1,4 +1,4 @@
-"""Drawings of what is done: the loop of pretraining, and the protocol of the stress tests."""
+"""Drawings of procedures: the loop of pretraining, and the protocol of the stress tests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EDGE = NormalDist().inv_cdf(1 - TAIL)
 
 
 def pretraining() -> Figure:
-    """One step of pretraining: a student reads a damaged view, a teacher the whole graph, and follows the student."""
+    """One step of pretraining: a student reads a damaged view, and a teacher, which follows it, the whole graph."""
     figure, axis = sheet(4.85)
     high, low, usual = 3.35, 1.35, PretrainConfig()
     box(axis, 0.6, 4.4, 0.9, 0.5, "pool of\ngraphs", "0.5")
@@ -79,7 +79,7 @@ def pretraining() -> Figure:
 
 
 def protocol() -> Figure:
-    """Whom a network is trained on, what shifts, what is damaged: the nine conditions that a frozen network meets."""
+    """What a network is trained on, what shifts, what is damaged: the nine conditions that a frozen network meets."""
     figure, axis = sheet(6.3)
     parts = {
         "OOD-low": (-2.6, -EDGE, PALETTE["blue"]),

@@ -1,9 +1,9 @@
-"""Links told by the walks from one end to the other: NBFNet, without the states that no asked pair reads.
+"""Links predicted from the walks between their ends: NBFNet, without the states that no queried pair reads.
 
 Zhu et al., "Neural Bellman-Ford Networks: A General Graph Neural Network Framework for Link Prediction" (NeurIPS 2021).
 A dense pass has a state for every head and node, `[H, N, d]`. Layers here map zero to zero, so that a node has a state
-only where a walk has come from the head, and of these only those count from which a walk of the steps that are left
-comes to a tail: the same numbers from thousands of times fewer states.
+only if a walk from the head has reached it, and only those states count from which a walk of the remaining steps
+reaches a tail: the same numbers from thousands of times fewer states.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ CHUNK = 2048  # pairs whose walks are looked for at once
 
 
 class Walks(NamedTuple):
-    """The edges of all walks from heads to their tails, each in the copy of the graph that its head has.
+    """The edges of all walks from heads to their tails, each in its head's copy of the graph.
 
     Attributes:
         nodes: how many nodes of copies there are, `S`.
         edges: positions in `edge_index`, `[e]`.
         source, target: of the edges, numbers below `S`, `[e]`.
         heads: where the walks begin, `[H]`.
-        tails: of every pair its tail, `[M]`; `S` where no walk comes there.
+        tails: the tail of every pair, `[M]`; `S` if no walk reaches it.
     """
 
     nodes: int
@@ -53,7 +53,7 @@ class Routes:
 
     Args:
         graph: `edge_index` `[2, E]`.
-        hub: a node that more edges leave is on no walk but as its head or its end.
+        hub: a node that more edges leave is on walks only as their head or end.
     """
 
     def __init__(self, graph: Graph, hub: int) -> None:
@@ -64,11 +64,11 @@ class Routes:
         self.passes = self.first[0].diff() <= hub
 
     def walks(self, pairs: Tensor, steps: int) -> Walks:
-        """All walks of at most so many steps from the head to the tail of each of the `pairs` `[M, 2]`.
+        """All walks of at most `steps` steps from the head to the tail of each of the `pairs` `[M, 2]`.
 
-        Each end searches half of the steps. From where the searches met one goes back over the edges that were found,
-        as many steps as they were gone: an edge is kept when what it leads to was kept in the step before, and when it
-        was found soon enough to be gone that early in a walk.
+        Each end searches half of the steps. From where the searches met, the edges that were found are traced back for
+        as many steps: an edge is kept if what it leads to was kept in the step before, and if it was found soon enough
+        to be taken that early in a walk.
         """
         heads, copy = pairs[:, 0].unique(return_inverse=True)
         begin = torch.arange(len(heads)) * self.nodes + heads
@@ -100,7 +100,7 @@ class Routes:
         """Breadth first from `start`, along edges (0) or against them (1).
 
         Returns:
-            The nodes met, as `copy N + node`, and of each step the edges gone: which, from where, to where.
+            The nodes reached, as `copy N + node`, and for each step the edges taken: which, from where, to where.
         """
         seen = frontier = start
         found = []
@@ -128,7 +128,7 @@ class Routes:
 class Round(nn.Module):
     """One round of generalised Bellman-Ford: messages `h_x * w_r` along edges, summed with the boundary, and mapped.
 
-    `h + relu(norm([h ; sum] W))`, as the authors', but zero where nothing has come: no bias, and a norm without a mean.
+    `h + relu(norm([h ; sum] W))`, like the authors', but zero where no walk came: no bias, and a norm without a mean.
 
     Args:
         width: of the states.
@@ -141,7 +141,7 @@ class Round(nn.Module):
         self.update = nn.Sequential(nn.Linear(2 * width, width, bias=False), nn.RMSNorm(width, eps=1e-5), nn.ReLU())
 
     def forward(self, h: Tensor, boundary: Tensor, graph: Graph, walks: Walks) -> Tensor:
-        """States `[S, d]` of those of the round before."""
+        """States `[S, d]` from those of the round before."""
         if graph.edge_attr is None:
             messages = h[walks.source] * self.relation
         else:
@@ -151,11 +151,11 @@ class Round(nn.Module):
 
 
 class BellmanFord(Network):
-    """The state of the tail after so many rounds from the head, read with both ends' features by an MLP.
+    """An MLP that reads the tail's state, after some rounds from the head, and both ends' features.
 
-    What differs: the relation is asked, so that walks start from one learnt vector, not from the relation's; the sum
+    What differs: relations are predicted, so that walks start from one learnt vector, not from the relation's; the sum
     takes the place of principal neighbourhood aggregation; the ends' features are read as well, by `network_input`, for
-    all other networks have them; walks do not pass through nodes of more than `hub` edges, which bounds the cost.
+    all other networks have them; walks do not pass through nodes with more than `hub` edges, which bounds the cost.
 
     Args:
         config: how many rounds, how wide.
@@ -182,10 +182,10 @@ class BellmanFord(Network):
         return [self.head.lins[-1]]
 
     def walked(self, graph: Graph, pairs: Tensor) -> Tensor:
-        """What walks from head to tail say of the `pairs` `[M, 2]`, `[M, d]`; zero where there is none."""
+        """What walks from head to tail say about the `pairs` `[M, 2]`, `[M, d]`; zero where there is none."""
         hub, steps, device = self.config.hub, self.config.rounds, device_of(self)
         routes = graph.derived(("routes", hub), lambda: Routes(graph, hub), graph.edge_index)
-        order = pairs[:, 0].cpu().argsort(stable=True)  # the pairs of a head stand together
+        order = pairs[:, 0].cpu().argsort(stable=True)  # brings the pairs of a head together
         parts = []
         for some in pairs.cpu()[order].split(CHUNK):
             found = routes.walks(some, steps)

@@ -1,7 +1,7 @@
-"""Links told by the neighbours that both ends have: NCN, and NCNC, which first adds those that may be missing.
+"""Links predicted from the neighbours that both ends have: NCN, and NCNC, which first adds those that may be missing.
 
-Wang, Yang and Zhang, "Neural Common Neighbor with Completion for Link Prediction" (ICLR 2024). There a link's existence
-is asked; here it is known, and its class is asked.
+Wang, Yang and Zhang, "Neural Common Neighbor with Completion for Link Prediction" (ICLR 2024). There the question is
+whether a link exists; here that is known, and the question is its class.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def require_links(kind: Kind, reader: str) -> None:
     """Refuse what is not a link task.
 
     Raises:
-        ValueError: it is not; `reader` says who answers for pairs only.
+        ValueError: it is not; `reader` names the method that answers for pairs only.
     """
     if kind != "link":
         raise ValueError(f"{reader} answers for pairs of nodes, and a {kind} task has none; take another method")
 
 
 class Neighbours:
-    """Who is linked with whom in a graph, whichever way and however often; nobody is with itself. On the CPU."""
+    """Which nodes of a graph are linked, in either direction and however often; none with itself. On the CPU."""
 
     def __init__(self, graph: Graph) -> None:
         edges = remove_self_loops(plain(graph.edge_index).cpu())[0]
@@ -50,12 +50,12 @@ class Neighbours:
         self.count = self.first.diff()
 
     def of(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """The neighbours of every one of `nodes` `[n]` in turn: whose each is (a position in `nodes`), and who."""
+        """The neighbours of each of `nodes` `[n]` in turn: whose each is (a position in `nodes`), and which node."""
         places, owner = spans(self.first[nodes], self.count[nodes])
         return owner, self.column[places]
 
     def linked(self, one: Tensor, other: Tensor) -> Tensor:
-        """Whether the nodes `one[k]` and `other[k]` are, `[n]`."""
+        """Whether the nodes `one[k]` and `other[k]` are linked, `[n]`."""
         link = one * self.nodes + other
         place = torch.searchsorted(self.links, link)
         return place.lt(self.links.numel()) & self.links[place.clamp(max=self.links.numel() - 1)].eq(link)
@@ -68,10 +68,10 @@ class Neighbours:
         return owner[both], node[both]
 
     def of_one_end(self, pairs: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Those that only one end of `pairs` `[M, 2]` has, where that one has `most` at most, and is not the other.
+        """Neighbours of only one end of `pairs` `[M, 2]`, if it has at most `most`, and that are not the other end.
 
         Returns:
-            As `of`, and the link that is missing for each to be a common one, `[n, 2]`.
+            As `of`, and for each the link that it lacks to be a common neighbour, `[n, 2]`.
         """
         found = []
         for end in (0, 1):
@@ -86,21 +86,22 @@ class Neighbours:
 
 @dataclass
 class LinkOutput(Output):
-    """What the model says, and how well it told links from pairs that are none, a scalar."""
+    """What the model says, and its loss in telling links from pairs that are not, a scalar."""
 
     existence_loss: Tensor | None = None
 
 
 class CommonNeighbours(Network):
-    """NCN: of a pair, a graph network's states of both ends, their product, and the sum over their common neighbours.
+    """NCN: for a pair, a graph network's states of both ends, their product, and the sum over their common neighbours.
 
-    With `complete` it is NCNC. A second head learns whether a pair is a link: the pairs of a step are, those with the
-    next pair's tail are taken not to be. A neighbour `w` of one end alone then counts in the sum as much as this head
-    finds it likely, from the states without completion, that `w` is linked with the other end too; no gradient passes.
+    With `complete` it is NCNC. A second head learns whether a pair is a link: the pairs of a step are, and with the
+    tail of the pair before they are taken not to be. A neighbour `w` of one end alone then counts in the sum as much as
+    this head finds it likely, from the states without completion, that `w` is linked with the other end too; no
+    gradient passes.
 
     What differs: the ends' states are read as well, for a relation has a direction; in NCNC the head for existence is a
-    second one, and an end of more than `most` neighbours is not completed, which bounds the cost. A training pair's own
-    edge is not in the graph that training shows (`stemlib.data.batches`), which is the paper's target link removal.
+    second one, and an end with more than `most` neighbours is not completed, which bounds the cost. A training pair's
+    own edge is not in the graph that training shows (`stemlib.data.batches`), which is the paper's target link removal.
 
     Args:
         config: which graph network, how large.
@@ -128,7 +129,7 @@ class CommonNeighbours(Network):
         return [self.head.lins[-1]]
 
     def penalty(self, output: LinkOutput, train: TrainConfig) -> Tensor:
-        """See `Network.penalty`; NCNC's second head learns by its loss beside it."""
+        """See `Network.penalty`; the loss of NCNC's second head is added to it."""
         penalty = super().penalty(output, train)
         return penalty if output.existence_loss is None else penalty + output.existence_loss
 
@@ -160,7 +161,7 @@ class CommonNeighbours(Network):
 
 
 def pair_states(z: Tensor, pairs: Tensor, owner: Tensor, node: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Of pairs `[M, 2]` the ends' states, their product, and a weighted sum over further nodes, `[M, 4 d]`.
+    """For pairs `[M, 2]`, the ends' states, their product, and a weighted sum over further nodes, `[M, 4 d]`.
 
     Args:
         z: states of nodes, `[N, d]`.

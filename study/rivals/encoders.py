@@ -1,7 +1,7 @@
 """Training an encoder without labels on a task's own graph: interruptible, and shared by all runs that start from it.
 
-What it leaves in `<root>/<task>-<objective>-<key>/seed-<s>/`: `losses.csv` (a row per step), the encoder's weights,
-and their settings, written last. Neither split nor labels nor the head's training have a part in it, so that every
+It leaves in `<root>/<task>-<objective>-<key>/seed-<s>/`: `losses.csv` (a row per step), the encoder's weights, and
+their settings, written last. Neither the split nor labels nor the head's training play a part in it, so that every
 split and every setting of the head reads the same encoder.
 """
 
@@ -75,14 +75,14 @@ class EncoderRun:
         )
 
     def shown(self, graphs: int) -> Graph:
-        """The whole graph, or so many random graphs of a graph task; what is drawn next follows from the step, too."""
+        """The whole graph, or that many random ones of a graph task; what is drawn next also follows from the step."""
         torch.manual_seed(int(np.random.SeedSequence((self.seed, len(self.curve.losses))).generate_state(1)[0]))
         if self.task.kind != "graph":
             return self.task.graph.on(chosen())
         return union_of_graphs(self.task.graph, torch.randperm(self.task.instances)[:graphs]).on(chosen())
 
     def step(self) -> float:
-        """Take the next step; returns its loss and writes it down.
+        """Take the next step, write down its loss and return it.
 
         Raises:
             FloatingPointError: the loss is not finite.
@@ -118,9 +118,9 @@ def encoder_folder(task: Task, model: ProbeConfig, config: PretextConfig, seed: 
 
 
 def train_encoder(task: Task, model: ProbeConfig, config: PretextConfig, seed: int, root: Path) -> Path:
-    """Train an encoder, or continue a killed run, or do nothing where the run is finished; returns its folder.
+    """Train an encoder, or continue a killed run, or do nothing if the run is finished; returns its folder.
 
-    One that another process is at is waited for.
+    If another process is training it, wait for that to end.
 
     Args:
         task, model, config, seed: see `EncoderRun`.
@@ -134,7 +134,7 @@ def train_encoder(task: Task, model: ProbeConfig, config: PretextConfig, seed: i
     if settings_file.is_file():
         return folder
     with held(folder):
-        if settings_file.is_file():  # by the one that was waited for
+        if settings_file.is_file():  # by the process that was waited for
             return folder
         run = EncoderRun(task, model, config, seed, state_file)
         losses = run.curve.losses
@@ -150,7 +150,7 @@ def train_encoder(task: Task, model: ProbeConfig, config: PretextConfig, seed: i
 
 
 def start_from_encoder(model: Probe, task: Task, config: PretextConfig, seed: int, root: Path) -> float:
-    """Give a probe its trained encoder, trained first if it is not; returns the seconds that its training took.
+    """Give a probe its encoder, trained first if necessary; returns the seconds that the training took.
 
     Args:
         model: whose encoder gets the weights.

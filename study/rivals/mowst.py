@@ -61,10 +61,10 @@ def mixed_logits(weak: Tensor, strong: Tensor, gate: Tensor, binary: bool) -> Te
 class Mowst(Network):
     """An MLP, a graph network, and a gate that reads the MLP's `dispersion`.
 
-    What differs: experts and gate are trained together from scratch, where the authors start from trained experts;
-    probabilities are mixed, as in the paper, not logits, as in the authors' code; a link's and a graph's experts answer
-    for the instance, so that there is one confidence for it. As in that code no gradient passes from the gate to the
-    weak expert, and the gate's MLP is not forced to rise with the dispersion.
+    What differs: experts and gate are trained together from scratch, whereas the authors start from trained experts;
+    probabilities are mixed, as in the paper, not logits, as in the authors' code; for links and graphs the experts
+    answer for the instance, so that it has one confidence. As in that code no gradient passes from the gate to the weak
+    expert, and the gate's MLP is not forced to rise with the dispersion.
 
     Args:
         config: which strong expert, how large.
@@ -92,7 +92,7 @@ class Mowst(Network):
 
     @property
     def last_maps(self) -> list[nn.Module]:
-        """Both experts'."""
+        """Those of both experts."""
         return self.weak.last_maps + self.strong.last_maps
 
     def forward(self, graph: Graph | Data, instances: Tensor | None) -> Output:

@@ -26,7 +26,7 @@ READ = ("x", "node_type", "edge_index", "edge_attr", "edge_type")  # of a graph,
 
 
 class PReLU(nn.PReLU):
-    """PyTorch's with one weight, whose gradient takes twice as long on a CPU: a tenth of a step of BGRL."""
+    """PyTorch's with one weight, whose own gradient takes twice as long as this on a CPU: a tenth of a step of BGRL."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` above 0, the learnt weight times `x` below."""
@@ -49,14 +49,14 @@ class _PReLU(torch.autograd.Function):
 
 
 class GAT(GATConv):
-    """PyG's layer, its weights normal at first and larger than PyG's, as in GraphMAE's code.
+    """PyG's layer, with initial weights that are normal and larger than PyG's, as in GraphMAE's code.
 
-    From PyG's own start GraphMAE is six points behind on Cora's public split after 500 steps (features' rows that add
-    up to 1).
+    From PyG's own start GraphMAE is six points behind on Cora's public split after 500 steps (feature rows that add up
+    to 1).
     """
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew, at their first scale."""
+        """Draw the weights anew, at their initial scale."""
         super().reset_parameters()
         for weight in (self.lin.weight, self.att_src, self.att_dst):
             nn.init.xavier_normal_(weight, INITIAL_GAIN)
@@ -78,8 +78,8 @@ def convolution(kind: str, in_width: int, out_width: int, heads: int = 1, attent
 class GraphEncoder(nn.Module):
     """Layers of dropout, convolution, batch norm (where there is one) and PReLU, `[N, d_in] -> [N, d]`.
 
-    After its training `standardise` centres the embeddings and scales them to a norm of 1: the papers' heads read them
-    as they are, but norms differ up to thirtyfold between objectives, so that no rate of a head would serve them all.
+    After training, `standardise` centres the embeddings and scales them to a norm of 1: the papers' heads read them as
+    they are, but norms differ up to thirtyfold between objectives, so that no head's learning rate would suit all.
 
     Args:
         config: which convolution, how many, how wide.
@@ -111,7 +111,7 @@ class GraphEncoder(nn.Module):
 
     @torch.no_grad()
     def standardise(self, z: Tensor) -> None:
-        """Give what has been mapped to `z` `[N, d]`, not standardised yet, mean 0 and a mean square norm of 1."""
+        """Give embeddings `z` `[N, d]`, not standardised yet, mean 0 and a mean square norm of 1."""
         self.centre.copy_(z.mean(0))
         size = (z - self.centre).square().sum(1).mean().sqrt()
         self.scale.copy_(size if size else torch.ones(()))
@@ -120,10 +120,10 @@ class GraphEncoder(nn.Module):
 class Probe(Network):
     """The encoder, which stays as it is and in evaluation mode, and a linear head on the instances' embeddings.
 
-    A link's embedding is the mean of its ends', a graph's is pooled. `embedding_norm` regularises: on Cora a head that
-    learns at one rate does up to three points better with 1 than with 11 from twenty labels of each class, and one
-    point worse from half of all nodes. The encoder reads whatever graph it is given; embeddings of the last graphs are
-    kept as long as these, and the encoder's weights, are the same.
+    A link's embedding is the mean of its ends', a graph's is pooled. `embedding_norm` regularises: on Cora, at one
+    learning rate, a head does up to three points better with 1 than with 11 from twenty labels per class, and one point
+    worse from half of all nodes. The encoder reads whatever graph it is given; embeddings of the last graphs are kept
+    as long as these and the encoder's weights are unchanged.
 
     Args:
         config: the encoder, and what the head reads of it.

@@ -66,8 +66,8 @@ def momentum(start: float, progress: float) -> float:
 class Bootstrap(nn.Module):
     """BGRL (Thakoor et al., ICLR 2022): from one view's embedding, predict the other view's by a slow target.
 
-    Views are those of `stemlib.stress.views`: feature columns are hidden, and undirected edges, whose directions
-    the authors' code drops one by one. The loss is the sum of both directions, 0 where all predictions are right.
+    Views are those of `stemlib.stress.views`: feature columns and undirected edges are hidden; the authors' code drops
+    each direction of an edge on its own. The loss is the sum of both directions, 0 where all predictions are right.
     """
 
     def __init__(self, config: BGRLConfig, model: ProbeConfig, width: int, edge_width: int | None) -> None:
@@ -140,7 +140,7 @@ class MaskedAutoencoder(nn.Module):
     """GraphMAE (Hou et al., KDD 2022): reconstruct the features of masked nodes.
 
     Masked nodes show a learnt token to the encoder; their codes are zero for the decoder, a single layer of the
-    encoder's kind with one head, so that their features are told from their neighbours alone.
+    encoder's kind with one head, so that their features are predicted from their neighbours alone.
     """
 
     def __init__(self, config: GraphMAEConfig, model: ProbeConfig, width: int, edge_width: int | None) -> None:
@@ -171,7 +171,7 @@ class MaskedAutoencoder(nn.Module):
         return x.index_copy(0, replaced, x[others]).index_put((masked,), self.token.to(x.dtype))
 
     def masked_code(self, shown: Tensor, edges: Tensor, hidden: Tensor) -> Tensor:
-        """What the decoder reads, `[N, d]`: zero at the nodes whose features it is to tell."""
+        """What the decoder reads, `[N, d]`: zero at the nodes whose features it is to predict."""
         return self.to_decoder(self.encoder(shown, edges)).index_fill(0, hidden, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""Settings of the rivals: of the same family as all others, see `stemlib.presets`."""
+"""Settings of the rivals, of the same family as all others: see `stemlib.presets`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MowstConfig(Settings):
 
 @dataclass(frozen=True)
 class NCNConfig(Settings):
-    """Links by the neighbours that both ends have; see `study.rivals.common_neighbours`."""
+    """Links predicted from the neighbours that both ends have; see `study.rivals.common_neighbours`."""
 
     encoder: Literal["gcn", "sage", "gat", "gin"] = "sage"
     hidden: int = bounded(128, 1)
@@ -36,7 +36,7 @@ class NCNConfig(Settings):
 
 @dataclass(frozen=True)
 class NBFNetConfig(Settings):
-    """Links by the walks from one end to the other; see `study.rivals.bellman_ford`."""
+    """Links predicted from the walks from one end to the other; see `study.rivals.bellman_ford`."""
 
     hidden: int = bounded(128, 1)  # of the head, which reads walks and features
     width: int = bounded(32, 1)  # of a walk's state
@@ -55,7 +55,7 @@ class ProbeConfig(Settings):
     layers: int = bounded(2, 1)
     heads: int = bounded(4, 1, 64)  # of a GAT encoder; they share the hidden units
     norm: Literal["none", "batch"] = "none"
-    embedding_norm: float = bounded(10.0, 1e-9)  # root of the mean square, of the embeddings that the head reads
+    embedding_norm: float = bounded(10.0, 1e-9)  # root mean square norm of the embeddings that the head reads
     dropout: float = bounded(0.0, 0, 0.99)  # of the embeddings, before the head
     pool: Literal["mean", "sum", "max"] = "mean"
 
@@ -106,7 +106,7 @@ class GraphMAEConfig(PretextConfig):
     schedule: Literal["constant", "cosine"] = "cosine"
     weight_decay: float = 2e-4
     mask_rate: float = bounded(0.5, 0, 1)  # of the nodes
-    replace_rate: float = bounded(0.05, 0, 1)  # of the masked: they get another node's features, not the mask
+    replace_rate: float = bounded(0.05, 0, 1)  # of the masked nodes: they get another node's features, not the mask
     gamma: float = bounded(3.0, 1)  # power of the cosine error
     dropout: float = bounded(0.2, 0, 0.99)  # before every layer of encoder and decoder
     attention_dropout: float = bounded(0.1, 0, 0.99)

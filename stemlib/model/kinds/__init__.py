@@ -1,15 +1,15 @@
 """What each expert of a routed layer computes, by name: the paper's means, and what others propose.
 
-A kind is a module that is made from the layer's widths and the configuration, with
+A kind is a module that is built from the layer's widths and the configuration, with
 
-- `gather(mean, x, graph)`: what it reads of other nodes, a row for each routed node `[T, ...]`, from the neighbourhood
+- `gather(mean, x, graph)`: what it reads from other nodes, a row per routed node `[T, ...]`, from the neighbourhood
   means `[T, d]` (edge features included), the senders' states `[S, d]` and the edges that they send along;
 - `expert_outputs(gathered, own)`: every expert's output `[T, K, d']` from that and own states `[T, d]`;
 - `whole`: whether it reads more than the edges that end in its nodes;
-- `side_by_side`: whether its experts are maps `weight` `[K, 2 d, d']` of `[mean ; own]` (and the residual) and no more,
-  computed as one product: see `stemlib.model.experts`.
+- `side_by_side`: whether its experts are no more than maps `weight` `[K, 2 d, d']` of `[mean ; own]` (and the
+  residual), computed as one product: see `stemlib.model.experts`.
 
-Some kinds have experts that layers share: `join` makes them do so.
+In some kinds layers share experts: `join` sees to that.
 """
 
 from __future__ import annotations
@@ -48,6 +48,6 @@ JOINED: dict[str, Callable[[Sequence[nn.Module]], None]] = {"shared_pool": share
 
 
 def join(expert: str, layers: Iterable[nn.Module]) -> None:
-    """What is done to all routed layers of an encoder, in order, where its kind of experts has some in common."""
+    """Join all routed layers of an encoder, given in order, if its kind of experts is one that layers share."""
     if expert in JOINED:
         JOINED[expert]([*layers])

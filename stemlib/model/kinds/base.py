@@ -1,4 +1,4 @@
-"""What kinds of experts have in common that are not maps of `[mean ; own]` alone."""
+"""The common part of the kinds of experts that are not maps of `[mean ; own]` alone."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from stemlib.presets import ModelConfig
 
 
 class Kind(nn.Module):
-    """Base of such kinds: one routed layer's experts.
+    """Base class of such kinds: one routed layer's experts.
 
     Args:
-        in_width: of the states `d`.
-        out_width: of the outputs `d'`.
+        in_width: width `d` of the states.
+        out_width: width `d'` of the outputs.
         config: the architecture, with the kind's own settings.
 
     Attributes:
@@ -30,7 +30,7 @@ class Kind(nn.Module):
         self.experts, self.residual = config.experts, in_width == out_width
 
     def gather(self, mean: Tensor, x: Tensor, graph: Graph) -> Tensor:
-        """What is read of other nodes: the mean `[T, d]`."""
+        """What is read from other nodes: the mean `[T, d]`."""
         return mean
 
     def expert_outputs(self, gathered: Tensor, own: Tensor) -> Tensor:
@@ -39,5 +39,5 @@ class Kind(nn.Module):
         return outputs + own.unsqueeze(1) if self.residual else outputs
 
     def changes(self, gathered: Tensor, own: Tensor) -> Tensor:
-        """The same without the residual."""
+        """`expert_outputs` without the residual."""
         raise NotImplementedError

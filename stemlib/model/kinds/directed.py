@@ -1,10 +1,10 @@
 """Filters that tell the two ends of an edge apart: ADPA's directed patterns, as further filters of an expert.
 
-Edges lead from source to target and messages along them: `mean` reads the nodes that send to a node, `out` those that
-it sends to, along the edges turned round. Of two hops the first word is the nearer one: `in_out` reads what a node's
-senders send to, `out_in` who sends to its receivers; twice `in` is `two`. On an undirected graph `out` is `mean`, and
-the others are `two`. All are means; edge features count where the last step to be taken is `in`. A walk that comes back
-reads the node itself, as one of the others.
+Edges lead from source to target, and messages follow them: `mean` reads the nodes that send to a node, `out` those that
+it sends to, along the reversed edges. Of two hops the first word is the nearer one: `in_out` reads the nodes that a
+node's senders send to, `out_in` those that send to its receivers; twice `in` is `two`. On an undirected graph `out` is
+`mean`, and the others are `two`. All are means; edge features count if the last step is `in`. A walk that comes back
+counts the node itself among the others.
 """
 
 from __future__ import annotations

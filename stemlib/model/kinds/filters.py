@@ -14,7 +14,7 @@ from stemlib.presets import ModelConfig
 
 STEPS, RESTART = 8, 0.1  # of `ppr`
 
-# Every filter is `others + share * h_i`: what a node reads of others, and how much of its own state stays in place.
+# Every filter is `others + share * h_i`: what a node reads from others, and how much of its own state stays in place.
 Filtered = tuple[Tensor, Tensor | float]
 
 
@@ -24,7 +24,7 @@ def own_state(mean: Tensor, x: Tensor, graph: Graph) -> Filtered:
 
 
 def low(mean: Tensor, x: Tensor, graph: Graph) -> Filtered:
-    """`D^-1/2 (A + I) D^-1/2 h`, as a GCN's: low pass. Edge features are not read."""
+    """`D^-1/2 (A + I) D^-1/2 h`, as in a GCN: low pass. Edge features are not read."""
     share = loop_share(graph, x)
     return normalised(graph, x.dtype) @ x - share * x, share
 
@@ -45,7 +45,7 @@ def two(mean: Tensor, x: Tensor, graph: Graph) -> Filtered:
 
 
 def ppr(mean: Tensor, x: Tensor, graph: Graph) -> Filtered:
-    """Eight steps of `z = 0.9 P z + 0.1 h` from `h`, `P` that of `low`: a personalised PageRank. No edge features."""
+    """Eight steps of `z = 0.9 P z + 0.1 h` from `h`, with the `P` of `low`: personalised PageRank. No edge features."""
     spread, loop = normalised(graph, x.dtype), loop_share(graph, x)
     z, share = x, torch.ones_like(loop)
     for _ in range(STEPS):
@@ -59,7 +59,7 @@ WHOLE = ("low", "two", "ppr", *DIRECTED)  # they read more than the edges that e
 
 
 def loop_share(graph: Graph, x: Tensor) -> Tensor:
-    """The diagonal of `normalised(graph)`, `[N, 1]`: one over the number of edges from others, and the loop."""
+    """The diagonal of `normalised(graph)`, `[N, 1]`: one over the number of edges from others plus the loop."""
 
     def shares() -> Tensor:
         source, target = plain(graph.edge_index)
@@ -70,10 +70,10 @@ def loop_share(graph: Graph, x: Tensor) -> Tensor:
 
 
 class Filters(Kind):
-    """`out_k = [(F_k h)_i ; h_i] W_k`: the experts are different filters `F_k`, those that `filters` names in turn.
+    """`out_k = [(F_k h)_i ; h_i] W_k`: the experts are different filters `F_k`, taken in turn from `filters`.
 
-    Ours; the paper's own theorem splits low and high frequency. Experts beyond the filters begin anew, filters beyond
-    the experts are not used. It is meant to lower coverage.
+    Our own; the paper's theorem splits low and high frequency. If there are more experts, the filters start again; if
+    there are more filters, the last are not used. It is meant to lower coverage.
 
     Raises:
         ValueError: a filter that does not exist, or none.
@@ -96,7 +96,7 @@ class Filters(Kind):
         return any(name in WHOLE for name in self.names)
 
     def gather(self, mean: Tensor, x: Tensor, graph: Graph) -> Tensor:
-        """Of every filter what is read of others, and the own state's share, `[T, F, d + 1]`."""
+        """For every filter what is read from others, and the own state's share, `[T, F, d + 1]`."""
         found = [self._filtered(name, mean, x, graph) for name in self.names]
         return torch.stack([torch.cat([others, _column(share, others)], 1) for others, share in found], 1)
 
@@ -111,7 +111,7 @@ class Filters(Kind):
         return changes.add_((own @ side_by_side(of_own)).unflatten(-1, (self.experts, -1)))
 
     def projected(self, x: Tensor, graph: Graph) -> Tensor:
-        """The same where states `[S, d]`, full or sparse, are mapped before neighbours' are read; no edge features."""
+        """`changes` from states `[S, d]`, full or sparse, mapped before neighbours' are read; no edge features."""
         of_read, of_own = (side_by_side(part).chunk(self.experts, 1) for part in self.maps.chunk(2, dim=1))
         mapped = (x @ torch.cat([*of_read, *of_own], dim=1)).chunk(2 * self.experts, dim=1)
         outputs = [own[: graph.num_nodes] for own in mapped[self.experts :]]
@@ -122,7 +122,7 @@ class Filters(Kind):
         return torch.stack(outputs, 1)
 
     def mix(self, products: Tensor, x: Tensor, gates: Tensor) -> Tensor:
-        """The layer's output `[T, d']` where `projected` is known."""
+        """The layer's output `[T, d']` from the `projected` ones of its experts."""
         mixed = mixture(gates, products)
         return mixed + x.to_dense() if self.residual else mixed
 

@@ -1,4 +1,4 @@
-"""Experts that are maps of `[mean ; own]` as the paper's, whose weights are made of fewer numbers in every pass."""
+"""Experts that are maps of `[mean ; own]` like the paper's, with weights made from fewer numbers in every pass."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stemlib.presets import ModelConfig
 
 
 class Made(RoutedSAGE):
-    """Base: all that a `RoutedSAGE` does, with `weight` `[K, 2 d, d']` worked out where it is read."""
+    """Base class: a `RoutedSAGE` whose `weight` `[K, 2 d, d']` is computed whenever it is read."""
 
     def __init__(self, in_width: int, out_width: int, config: ModelConfig) -> None:
         nn.Module.__init__(self)  # not RoutedSAGE's, whose weight is a parameter
@@ -37,9 +37,9 @@ def exact_product(a: Tensor, b: Tensor) -> Tensor:
 
 
 class BigLittle(Made):
-    """The last expert is small, `W_K = A B` of an eighth of the rank; the others are the paper's.
+    """The last expert is small, `W_K = A B` with an eighth of the rank; the others are the paper's.
 
-    Mowst; MoBiLE. It is meant to lower base sensitivity, and cost: `K - 1` experts and a quarter of one in parameters.
+    Sources: Mowst; MoBiLE. It is meant to lower base sensitivity and cost: parameters of `K - 1` experts and a fifth.
     """
 
     def __init__(self, in_width: int, out_width: int, config: ModelConfig) -> None:
@@ -56,11 +56,11 @@ class BigLittle(Made):
 
 
 class Hyper(Made):
-    """`W_k = (W_0 + a_1 W_1 + a_2 W_2) / sqrt(2)`, `a` of length 1 from a small network of the expert's index.
+    """`W_k = (W_0 + a_1 W_1 + a_2 W_2) / sqrt(2)`, with `a` of length 1 from a small network that reads the index.
 
-    Magnitude Invariant Parametrizations; infinity-MoE. The indices `t_k` lie evenly in [0, 1]; the network reads
-    `(cos, sin)(t_k pi / 2)`, whose length is 1 for all. As many parameters as three experts, however many there are.
-    It is meant to lower coverage.
+    Sources: Magnitude Invariant Parametrizations; infinity-MoE. The indices `t_k` are evenly spaced in [0, 1]; the
+    network reads `(cos, sin)(t_k pi / 2)`, whose length is 1 for all. It has as many parameters as three experts,
+    however many there are. It is meant to lower coverage.
     """
 
     def __init__(self, in_width: int, out_width: int, config: ModelConfig) -> None:

@@ -11,10 +11,10 @@ from stemlib.presets import ModelConfig
 
 
 class Modulated(Kind):
-    """`out_k = gamma_k * u + beta_k`, `u = [mean ; own] W` the one shared expert.
+    """`out_k = gamma_k * u + beta_k`, with the one shared expert `u = [mean ; own] W`.
 
-    MoFME; compressed experts. At the start `gamma_k` is drawn around 1, so that experts differ. It is meant to lower
-    coverage at equal parameters.
+    Sources: MoFME; compressed experts. At the start `gamma_k` is drawn around 1, so that experts differ. It is meant to
+    lower coverage at equal parameters.
     """
 
     def __init__(self, in_width: int, out_width: int, config: ModelConfig) -> None:
@@ -31,7 +31,7 @@ class Modulated(Kind):
 class Prompted(Kind):
     """`out_k = [mean + p_k ; own + p_k] W`: one shared expert, and a prompt `p_k` that is added to what it reads.
 
-    GMoPE. That prompts stay apart is left to a training term. It is meant to lower selection in transfer.
+    Source: GMoPE. Keeping prompts apart is left to a training term. It is meant to lower selection in transfer.
     """
 
     def __init__(self, in_width: int, out_width: int, config: ModelConfig) -> None:

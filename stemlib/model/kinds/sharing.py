@@ -1,7 +1,7 @@
-"""Experts that layers have in common: maps of `[mean ; own]`, all of the encoder's width.
+"""Experts that layers share: maps of `[mean ; own]`, all of the encoder's width.
 
-A layer whose input has another width, as the first one's features mostly do, projects it to `hidden` first; the
-projection `P` is the layer's own, and a map of `[mean P ; own P]` is one of `[mean ; own]`.
+A layer whose input has another width, as the first layer's usually has, projects it to `hidden` first; the projection
+`P` is the layer's own, and a map of `[mean P ; own P]` is one of `[mean ; own]`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stemlib.presets import ModelConfig
 
 
 class _Pooled(Made):
-    """Base: a layer with a pool of maps `[n, 2 d', d']`, or without one, and a layer that lends it more."""
+    """Base class: a layer with or without a pool of maps `[n, 2 d', d']`, and a layer that lends it more."""
 
     def __init__(self, in_width: int, out_width: int, config: ModelConfig, maps: int) -> None:
         super().__init__(in_width, out_width, config)
@@ -25,7 +25,7 @@ class _Pooled(Made):
         if self.project is not None:
             nn.init.xavier_uniform_(self.project.weight)
         self.pool = drawn(maps, out_width, out_width, config.expert_init)
-        self.lender: tuple[_Pooled, ...] = ()  # one at most; in a tuple it is no part of this layer, and saved once
+        self.lender: tuple[_Pooled, ...] = ()  # at most one; inside a tuple it is not a submodule, and so saved once
 
     @property
     def weight(self) -> Tensor:
@@ -40,7 +40,7 @@ class _Pooled(Made):
 class SharedPool(_Pooled):
     """`out_k = [mean ; own] W_k` with the same `W_1 .. W_K` in every routed layer.
 
-    UniPool. Every layer has a router of its own. It is meant to lower coverage at equal parameters.
+    Source: UniPool. Every layer has a router of its own. It is meant to lower coverage at equal parameters.
     """
 
     def __init__(self, in_width: int, out_width: int, config: ModelConfig) -> None:
@@ -48,9 +48,9 @@ class SharedPool(_Pooled):
 
 
 class Reuse(_Pooled):
-    """`W_1 .. W_K` are half the layer's own experts and half the next routed layer's; the last borrows of the first.
+    """`W_1 .. W_K` are half the layer's own experts and half the next routed layer's; the last borrows from the first.
 
-    ReXMoE. A layer owns `K / 2` experts, rounded up. It is meant to lower coverage at equal parameters.
+    Source: ReXMoE. A layer owns `K / 2` experts, rounded up. It is meant to lower coverage at equal parameters.
     """
 
     def __init__(self, in_width: int, out_width: int, config: ModelConfig) -> None:
@@ -67,7 +67,7 @@ def lend(layers: Sequence[Reuse]) -> None:
     """Every layer lends to the one before it, the first one to the last.
 
     Raises:
-        ValueError: one layer, which has nobody to borrow of.
+        ValueError: a single layer of several experts, which has none to borrow from.
     """
     if len(layers) == 1 and layers[0].experts > 1:
         raise ValueError("expert='reuse' needs two routed layers, this encoder has one; use routed='all', layers=2")

@@ -1,4 +1,4 @@
-"""Experts that do not answer alone: beside one that is always on, or after a look at each other."""
+"""Experts that do not answer alone: beside one that is always on, or after reading each other's outputs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SPACE = 16  # width in which experts read each other
 class Condenser(Kind):
     """`out_k = u_k + s(h) u_K` for `k < K`, `out_K = s(h) u_K`: the last expert is always on, with its own gate `s`.
 
-    Preserving Long-Tailed Expert Information. `s` is a sigmoid of a linear map of the own state, so that any router's
-    mixture has the last expert in full, and sending a node to it means that no other answers. It is meant to lower
-    amplification.
+    Source: Preserving Long-Tailed Expert Information. `s` is a sigmoid of a linear map of the own state, so that any
+    router's mixture contains `s u_K` in full, and for a node sent to the last expert no other answers. It is meant to
+    lower amplification.
     """
 
     def __init__(self, in_width: int, out_width: int, config: ModelConfig) -> None:
@@ -36,8 +36,8 @@ class Condenser(Kind):
 class Collaborating(Kind):
     """`out_k = u_k + (softmax(Q K^T / sqrt(r)) V)_k B`: every expert's output reads all experts' in a small space.
 
-    Mixture of Thoughts. Queries, keys and values are maps of the outputs `u` into `r = 16` units. It is meant to lower
-    selection.
+    Source: Mixture of Thoughts. Queries, keys and values are maps of the outputs `u` into `r = 16` units. It is meant
+    to lower selection.
     """
 
     def __init__(self, in_width: int, out_width: int, config: ModelConfig) -> None:
@@ -47,6 +47,6 @@ class Collaborating(Kind):
         self.back = nn.Linear(SPACE, out_width, bias=False)
 
     def changes(self, gathered: Tensor, own: Tensor) -> Tensor:
-        """`u_k` and what it reads, `[T, K, d']`."""
+        """`u_k` plus what it reads, `[T, K, d']`."""
         outputs = products_of(self.maps, gathered, own)
         return outputs + self.back(scaled_dot_product_attention(*self.read(outputs).chunk(3, dim=-1)))

@@ -1,4 +1,4 @@
-"""Who is sent where: the routers of a routed layer by name, each a class in this folder."""
+"""Where nodes are sent: the routers of a routed layer by name, each a class in this folder."""
 
 from __future__ import annotations
 

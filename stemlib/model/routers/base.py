@@ -1,9 +1,10 @@
-"""What a router is: a layer's nodes to logits whose softmax are the gates."""
+"""What a router is: a map from a layer's nodes to logits whose softmax gives the gates."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,12 @@ from torch import Tensor, nn
 from stemlib.data.graph import Graph
 from stemlib.presets import ModelConfig
 
-OUT = 1e4  # below another logit, and the gate of an expert is 0 to the bit
+OUT = 1e4  # so far below another logit, the gate of an expert is exactly 0
 
 
 @dataclass
 class Seen:
-    """What a router may read beside its nodes' own states: `T` nodes are routed, `S` send messages to them.
+    """What a router may read besides its nodes' own states: `T` nodes are routed, `S` send messages to them.
 
     Attributes:
         x: states of the senders `[S, d]`, the first `T` of which are the routed nodes' own.
@@ -29,18 +30,18 @@ class Seen:
     x: Tensor
     graph: Graph
     features: Tensor
-    memory: dict[str, Any] = field(default_factory=dict)
+    memory: dict[Hashable, Tensor] = field(default_factory=dict)
 
 
 class Router(nn.Module):
-    """Base of all routers: one routed layer's.
+    """Base class of all routers, one per routed layer.
 
-    A router says where a node is sent by `K` logits; the gates are their softmax, in training with Gumbel noise. An
-    expert that is not to be used has a logit lower than the others by `OUT`.
+    A router gives each node `K` logits; the gates are their softmax, in training with Gumbel noise. An expert that must
+    not be used has a logit lower than the others by `OUT`.
 
     Args:
-        width: of the states `d`.
-        experts: `K`.
+        width: width `d` of the states.
+        experts: number of experts `K`.
         config: the architecture, with the router's own settings.
         level: which of the routed layers this is, from 0.
         features: width of the input features `d_0`.
@@ -67,7 +68,7 @@ class Router(nn.Module):
 class Linear(nn.Linear):
     """`pi = softmax(W h)`: the paper's own.
 
-    It is meant to lower nothing: the others are compared with it.
+    It is not meant to lower anything: the others are compared with it.
     """
 
     own_state, whole, noisy = True, False, True
@@ -81,10 +82,10 @@ class Linear(nn.Linear):
 
 
 def only(chosen: Tensor, logits: Tensor) -> Tensor:
-    """The logits `[T, K]` with the experts that are not `chosen` `[T, K]` out of use."""
+    """The logits `[T, K]`, with experts that are not `chosen` `[T, K]` put out of use."""
     return torch.where(chosen, logits, logits.detach().amin(-1, keepdim=True) - OUT)
 
 
 def logs(shares: Tensor) -> Tensor:
-    """Logits `[T, K]` whose softmax are gates that are known `[T, K]`; finite where a gate is 0."""
+    """Logits `[T, K]` whose softmax gives known gates `[T, K]`; finite where a gate is 0."""
     return shares.clamp(min=1e-20).log()

@@ -16,7 +16,7 @@ DESCRIPTORS = ("log degree", *MOTIFS, "feature homophily", "share of zero featur
 
 
 def degrees(graph: Graph, like: Tensor) -> Tensor:
-    """How many edges end in each node, `[N]`, as numbers like `like`."""
+    """How many edges end in each node, `[N]`, in the dtype of `like`."""
 
     def count() -> Tensor:
         return torch.bincount(plain(graph.edge_index)[1], minlength=graph.num_nodes)
@@ -27,10 +27,10 @@ def degrees(graph: Graph, like: Tensor) -> Tensor:
 def motifs(graph: Graph) -> Tensor:
     """`MOTIFS` of each node, `[N, 4]`, in float64; counts as `log(1 + count)`.
 
-    Clustering is the share of a node's pairs of neighbours that are neighbours, 0 with fewer than two. Counted are the
-    triangles and the cycles of four that a node is on, with or without chords, and the paths of two edges that begin
-    at it. Those that it is in the middle of are a matter of its degree alone. Directions, repeats and self-loops of
-    edges do not count. It takes one product of the adjacency matrix with itself.
+    Clustering is the share of pairs of a node's neighbours that are adjacent, 0 with fewer than two neighbours. The
+    counts are of the triangles and four-cycles that a node is on, with or without chords, and of the paths of two edges
+    that start at it; paths centred on it depend on its degree alone. Edge directions, repeated edges and self-loops do
+    not count. The cost is one product of the adjacency matrix with itself.
     """
     source, target = plain(graph.edge_index).cpu().numpy()
     keep, shape = source != target, (graph.num_nodes, graph.num_nodes)
@@ -47,9 +47,9 @@ def motifs(graph: Graph) -> Tensor:
 
 @torch.no_grad()
 def descriptors(graph: Graph) -> Tensor:
-    """`DESCRIPTORS` of each node of a whole graph, `[N, 7]`; worked out once of the same graph.
+    """`DESCRIPTORS` of each node of a whole graph, `[N, 7]`; computed once per graph.
 
-    Feature homophily is the cosine of a node's features and the mean of its neighbours'.
+    Feature homophily is the cosine between a node's features and the mean of its neighbours'.
     """
 
     def measure() -> Tensor:

@@ -17,8 +17,8 @@ from stemlib.presets import ModelConfig
 class Smoothed(Router):
     """`pi~ = S pi` with `pi = softmax(W h)`: neighbours vote, `S_ij = 1 / (d_i + 1)` for the node and each edge to it.
 
-    Source: Improving Routing in Sparse MoE with Graph of Tokens, its graph form. It should lower F under masked
-    features; where edges go, votes go with them.
+    Source: Improving Routing in Sparse MoE with Graph of Tokens, its graph form. It should lower amplification under
+    masked features; where edges are lost, votes go with them.
     """
 
     def __init__(self, width: int, experts: int, config: ModelConfig, level: int, features: int) -> None:
@@ -37,7 +37,7 @@ class Similar(Smoothed):
     """`smoothed` with `S_ij` proportional to `exp(h_i . h_j / (t sqrt(d)))` over the node and the edges to it.
 
     Source: Improving Routing in Sparse MoE with Graph of Tokens, its similarity form, scaled as attention is. It should
-    lower F under masked features; an edge between unlike nodes matters less when it goes.
+    lower amplification under masked features; losing an edge between unlike nodes matters less.
     """
 
     def __init__(self, width: int, experts: int, config: ModelConfig, level: int, features: int) -> None:
@@ -55,10 +55,10 @@ class Similar(Smoothed):
 
 
 class Anchored(Router):
-    """`pi = softmax(W h)`, and beside it a prior `q = softmax(V a)` of what deployment can measure of a node.
+    """`pi = softmax(W h)`, with a prior `q = softmax(V a)` from what deployment can measure of a node.
 
-    `a` are `stemlib.model.routers.descriptors`. The prior acts by the term `KL(q, pi)` in training, so that without it
-    the router is `linear` and `V` learns nothing. Source: AME-TS. It should lower S under shift.
+    `a` are `stemlib.model.routers.descriptors`. The prior acts through the training term `KL(q, pi)`; without that the
+    router is `linear` and `V` learns nothing. Source: AME-TS. It should lower selection under shift.
     """
 
     whole = True
@@ -69,7 +69,7 @@ class Anchored(Router):
         self.prior = nn.Linear(len(DESCRIPTORS), experts)
 
     def forward(self, own: Tensor, seen: Seen) -> Tensor:
-        """Logits `[T, K]` from own states `[T, d]`; leaves the prior's logarithms `("prior", level)` `[T, K]`."""
+        """Logits `[T, K]` from own states `[T, d]`; leaves the prior's logarithms `[T, K]` as `("prior", level)`."""
         read = descriptors(seen.graph).to(own)
         seen.memory["prior", self.level] = self.prior(read).log_softmax(-1)
         return self.gate(own)
@@ -78,8 +78,8 @@ class Anchored(Router):
 class Bilevel(Router):
     """`pi = sum_r rho_r pi_r`: a node's degree chooses among `regimes` routers, `rho = softmax(V log(1 + degree))`.
 
-    Each chosen router sends to experts, `pi_r = softmax(W_r h)`. Degrees are those that the layer reads: where training
-    draws neighbours, the drawn ones. Source: CaRE. It should lower S on a pool of data sets.
+    Each chosen router sends to experts, `pi_r = softmax(W_r h)`. Degrees are those that the layer reads: if training
+    draws neighbours, the drawn ones. Source: CaRE. It should lower selection on a pool of data sets.
     """
 
     def __init__(self, width: int, experts: int, config: ModelConfig, level: int, features: int) -> None:
@@ -97,9 +97,9 @@ class Bilevel(Router):
 class Fuzzy(Router):
     """`pi_k` proportional to `||a - c_k||^(-2 / t)`, in all layers: memberships by fuzzy C-means, fuzzifier `1 + t`.
 
-    `a` are the `K` first principal components of `[features ; mean of the neighbours' features]`: of many columns all
+    `a` are the `K` first principal components of `[features ; mean of the neighbours' features]`: with many columns all
     distances are alike, and all centres move to the mean. Components and centres are fitted to the first nodes that
-    training shows, and fixed from there on. Source: GENNAPE. It should lower S and F.
+    training shows, and fixed from then on. Source: GENNAPE. It should lower selection and amplification.
     """
 
     whole, noisy = True, False

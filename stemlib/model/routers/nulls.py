@@ -11,7 +11,7 @@ from stemlib.presets import ModelConfig
 
 
 class Hash(Router):
-    """Every node to one expert, by a random hash of its input features; each layer has its own.
+    """Sends every node to one expert, by a random hash of its input features; each layer has its own hash.
 
     Source: a control in Equifinality in Mixture of Experts. It should lower nothing: nodes alike in all but one feature
     are sent anywhere.
@@ -25,7 +25,7 @@ class Hash(Router):
 
     def forward(self, own: Tensor, seen: Seen) -> Tensor:
         """Logits `[T, K]`, 0 or `-OUT`, from features `[T, d_0]`."""
-        # Whole numbers overflow the same way on every machine, whatever is added first: no rounding moves a node.
+        # Integers overflow the same way on every machine, in any order of addition: no rounding moves a node.
         mixed = ((seen.features.to_dense() * 1024).round().long() * self.keys).sum(1)
         chosen = ((mixed ^ (mixed >> 29)) * self.keys[0] >> 33) % self.experts
         return own.new_full((len(own), self.experts), -OUT).scatter_(1, chosen.unsqueeze(1), 0)
@@ -51,9 +51,9 @@ class Frozen(Router):
 
 
 class Uniform(Router):
-    """`pi_k = 1 / K`: nobody is sent anywhere, in training neither.
+    """`pi_k = 1 / K`: no node is sent anywhere, not even in training.
 
-    The null of all comparisons: its F is 0.
+    The null of all comparisons: its amplification is 0.
     """
 
     own_state, noisy = True, False
@@ -64,9 +64,9 @@ class Uniform(Router):
 
 
 class Top1(Linear):
-    """`pi` one-hot at the largest of `W h`, in evaluation; trained as `linear`, for a one-hot gate has no gradient.
+    """In evaluation `pi` is one-hot at the largest of `W h`; trained as `linear`, since a one-hot gate has no gradient.
 
-    Source: a control in Equifinality in Mixture of Experts. Against `linear` it shows what soft mixing is worth.
+    Source: a control in Equifinality in Mixture of Experts. Compared with `linear` it shows what soft mixing is worth.
     """
 
     def forward(self, own: Tensor, seen: Seen | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Routers that use some of the experts, or trust themselves where they are sure only."""
+"""Routers that use only some of the experts, or trust themselves only where they are sure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stemlib.presets import ModelConfig
 class TopK(Router):
     """`pi = softmax(W h)` over the `active` experts of largest logit; the others are out of use.
 
-    Source: Robust QA by MoE (Switch), with its load-balance term. It should lower S.
+    Source: Robust QA by MoE (Switch), with its load-balance term. It should lower selection.
     """
 
     own_state = True
@@ -33,10 +33,10 @@ class TopK(Router):
 
 
 class Dynamic(Router):
-    """`pi = softmax(W h)` over as few experts as have at least a share `mass` of the gates, and a layer's capacity.
+    """`pi = softmax(W h)` over the fewest experts with at least a share `mass` of the gates, up to a layer's capacity.
 
-    A capacity runs evenly from all experts down to two (`descending`), up (`ascending`), or up to the middle layer and
-    down again (`pyramid`). Source: DynaMoE. It should lower C per cost.
+    Over the layers, capacity falls evenly from all experts to two (`descending`), rises (`ascending`), or rises to the
+    middle layer and falls again (`pyramid`). Source: DynaMoE. It should lower coverage per cost.
     """
 
     own_state = True
@@ -46,7 +46,7 @@ class Dynamic(Router):
         self.gate, self.mass = nn.Linear(width, experts), config.mass
         last = config.layers - 1 if config.routed == "all" else 0
         place = level / last if last else 1.0
-        pyramid = 1 - abs(2 * place - 1) if last > 1 else 1.0  # of two layers, neither is the middle one
+        pyramid = 1 - abs(2 * place - 1) if last > 1 else 1.0  # neither of two layers is the middle one
         share = {"all": 1.0, "descending": 1 - place if last else 1.0, "ascending": place, "pyramid": pyramid}
         self.capacity = round(min(2, experts) + share[config.capacity] * (experts - min(2, experts)))
 
@@ -62,8 +62,8 @@ class Dynamic(Router):
 class Norm(Router):
     """`pi = softmax(s a)` over the experts with `a_k >= 0`, where `a = W h / ||W h||` and the scale `s` is learnt.
 
-    Where all of `a` are negative the largest stays. Source: UniPool's NormRouter. It should lower F: the length of a
-    state no longer counts.
+    If all of `a` are negative, the largest stays. Source: UniPool's NormRouter. It should lower amplification: the
+    length of a state no longer counts.
     """
 
     own_state = True
@@ -80,9 +80,9 @@ class Norm(Router):
 
 
 class Margin(Router):
-    """`pi' = m pi + (1 - m) e_K` with `m = pi_(1) - pi_(2)`: who is not sure takes the last expert, which all share.
+    """`pi' = m pi + (1 - m) e_K` with `m = pi_(1) - pi_(2)`: unsure nodes take the last expert, which all share.
 
-    `pi = softmax(W h)` is over the `K - 1` others. Sources: LLaVA-DyMoE; MoBiLE. It should lower F.
+    `pi = softmax(W h)` is over the `K - 1` others. Sources: LLaVA-DyMoE; MoBiLE. It should lower amplification.
     """
 
     own_state = True
@@ -107,5 +107,5 @@ class Margin(Router):
 
 
 def ranks(logits: Tensor) -> Tensor:
-    """How many logits of a row `[T, K]` are larger than each, `[T, K]`; of equal ones the earlier counts as larger."""
+    """How many logits of a row `[T, K]` are larger than each, `[T, K]`; among equals the earlier counts as larger."""
     return logits.argsort(dim=1, descending=True, stable=True).argsort(dim=1)

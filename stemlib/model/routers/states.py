@@ -1,4 +1,4 @@
-"""Routers that read own states or own features, and what they said of a node in earlier layers."""
+"""Routers that read a node's own state or features, and what routers said of it in earlier layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stemlib.presets import ModelConfig
 class Cosine(Router):
     """`pi = softmax(cos(A h, c_k) / t)`: directions in a small space, with learnt centroids `c_k`.
 
-    Source: Equifinality in Mixture of Experts. It should lower F: the length of a state no longer counts.
+    Source: Equifinality in Mixture of Experts. It should lower amplification: the length of a state no longer counts.
     """
 
     own_state = True
@@ -32,8 +32,8 @@ class Cosine(Router):
 class KMeans(Router):
     """`pi = softmax(cos(h, c_k) / t)` without gradient: `c_k` is the running mean of the states sent to `k`.
 
-    The centroids start from states that lie far apart, of those that training shows first. Source: Routers Learn the
-    Geometry of Their Experts. It should lower F and S.
+    The centroids start from states that lie far apart among the first that training shows. Source: Routers Learn the
+    Geometry of Their Experts. It should lower amplification and selection.
     """
 
     own_state, noisy = True, False
@@ -62,9 +62,9 @@ class KMeans(Router):
 
 
 class Recurrent(Router):
-    """`s_l = GRU(A h_l, s_{l-1})`, `pi_l = softmax(W s_l)`: the router's state goes from layer to layer, from zero.
+    """`s_l = GRU(A h_l, s_{l-1})`, `pi_l = softmax(W s_l)`: the router's state passes from layer to layer, from zero.
 
-    Each layer has a GRU of its own, for widths differ. Source: Layerwise Recurrent Router. It should lower S.
+    Each layer has its own GRU, since widths differ. Source: Layerwise Recurrent Router. It should lower selection.
     """
 
     def __init__(self, width: int, experts: int, config: ModelConfig, level: int, features: int) -> None:
@@ -82,9 +82,9 @@ class Recurrent(Router):
 
 
 class Pregate(Router):
-    """`pi = softmax(W x)` of the input features, in all layers; in training each layer has noise of its own.
+    """`pi = softmax(W x)` from the input features, in all layers; in training each layer has its own noise.
 
-    Source: Read-ME. It should lower F, for no layer's states move it, and may raise C.
+    Source: Read-ME. It should lower amplification, since no layer's states move it, and may raise coverage.
     """
 
     def __init__(self, width: int, experts: int, config: ModelConfig, level: int, features: int) -> None:
@@ -102,12 +102,12 @@ class Uncertain(Router):
     """`pi = softmax(mu / (1 + v))` with the mean and the variance of the logits `W (m_t h)` over `draws` dropout masks.
 
     That is the average of the draws and of a prior at 0 with variance 1, each weighted by its inverse variance: a logit
-    that hangs on a few entries of the state counts less. The masks are drawn once; training has one random mask.
-    Source: MoFME's uncertainty-aware router. It should lower F.
+    that depends on a few entries of the state counts less. The masks are drawn once; training has one random mask.
+    Source: MoFME's uncertainty-aware router. It should lower amplification.
     """
 
     own_state = True
-    draws, share = 8, 0.2  # masks, and the share of entries that one drops
+    draws, share = 8, 0.2  # masks, and the share of entries that each drops
 
     def __init__(self, width: int, experts: int, config: ModelConfig, level: int, features: int) -> None:
         super().__init__(width, experts, config, level, features)
@@ -118,7 +118,7 @@ class Uncertain(Router):
         """Logits `[T, K]` from own states `[T, d]`."""
         if self.training:
             return self.gate(dropout(own, self.share))
-        masked = self.gate.weight * self.masks.unsqueeze(1)  # [draws, K, d]: on the weights, for they are few
+        masked = self.gate.weight * self.masks.unsqueeze(1)  # [draws, K, d]: weights are masked, for they are few
         drawn = linear(own, masked.flatten(0, 1), self.gate.bias.repeat(self.draws)).unflatten(1, (self.draws, -1))
         return drawn.mean(1) / (1 + drawn.var(1, correction=0))
 
