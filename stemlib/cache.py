@@ -63,12 +63,12 @@ def cached(name: str, made_of: Mapping[str, Any], make: Callable[[], dict[str, T
         try:
             return read_checked(file)
         except ValueError:
-            warnings.warn(f"{file} is damaged and is made again", stacklevel=2)
+            warnings.warn(f"{file} is damaged: making it again", stacklevel=2)
     tensors = {key: value.contiguous() for key, value in make().items()}
     try:
         write_checked(file, tensors)
     except OSError as error:
-        warnings.warn(f"{file.parent} cannot be written to ({error.strerror}): {name} is not kept", stacklevel=2)
+        warnings.warn(f"cannot write to {file.parent} ({error.strerror}): {name} is not cached", stacklevel=2)
     return tensors
 
 

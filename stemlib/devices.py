@@ -27,8 +27,8 @@ def device(name: str = "auto") -> torch.device:
         raise ValueError(f"unknown device {name!r}; there are {', '.join(DEVICES)}")
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
-        found = "no GPU is seen" if torch.version.cuda else f"PyTorch {torch.__version__} is a build without CUDA"
-        raise ValueError(f"device 'cuda' needs an NVIDIA GPU and a CUDA build of PyTorch, but {found}; take 'cpu'")
+        found = "no GPU was found" if torch.version.cuda else f"PyTorch {torch.__version__} was built without CUDA"
+        raise ValueError(f"device 'cuda' needs an NVIDIA GPU and a CUDA build of PyTorch, but {found}; use 'cpu'")
     if name == "cpu" or not there:
         return torch.device("cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first product runs

@@ -25,7 +25,7 @@ def data_folder() -> Path:
     folder = Path(named).expanduser().resolve()
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"STEMLIB_DATA={named} names no folder (looked for {folder}): set it to the folder that holds Planetoid/, "
+            f"STEMLIB_DATA={named} is not a folder (looked for {folder}): set it to the folder that holds Planetoid/, "
             "or unset it to download into the user's cache"
         )
     return folder

@@ -54,7 +54,7 @@ def read_settings(folder: str | Path, form: str, name: str = "model") -> dict[st
     if not isinstance(settings, dict) or settings.get("format") != form:
         raise ValueError(f"{settings_file} does not describe a '{form}'; save the {name} again")
     if hashlib.sha256(weights.read_bytes()).hexdigest() != settings.get("sha256"):
-        raise ValueError(f"{weights} is damaged or another {name}'s: its sha256 is not that of {settings_file.name}")
+        raise ValueError(f"{weights} is damaged or another {name}'s: its sha256 does not match {settings_file.name}")
     return settings
 
 

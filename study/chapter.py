@@ -28,7 +28,7 @@ from study.router_comparison import choices
 INJECTED = "# Parameters\n"  # how papermill begins the cell that it adds
 NODES_ONLY = ("00_start_here", "03_coverage_vs_selection", "04_sensitivity_vs_amplification")
 CLASSES_ONLY = ("07_degree_shift", "08_homophily_shift", "09_feature_masking", "10_edge_deletion")
-SEEDS = "0 for the preset's, or at least 2, for a difference needs pairs"
+SEEDS = "0 for the preset's, or at least 2 (a difference needs pairs)"
 _OUTSIDE = os.environ.get(paths.RUN)  # a job's folder
 
 
@@ -130,11 +130,11 @@ CHECKS: dict[str, Callable[[Any], str | None]] = {
 
 
 def say(claim: str, holds: Any) -> None:
-    """Print a claim and whether it holds everywhere, or that it was not asked, if nothing that it is about ran.
+    """Print a claim and whether it holds everywhere, or that it was not checked, if nothing that it is about ran.
 
     Args:
         claim: in words.
         holds: a truth value, or an array or series of them, one for each place where it could fail.
     """
     every = [bool(one) for one in (holds if hasattr(holds, "__iter__") else [holds])]
-    print(f"{claim}: {all(every) if every else 'not asked, for nothing that it speaks of ran'}")
+    print(f"{claim}: {all(every) if every else 'not checked: nothing that it is about ran'}")

@@ -42,7 +42,7 @@ def forecast(experiment: str, runs: Iterable[tuple[Task, Split, int]], methods: 
         told = f"{max(2, round(total / 60))} minutes" if total < 5400 else f"{total / 3600:.1f} hours"
         print(
             f"at most about {told} for {left} trainings on this machine; fewer methods, seeds or epochs take less, and "
-            "after an interruption what is finished is read back",
+            "after an interruption finished ones are read back",
             flush=True,
         )
     return total

@@ -8,8 +8,8 @@ from collections.abc import Callable
 STOPPED = 130  # the exit status that shells expect
 
 
-KEPT = "What is finished is kept; the same command goes on from there."
-ANEW = "Nothing of it is kept; the same command begins anew."
+KEPT = "Finished work is kept; the same command continues from there."
+ANEW = "Nothing is kept; the same command starts again."
 
 
 def interruptible(main: Callable[[], int | None], then: str = KEPT) -> int:

@@ -52,7 +52,7 @@ def run(experiment: str, task: Task, split_name: str, method: Method, seed: int)
             return read_record(folder) or _trained(experiment, given, split, method, seed, folder)
         except KeyboardInterrupt:
             print(
-                f"stopped; the training's state is kept in {folder}, and the same call goes on from there", flush=True
+                f"stopped; the training state is kept in {folder}, and the same call continues from there", flush=True
             )
             raise
 
@@ -71,7 +71,7 @@ def require_same(record: Record, method: Method, folder: Path) -> None:
         if name in now.get(part, {}) and now[part][name] != value
     ]
     if others:
-        raise ValueError(f"{folder} was trained with other defaults ({'; '.join(others)}); delete it to train it anew")
+        raise ValueError(f"{folder} was trained with other defaults ({'; '.join(others)}); delete it to train again")
 
 
 def _trained(experiment: str, given: Task, split: Split, method: Method, seed: int, folder: Path) -> Record:

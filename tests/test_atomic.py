@@ -79,7 +79,7 @@ def test_a_folder_that_another_one_has_is_waited_for(
         order.append("first")
     waiting.join()
     assert order == ["first", "second"]
-    assert capsys.readouterr().err == f"{folder} is another process's: waiting until it ends\n"
+    assert capsys.readouterr().err == f"another process holds {folder}: waiting until it ends\n"
     with pytest.raises(KeyboardInterrupt), held(folder):
         raise KeyboardInterrupt
     second()

@@ -60,7 +60,7 @@ def test_a_damaged_cache_is_noticed_and_made_again(folder: Path) -> None:
     whole = file.read_bytes()
     for how in DAMAGES:
         file.write_bytes(damaged(whole, how))
-        with pytest.warns(UserWarning, match=f"{file} is damaged and is made again"):
+        with pytest.warns(UserWarning, match=f"{file} is damaged: making it again"):
             again = cache.cached("a", {}, lambda: VALUES)
         assert torch.equal(again["x"], VALUES["x"])
         with warnings.catch_warnings():
@@ -168,6 +168,6 @@ def test_where_the_cache_cannot_be_written_to_the_tensors_come_all_the_same(tmp_
     (tmp_path / "no folder").write_text("")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache, "cache_folder", lambda: tmp_path / "no folder" / "stemlib")
-        with pytest.warns(UserWarning, match="cannot be written to .* a is not kept"):
+        with pytest.warns(UserWarning, match="cannot write to .* a is not cached"):
             made = cache.cached("a", {"seed": 1}, lambda: VALUES)
     assert torch.equal(made["x"], VALUES["x"])

@@ -58,7 +58,7 @@ def test_devices_have_names() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused_in_words(capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(ValueError, match=r"needs an NVIDIA GPU and a CUDA build of PyTorch, but .*; take 'cpu'"):
+    with pytest.raises(ValueError, match=r"needs an NVIDIA GPU and a CUDA build of PyTorch, but .*; use 'cpu'"):
         device("cuda")
     with pytest.raises(SystemExit):
         main(["cora", "--device", "cuda"])

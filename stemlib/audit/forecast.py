@@ -24,8 +24,8 @@ def foretell(trainings: Trainings) -> None:
     )
     seconds = estimate(trainings)
     told = f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
-    print(f"about {told} of training at most, if the machine is not busier later; ", end="")
-    print("stopped, the same call goes on from there", flush=True)
+    print(f"at most about {told} of training, unless the machine gets busier; ", end="")
+    print("if stopped, the same call continues from there", flush=True)
 
 
 def estimate(trainings: Trainings) -> float:

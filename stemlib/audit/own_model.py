@@ -39,7 +39,7 @@ class OwnModel(nn.Module):
             with torch.no_grad():
                 found = self.eval()(task.graph, None if task.kind == "graph" else task.select(torch.arange(1))).logits
         except (RuntimeError, TypeError, AttributeError) as error:
-            raise ValueError(f"the model does not take forward(x, edge_index) of this graph: {error}") from error
+            raise ValueError(f"the model's forward(x, edge_index) fails on this graph: {error}") from error
         if found.dim() != 2 or found.size(1) != task.outputs:
             raise ValueError(
                 f"the model must give [N, {task.outputs}], one row per node; got rows {tuple(found.shape)}"

@@ -21,8 +21,8 @@ from stemlib.training.evaluation import evaluate
 from stemlib.training.saved import save
 
 UNSEEN = (
-    "the split was drawn here: unless the model was trained on this task's own training part alone, it has seen nodes "
-    "that it is tested on, and its scores are too good. Give the split that it was trained with (masks, or a column)"
+    "the split was drawn here: unless the model was trained only on this task's training part, it has seen nodes that "
+    "it is tested on, and its scores are too good. Give the split that it was trained with (masks or a column)"
 )
 
 

@@ -138,13 +138,13 @@ class Trainings:
             ]
             if any(rare(task, one.split.test) for one in self.drawn["inside"]):
                 del self.drawn["inside"]
-                raise ValueError(f"outside of the tails fewer than {LEAST} test {task.kind}s have the rarer answer")
+                raise ValueError(f"outside the tails, fewer than {LEAST} test {task.kind}s have the rarer answer")
         except ValueError as error:
             self.notes.append(f"shifts were not tried: {error}")
         self.chosen: dict[str, Method] = {}
         if is_large(task):
             self.notes.append(
-                f"more than {LARGE:,} nodes: trained by batches of {DRAWN_BATCH} with {FANOUT} neighbours drawn for "
+                f"more than {LARGE:,} nodes: trained in batches of {DRAWN_BATCH} with {FANOUT} neighbours drawn for "
                 "each node and layer"
             )
 

@@ -150,7 +150,7 @@ def watched(folder: str | Path, task: Task) -> pd.DataFrame:
     """
     file = Path(folder) / FILE
     if not file.is_file():
-        raise FileNotFoundError(f"no report in {folder}: {FILE} is missing; make one by python -m stemlib.report")
+        raise FileNotFoundError(f"no report in {folder}: {FILE} is missing; make one: python -m stemlib.report")
     content: dict[str, Any] = json.loads(file.read_text())
     if content["kind"] != task.kind:
         raise ValueError(f"the report in {folder} is of a {content['kind']} task; {task.name!r} is a {task.kind} task")

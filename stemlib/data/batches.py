@@ -79,8 +79,8 @@ def own_edges(task: Task, index: Tensor) -> Tensor | None:
     own = own[pair]  # -1, for an edge that stands for none, is the last
     if own.all() and own.numel():
         raise ValueError(
-            f"{task.name}: a step that shows all training pairs hides every edge of the graph; set "
-            "`batch_size` of `TrainConfig` to a part of them"
+            f"{task.name}: a step over all training pairs hides every edge of the graph; set "
+            "`batch_size` of `TrainConfig` below their number"
         )
     return own
 

@@ -42,7 +42,7 @@ def remarks(task: Task) -> list[str]:
 
 def _feature_problems(graph: Graph) -> list[str]:
     if graph.x is None or graph.x.dim() != 2 or not graph.x.is_floating_point():
-        return ["node features `x` must be a float tensor [N, d]; without any, give degrees or a constant"]
+        return ["node features `x` must be a float tensor [N, d]; if none, use degrees or a constant"]
     problems = [] if graph.x.numel() else [f"node features `x` are empty: {tuple(graph.x.shape)}"]
     for name in ("x", "edge_attr"):
         value = getattr(graph, name)
@@ -79,7 +79,7 @@ def require_finite(graph: Graph) -> None:
         of = "node" if name == "x" and graph.node_type is None else "row"
         row = row if of == "row" or graph.nodes is None else int(graph.nodes[row])
         raise ValueError(
-            f"`{name}` has {int((~value.isfinite()).sum())} NaN or infinite values, first of {of} {row} in column "
+            f"`{name}` has {int((~value.isfinite()).sum())} NaN or infinite values, first at {of} {row}, column "
             f"{column}; impute them as before training, or leave these nodes out"
         )
 
@@ -120,9 +120,9 @@ def _label_problems(task: Task) -> list[str]:
         if labels.dim() != 2 or not labels.is_floating_point() or labels.isinf().any():
             problems.append("the labels of a regression must be a table of numbers [M, T], finite or NaN (missing)")
     elif labels.dim() == 1 and labels.dtype != torch.long:
-        problems.append(f"class labels must be long, got {labels.dtype}; numbers to predict: `regression=True`")
+        problems.append(f"class labels must be long, got {labels.dtype}; to predict numbers: `regression=True`")
     elif labels.dim() == 1 and not (int(labels.min()) >= UNLABELLED and (int(labels.max()) >= 0 or not task.splits)):
-        problems.append(f"class labels must be long, from 0 on, or {UNLABELLED} where there is none")
+        problems.append(f"class labels must be long: 0, 1, ..., or {UNLABELLED} for none")
     elif labels.dim() == 1 and int(labels.max()) >= len(labels):
         problems.append(f"class labels reach {int(labels.max())} with {len(labels)} labels; number them 0, 1, ...")
     elif labels.dim() == 2 and not (
@@ -130,7 +130,7 @@ def _label_problems(task: Task) -> list[str]:
     ):
         problems.append(
             "binary labels must be floats: 0, 1 or NaN (missing); classes must be long; "
-            "numbers to predict: `regression=True`"
+            "to predict numbers: `regression=True`"
         )
     return problems
 
@@ -157,7 +157,7 @@ def _union_problems(graph: Graph) -> list[str]:
         return [f"`ptr` must be [G + 1], from 0 to {graph.num_nodes}, got {tuple(ptr.shape)}; `batch` [N]"]
     sizes = ptr.diff()
     if (sizes < 1).any():
-        return [f"graph {int((sizes < 1).nonzero()[0])} has no node; drop it"]
+        return [f"graph {int((sizes < 1).nonzero()[0])} has no nodes; drop it"]
     if not torch.equal(batch, torch.arange(len(sizes)).repeat_interleave(sizes)):
         return ["`batch` and `ptr` disagree on which graph a node is in"]
     edges = graph.edge_index
@@ -182,7 +182,7 @@ def _unscored_labels(task: Task) -> list[str]:
         columns = task.labels[split.test].T
         count = sum(column[column.isfinite()].unique().numel() < 2 for column in columns)
         if count:
-            notes.append(f"{split.name}: {count} of {len(columns)} labels cannot be scored, with one value in the test")
+            notes.append(f"{split.name}: {count} of {len(columns)} labels cannot be scored: only one value in the test")
     return notes
 
 

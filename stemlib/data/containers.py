@@ -15,8 +15,8 @@ from torch_geometric.utils import from_networkx
 from stemlib.data.tasks import PARTS, Kind
 
 TAKEN = (
-    "a torch_geometric Data, Batch or HeteroData, a NetworkX graph, a data set of PyG's, a list of Data (kind='graph') "
-    "or what RandomLinkSplit gives (kind='link')"
+    "a torch_geometric Data, Batch or HeteroData, a NetworkX graph, a PyG data set, a list of Data (kind='graph') "
+    "or RandomLinkSplit's output (kind='link')"
 )
 
 
@@ -39,13 +39,13 @@ def one_data(given: Any, kind: Kind, notes: list[str]) -> Data:
         except (ValueError, TypeError, RuntimeError) as error:
             raise ValueError(
                 f"the NetworkX graph cannot be read ({error}); give every node the same attributes, each a number or a "
-                "list of numbers of one length"
+                "fixed-length list of numbers"
             ) from None
     if isinstance(given, Data):
         return given.clone()
     if isinstance(given, Sequence) and given and all(isinstance(one, BaseData) for one in given):
         if any(not isinstance(one, Data) for one in given):
-            raise TypeError("a list of typed graphs cannot be taken; make each one type with .to_homogeneous()")
+            raise TypeError("a list of typed graphs is not supported; convert each with .to_homogeneous()")
         if kind == "link" and len(given) == len(PARTS) and all("edge_label_index" in one for one in given):
             return _of_split_links(given, notes)
         if kind == "graph":
@@ -59,16 +59,13 @@ def _of_one_type(given: HeteroData, notes: list[str]) -> Data:
     tables = {name: given[name].get("x") for name in given.node_types}
     widths = {name: tuple(x.shape[1:]) if hasattr(x, "shape") else None for name, x in tables.items()}
     if len(set(widths.values())) > 1 or None in widths.values():
-        raise ValueError(
-            f"the types' features `x` must have the same width to become one type, got {widths}; pad them, or project "
-            "each to one width"
-        )
+        raise ValueError(f"all node types must have features `x` of the same width, got {widths}; pad or project them")
     try:
         found = given.to_homogeneous()
     except (ValueError, RuntimeError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"HeteroData cannot be made one type ({error}); do it with .to_homogeneous() first") from None
+        raise ValueError(f"HeteroData cannot be made one type ({error}); call .to_homogeneous() yourself") from None
     notes.append(
-        f"types are not told apart: {len(given.node_types)} of nodes, {len(given.edge_types)} of edges; nodes of types "
+        f"{len(given.node_types)} node and {len(given.edge_types)} edge types are not distinguished; nodes of types "
         "without labels are unlabelled"
     )
     return found
@@ -98,5 +95,5 @@ def _of_split_links(parts: Sequence[Data], notes: list[str]) -> Data:
     part_of = torch.arange(len(parts)).repeat_interleave(torch.tensor([one.size(1) for one in pairs]))
     for number, part in enumerate(PARTS):
         found[f"{part}_mask"] = part_of == number
-    notes.append("three parts as RandomLinkSplit gives them: messages run along the edges of the first")
+    notes.append("three parts from RandomLinkSplit: messages run along the edges of the first")
     return found

@@ -143,6 +143,6 @@ class FeatureSource:
         made = self.encode(self.raw_of(nodes))
         if made.shape != x.shape or not torch.allclose(made.to(x.dtype), x, rtol=0, atol=CLOSE):
             raise ValueError(
-                "the graph's x is not what its source makes: it was changed since. Give the changed graph no source, "
-                "by dataclasses.replace(graph, source=None); its features are then damaged as they are"
+                "the graph's x is not what its source makes: it was changed since. Remove the source with "
+                "dataclasses.replace(graph, source=None); the features are then damaged directly"
             )

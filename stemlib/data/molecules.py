@@ -109,7 +109,7 @@ def unlabelled_molecules(smiles: Sequence[str], space: FeatureSpace, regression:
     """
     parsed = molecules(smiles)
     if notes := unparsed(parsed, list(smiles)):
-        raise ValueError(f"{notes[0]}; give the others alone")
+        raise ValueError(f"{notes[0]}; give only the others")
     graph = featured(parsed, list(smiles), None, "", "molecules", space)
     labels = space.unknown(len(parsed.rows), regression)
     return checked(Task("molecules", "graph", graph, labels, {}, regression=regression, class_names=space.own_names))
@@ -118,7 +118,7 @@ def unlabelled_molecules(smiles: Sequence[str], space: FeatureSpace, regression:
 def unparsed(parsed: Molecules, smiles: list[str]) -> tuple[str, ...]:
     """A note that counts and names the molecules left out."""
     failed = parsed.failed.tolist()
-    count = f"{len(failed)} of {len(smiles)} molecules are left out, for RDKit {rdkit.__version__} cannot parse them"
+    count = f"{len(failed)} of {len(smiles)} molecules are left out, as RDKit {rdkit.__version__} cannot parse them"
     named = "; ".join(f"row {row}: {smiles[row]}" for row in failed)
     return (f"{count}: {named}",) if failed else ()
 

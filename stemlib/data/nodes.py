@@ -111,7 +111,7 @@ class NodeDataSet(DataSet):
             ValueError: a sentence encoder for nodes without texts.
         """
         if encoder != TFIDF and not self.texts:
-            raise ValueError(f"{self.name} has no texts that encoder={encoder!r} could read; leave it out")
+            raise ValueError(f"{self.name} has no texts for encoder={encoder!r} to read; omit `encoder`")
         graph, files = self.raw()
         features = self._words if encoder == TFIDF else self._texts
         (x, source), how, made_of, notes = features(graph, width, encoder)

@@ -45,7 +45,7 @@ def read_arrays(path: Path, reader: Reader) -> tuple[Data | list[Data], dict[str
         try:
             arrays = scipy.io.loadmat(path)
         except NotImplementedError:
-            raise ValueError(f"{path} is MATLAB's version 7.3; save it with save(..., '-v7')") from None
+            raise ValueError(f"{path} is a MATLAB 7.3 file; save it with save(..., '-v7')") from None
         arrays = {name: value for name, value in arrays.items() if not name.startswith("__")}
     elif path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
@@ -61,7 +61,7 @@ def _of_torch(path: Path) -> Data | list[Data]:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(
-            f"{path} has more than tensors in it, or is damaged, and is not opened, for it could run any program; save "
+            f"{path} is damaged or holds more than tensors, and is not opened, as it could run any code; save "
             f"`data.to_dict()` of a Data of tensors instead ({str(error).splitlines()[0]})"
         ) from None
     if isinstance(found, Mapping):
@@ -92,7 +92,7 @@ def _of_arrays(path: Path, arrays: Mapping[str, Any], reader: Reader) -> Data:
         given["edge_index"] = np.stack([matrix.row[matrix.data != 0], matrix.col[matrix.data != 0]]).astype(np.int64)
         given["num_nodes"] = matrix.shape[0]
         if np.unique(matrix.data[matrix.data != 0]).size > 1:
-            reader.notes.append("weights of edges are not read: every edge weighs the same")
+            reader.notes.append("edge weights are not read: every edge weighs the same")
     if "y" in given:
         given["y"] = _labels(given["y"], reader)
     known = {one for called in CALLED.values() for one in called}
@@ -111,7 +111,7 @@ def _labels(y: Any, reader: Reader) -> Any:
         return y.reshape(-1)
     if y.ndim == 2 and np.isin(y, [0, 1]).all():
         if (y.sum(1) == 1).all():
-            reader.notes.append(f"`y` {list(y.shape)}: classes are the places of the 1 in each row")
+            reader.notes.append(f"`y` {list(y.shape)}: a row's class is the position of its 1")
             return y.argmax(1)
         return y.astype(np.float32)
     return y

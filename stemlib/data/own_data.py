@@ -75,9 +75,9 @@ def from_data(
     if kind not in LABELS:
         raise ValueError(f"kind must be one of {', '.join(LABELS)}; got {kind!r}")
     if split not in (None, "stratified"):
-        raise ValueError(f"split must be 'stratified' or None, got {split!r}; splits of your own: `splits`")
+        raise ValueError(f"split must be 'stratified' or None, got {split!r}; for your own, use `splits`")
     if split is not None and splits is not None:
-        raise ValueError("give `splits` or `split`, not both: the one has splits, the other draws one")
+        raise ValueError("give `splits`, or `split` to draw one, not both")
     reader = Reader()
     data = one_data(data, kind, reader.notes)
     graph = _graph(data, kind, reader, space)
@@ -202,4 +202,4 @@ def _unread(graph: Graph) -> list[str]:
     names = [name for name, value in graph.about.items() if name not in taken and value is not None]
     if not names:
         return []
-    return [f"not read: {', '.join(names)}; they stand in `graph.about` as given, while the graph's edges are sorted"]
+    return [f"not read: {', '.join(names)}; kept in `graph.about` as given, while the graph's edges are sorted"]

@@ -93,7 +93,7 @@ def read_own(
         (['n0', 'n1'], ('cat', 'dog'), 16)
     """
     if unknown := [name for name in names if name not in COLUMNS]:
-        raise ValueError(f"no column is known as {', '.join(unknown)}; there are {', '.join(COLUMNS)}")
+        raise ValueError(f"unknown column {', '.join(unknown)}; there are {', '.join(COLUMNS)}")
     reading = _Reading(Path(path), names, split, regression, directed, kind, space, encoder, width, seed)
     return reading.read()
 
@@ -138,7 +138,7 @@ class _Reading:
         if missing := [columns[name] for name in TRIPLE if columns[name] not in frame]:
             raise ValueError(
                 f"{file} has columns {', '.join(frame)}; molecules need {columns['smiles']!r}, triples also "
-                f"{', '.join(missing)}, a graph is in edges.csv and nodes.csv: say which columns are meant by name"
+                f"need {', '.join(missing)}, and a graph comes as edges.csv and nodes.csv: name the columns to use"
             )
         return self._triples(frame)
 
@@ -170,7 +170,7 @@ class _Reading:
         numbers = x.select_dtypes(["number", "bool"])
         dense = len(numbers.columns) > 0 and bool((numbers != 0).mean(axis=None) >= DENSE)
         if len(numbers.columns):
-            how = "freed of mean and standard deviation" if dense else "as given, for most are zero"
+            how = "standardised" if dense else "left as given, since most are zero"
             self.reader.notes.append(f"{len(numbers.columns)} columns of numbers, {how}")
         width = self.width or (WIDTH if len(numbers.columns) < len(x.columns) else None)
         return FeatureSpace.fit(x, width, encoder=self.encoder, standardise=dense)
@@ -241,11 +241,11 @@ class _Reading:
             most = int(count.argmax())
             name = task.class_names[most] if task.class_names else most
             share = f"{int(count[most]) / int(count.sum()):.1%}"
-            notes.append(f"{len(count)} classes; {name!r} has {share}: always answering it is right that often")
+            notes.append(f"{len(count)} classes; always answering {name!r} is right {share} of the time")
         if loose := task.instances - len(task.labelled()):
             notes.append(f"{loose} of {task.instances} {task.kind}s have no label: answered, not learnt or scored")
         back = torch.isin(target * graph.num_nodes + source, source * graph.num_nodes + target)
         if not back.all():
             share = (~back).double().mean().item()
-            notes.append(f"{share:.1%} of the edges are one-way: messages run from source to target alone")
+            notes.append(f"{share:.1%} of the edges are one-way: messages run only from source to target")
         return Own(task, names, [*notes, *self.reader.notes, *task.notes], space or self.space or FeatureSpace.of(task))

@@ -30,10 +30,10 @@ def found(path: Path) -> Path | dict[str, Path]:
     """
     known = (*TABLES, *ARRAYS, *NETWORKS)
     if not path.exists():
-        raise FileNotFoundError(f"there is no file or folder {str(path)!r}")
+        raise FileNotFoundError(f"no such file or folder: {str(path)!r}")
     if path.is_file():
         if path.suffix not in known:
-            raise ValueError(f"{path}: a file must be one of {', '.join(known)}")
+            raise ValueError(f"{path}: known file types are {', '.join(known)}")
         if path.stem not in ("edges", "nodes") or path.suffix not in TABLES:
             return path
     folder = path if path.is_dir() else path.parent
@@ -45,7 +45,7 @@ def found(path: Path) -> Path | dict[str, Path]:
     if len(files) != 1:
         raise ValueError(
             f"{folder} has {', '.join(file.name for file in files.values()) or 'no file to read'}; it needs edges.csv "
-            f"(and nodes.csv), train.tsv, valid.tsv and test.tsv, or one file of {', '.join(known)}; or name the file"
+            f"(and nodes.csv), or train.tsv, valid.tsv and test.tsv, or one file of {', '.join(known)}; or name a file"
         )
     return next(iter(files.values()))
 
@@ -89,13 +89,13 @@ def table(path: Path, columns: Mapping[str, Any], reader: Reader) -> pd.DataFram
             low_memory=False,
         )
     except pd.errors.ParserError as error:
-        raise ValueError(f"{path} is no table: {error}") from None
+        raise ValueError(f"{path} is not a table: {error}") from None
     first = 1 if headless else 2
     frame.index = pd.RangeIndex(first, first + len(frame), name=f"{path.name} line")
     if headless and len(frame) > 1 and not frame[1:].isin(titles).any(axis=None):
         reader.notes.append(
-            f"{path.name} line 1 is read as a triple, but none of {shown(titles)} is met again: if they are titles, "
-            "say so by name (head, relation, tail)"
+            f"{path.name} line 1 is read as a triple, but none of {shown(titles)} occurs again: if they are titles, "
+            "give them as head, relation, tail"
         )
     return frame.dropna(how="all")
 
@@ -109,7 +109,7 @@ def network(path: Path, columns: Mapping[str, Any], reader: Reader) -> tuple[pd.
     try:
         graph = networkx.read_graphml(path) if path.suffix == ".graphml" else _gml(path)
     except (networkx.NetworkXError, SyntaxError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} cannot be read by NetworkX: {error}") from None
+        raise ValueError(f"NetworkX cannot read {path}: {error}") from None
     edges = networkx.to_pandas_edgelist(graph, source=columns["source"], target=columns["target"])
     nodes = pd.DataFrame([{columns["id"]: node} | about for node, about in graph.nodes(data=True)])
     reader.notes.append(f"read by NetworkX: {'directed' if graph.is_directed() else 'undirected'}")

@@ -43,8 +43,8 @@ def column_labels(
     if gaps.any(axis=None):
         words = shown(pd.unique(frame[list(columns)].to_numpy()[gaps.to_numpy()]))
         reader.notes.append(
-            f"label {shown(columns)}: {words} means unknown, in {int(gaps.any(axis=1).sum())} rows; a class of that "
-            "name needs another"
+            f"label {shown(columns)}: {words} means unknown, in {int(gaps.any(axis=1).sum())} rows; rename a class of "
+            "that name"
         )
     table = frame[list(columns)].mask(gaps).replace(r"^\s*$", np.nan, regex=True)
     numbers = table.apply(pd.to_numeric, errors="coerce").astype(float)
@@ -53,13 +53,13 @@ def column_labels(
         return _classes(table[columns[0]].astype("string").str.strip().replace(str(UNLABELLED), pd.NA), reader)
     bad = words | numbers.abs().eq(np.inf)
     for column in table.columns[bad.any()]:
-        reader.problems[f"label {column}"] = f"label {column!r} is no finite number in {rows_of(frame, bad[column])}"
+        reader.problems[f"label {column}"] = f"label {column!r} is not a finite number in {rows_of(frame, bad[column])}"
     if bad.any(axis=None):
         return None
     known = numbers.to_numpy()[numbers.notna().to_numpy()]
     if regression is None and (known != np.round(known)).any():
         regression = True
-        reader.notes.append(f"label {shown(columns)}: numbers with fractions, to be predicted as such")
+        reader.notes.append(f"label {shown(columns)}: numbers with fractions, so a regression")
     if regression:
         return Labels(torch.tensor(numbers.to_numpy()), regression=True)
     numbers = numbers.replace(UNLABELLED, np.nan)
@@ -67,7 +67,7 @@ def column_labels(
         return Labels(torch.tensor(numbers.to_numpy(), dtype=torch.float32))
     if len(columns) > 1 or (known != np.round(known)).any():
         reader.problems["label"] = (
-            f"labels {shown(columns)} are neither classes nor 0 and 1; numbers to predict: regression=True"
+            f"labels {shown(columns)} are neither classes nor 0 and 1; to predict numbers: regression=True"
         )
         return None
     return _classes(numbers[columns[0]].astype("Int64"), reader)
@@ -114,8 +114,8 @@ def labels_by_space(
     strange = given[(number < 0).numpy() & given.notna().to_numpy() & (given != UNLABELLED).to_numpy()]
     if len(strange):
         reader.problems[name] = (
-            f"`{name}` has classes that the source does not: {listed([str(one) for one in strange.unique()])}, "
-            f"{len(strange)} instances, first {strange.index[0]}; mark them {UNLABELLED} (no label) to leave them out"
+            f"`{name}` has classes that the source lacks: {listed([str(one) for one in strange.unique()])} "
+            f"({len(strange)} instances, first {strange.index[0]}); mark them {UNLABELLED} (no label) to leave them out"
         )
         return None
     return number

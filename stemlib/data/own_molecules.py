@@ -63,13 +63,13 @@ def from_smiles(
     reader, targets = Reader(), [target] if isinstance(target, str) else list(target)
     needed = [smiles] if space is not None else [smiles, *targets]
     if missing := [column for column in needed if column not in frame]:
-        raise ValueError(f"no column {shown(missing)} in the molecules; there are {shown(frame.columns)}")
+        raise ValueError(f"no column {shown(missing)} in the molecules, only {shown(frame.columns)}")
     strings = frame[smiles].astype("string").fillna("").str.strip().tolist()
     parsed = molecules(strings, name)
     if len(parsed.failed):
         rows = [f"{frame.index[row]}: {strings[row] or 'blank'}" for row in parsed.failed.tolist()]
         reader.notes.append(
-            f"{len(rows)} of {len(strings)} molecules are left out, for RDKit cannot parse them: "
+            f"{len(rows)} of {len(strings)} molecules are left out, as RDKit cannot parse them: "
             f"{frame.index.name or 'row'} {'; '.join(rows)}"
         )
     kept = frame.iloc[parsed.rows.numpy()]
@@ -155,5 +155,5 @@ def _repeats(kept: pd.DataFrame, same: Tensor, *splits: Split) -> list[str]:
     if not again.any():
         return []
     shared = max((torch.isin(same[one.test], same[one.train]).double().mean().item() for one in splits), default=0)
-    leak = f"; of the test {shared:.1%} stand in training, too" if shared else ""
-    return [f"{int(again.sum())} molecules stand there more than once, all kept: {rows_of(kept, again)}{leak}"]
+    leak = f"; {shared:.1%} of the test are also in training" if shared else ""
+    return [f"{int(again.sum())} molecules repeat earlier ones; all are kept: {rows_of(kept, again)}{leak}"]

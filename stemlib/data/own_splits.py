@@ -84,7 +84,7 @@ def column_split(
         moment = pd.to_datetime(found, errors="coerce")
     wrong = moment.isna() & torch.isin(torch.arange(len(frame)), index).numpy()
     if wrong.any():
-        reader.problems["split"] = f"column {column!r} has neither number nor date in {rows_of(frame, wrong)}"
+        reader.problems["split"] = f"column {column!r} has no number or date in {rows_of(frame, wrong)}"
         return None
     try:
         split = ordered_split(torch.tensor(moment.rank(method="dense").to_numpy()), index, "time", ratios)
@@ -110,15 +110,13 @@ def _named_parts(column: pd.Series, index: Tensor, reader: Reader) -> Split | No
     part = torch.tensor(number.fillna(-1).astype(int).to_numpy())
     unlabelled = int((part >= 0).sum() - (part[index] >= 0).sum())
     if unlabelled:
-        reader.notes.append(f"{unlabelled} rows of the split {column.name!r} have no label and are left out of it")
+        reader.notes.append(f"{unlabelled} rows of the split {column.name!r} have no label and are left out")
     train, val, test = (index[part[index] == number] for number in range(len(PARTS)))
     if not len(val) and len(train) > 1:
         size = max(1, round(VALIDATION * len(train)))
         chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
         train, val = train[chosen[size:]].sort().values, train[chosen[:size]].sort().values
-        reader.notes.append(
-            f"column {column.name!r} names no validation part: {size} of the training part are drawn for it"
-        )
+        reader.notes.append(f"column {column.name!r} names no validation part: {size} training rows are drawn for it")
     reader.notes.append(
         f"split by {column.name!r}: {len(train)} to train, {len(val)} to validate, {len(test)} to test, "
         f"{len(column) - len(train) - len(val) - len(test)} left out"

@@ -75,7 +75,7 @@ def read_tables(
     if _says_some(nodes, given):
         labels = column_labels(nodes, given, regression, False, reader)
     else:
-        reader.notes.append(f"no labels in column {shown(given)}: there is nothing to learn or score, only to answer")
+        reader.notes.append(f"no labels in column {shown(given)}: models can answer, but not learn or be scored")
     how, drawn = split or ("split" if "split" in nodes else "random"), None
     if labels is not None and how != "random":
         known = labels.values != UNLABELLED if labels.values.dim() == 1 else labels.values.isfinite().any(1)
@@ -84,7 +84,7 @@ def read_tables(
         labels = _without_rare(labels, reader)
     taken = {names["id"], *given, names["time"], "split", how}
     if names["time"] in nodes:
-        reader.notes.append(f"column {names['time']!r} is no feature: split='time' sorts by it")
+        reader.notes.append(f"column {names['time']!r} is not a feature: split='time' sorts by it")
     features = nodes[[column for column in nodes if column not in taken]]
     x = _features(features, ids, reader) if len(features.columns) else None
     if reader.problems:
@@ -104,7 +104,7 @@ def _says_some(nodes: pd.DataFrame, columns: Sequence[str]) -> bool:
 def _require(frame: pd.DataFrame, what: str, columns: Sequence[str], reader: Reader) -> None:
     if missing := [column for column in columns if column not in frame]:
         reader.problems[what] = (
-            f"the {what} have no column {shown(missing)}; there are {shown(frame.columns)}: say which is meant by name"
+            f"the {what} have no column {shown(missing)}, only {shown(frame.columns)}: name the column to use"
         )
 
 
@@ -114,7 +114,7 @@ def _ids(nodes: pd.DataFrame, column: str, reader: Reader) -> pd.Index:
         reader.problems["id"] = f"the nodes' {column!r} is blank in {rows_of(nodes, ids.isna())}"
     if (twice := ids.duplicated() & ids.notna()).any():
         who = shown(ids[twice].unique())
-        reader.problems["twice"] = f"nodes stand there twice: {who}, in {rows_of(nodes, twice)}; keep one row of each"
+        reader.problems["twice"] = f"nodes are repeated: {who}, in {rows_of(nodes, twice)}; keep one row of each"
     return pd.Index(ids.fillna("").astype(object))
 
 
@@ -128,10 +128,10 @@ def _ends(edges: pd.DataFrame, ids: pd.Index, names: Mapping[str, str], reader: 
         strange = pd.Series(places[-1] < 0, index=edges.index)
         if strange.any():
             who = shown(repr(one) for one in named[strange].unique())
-            reader.problems[end] = f"edges have a {names[end]} that is no node: {who}, in {rows_of(edges, strange)}"
+            reader.problems[end] = f"edges have a {names[end]} that is not a node: {who}, in {rows_of(edges, strange)}"
     left = [column for column in edges if column not in (names["source"], names["target"], names["type"])]
     if left:
-        reader.notes.append(f"columns of edges that are not read: {shown(left)}; every edge weighs the same")
+        reader.notes.append(f"edge columns that are not read: {shown(left)}; every edge weighs the same")
     return torch.tensor(np.stack(places)).long()
 
 
@@ -158,7 +158,7 @@ def _both_ways(data: Data, directed: bool | None, reader: Reader) -> Data:
         return data
     if directed is None:
         reader.notes.append(
-            f"{int(one_way.sum())} edges stand there in one direction alone and are taken both ways; directed=True "
+            f"{int(one_way.sum())} edges are listed in one direction only and are read both ways; directed=True "
             "keeps them one-way"
         )
     per_edge = "edge_type" if "edge_type" in data else "edge_attr"
@@ -217,7 +217,7 @@ def _features(features: pd.DataFrame, ids: pd.Index, reader: Reader) -> pd.DataF
 
 def _degrees(data: Data, reader: Reader) -> pd.DataFrame:
     reader.notes.append(
-        "nodes have no features: made of degrees, the node's own and its neighbours' lowest, highest, mean and spread"
+        "nodes have no features; degrees are used: the node's own and its neighbours' lowest, highest, mean and spread"
     )
     bare = LocalDegreeProfile()(Data(edge_index=data.edge_index, num_nodes=data.num_nodes))
     return pd.DataFrame(bare.x.log1p().numpy(), columns=DEGREES)

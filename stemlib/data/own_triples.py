@@ -64,7 +64,7 @@ def from_triples(
     """
     reader, columns = Reader(), [head, relation, tail]
     if missing := [column for column in columns if column not in frame]:
-        raise ValueError(f"no column {shown(missing)} in the triples; there are {shown(frame.columns)}")
+        raise ValueError(f"no column {shown(missing)} in the triples, only {shown(frame.columns)}")
     words = frame[columns].astype("string").apply(lambda column: column.str.strip().replace("", pd.NA))
     for column in columns:
         if (blank := words[column].isna()).any():
@@ -76,7 +76,7 @@ def from_triples(
     repeated = pd.concat([words, parts.add_prefix("part ")], axis=1).duplicated()
     if repeated.any():
         reader.notes.append(
-            f"{int(repeated.sum())} triples stand there twice; the first is kept, not {rows_of(frame, repeated)}"
+            f"{int(repeated.sum())} triples repeat earlier ones and are left out: {rows_of(frame, repeated)}"
         )
     kept, words = frame[~repeated], words[~repeated].fillna("")
     code, entities = pd.factorize(pd.concat([words[head], words[tail]]))
@@ -129,7 +129,7 @@ def _drawn(pairs: Tensor, entities: int, seed: int, reader: Reader) -> Split | N
     except ValueError as error:
         reader.problems["split"] = f"no split can be drawn: {error}"
         return None
-    reader.notes.append(f"split {drawn.name!r} is drawn: 80/10/10, all triples of two entities in the same part")
+    reader.notes.append(f"split {drawn.name!r} is drawn: 80/10/10, triples of the same two entities in one part")
     return drawn
 
 
@@ -155,7 +155,7 @@ def _features(
             None,
         )
     if without := [one for one in (*entities, *relations) if not texts.get(one, "").strip()]:
-        reader.notes.append(f"{len(without)} names have no text and are read as their own: {shown(without)}")
+        reader.notes.append(f"{len(without)} names have no text and serve as their own: {shown(without)}")
     words, forward = ([texts.get(one, "").strip() or one for one in some] for some in (entities, relations))
     edges = [*forward, *(f"inverse of {text}" for text in forward)]
     if space is not None:
@@ -181,9 +181,7 @@ def _remarks(triples: Triples) -> list[str]:
         notes.append(f"{both} triples have a reciprocal: one from their tail to their head")
     _, place, count = directed.unique(return_inverse=True, return_counts=True)
     if several := int((count[place][triples.split.test] > 1).sum()):
-        notes.append(
-            f"{several} test triples have further relations of the same pair; only the asked one counts as right"
-        )
+        notes.append(f"{several} test triples share their pair with other relations; only their own counts as right")
     seen = triples.pairs[triples.split.train]
     for part in PARTS[1:]:
         index = getattr(triples.split, part)

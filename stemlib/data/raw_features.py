@@ -62,7 +62,7 @@ def _of_frame(frame: pd.DataFrame, of: str) -> Raw:
     texts = frame.drop(columns=numbers.columns)
     words = texts.fillna("")
     if odd := [str(name) for name in words if not all(isinstance(one, str) for one in words[name])]:
-        raise ValueError(f"columns that are neither numbers nor texts: {listed(odd)}; make them one of these")
+        raise ValueError(f"columns that are neither numbers nor texts: {listed(odd)}; convert them")
     columns, names = (tuple(map(str, part.columns)) for part in (numbers, texts))
     rows = scipy.sparse.csr_matrix(numbers.to_numpy(np.float32, na_value=np.nan)) if columns else None
     joined = _whole(words.agg(", ".join, axis=1).tolist(), of) if names else None
@@ -82,7 +82,7 @@ def _finite(rows: scipy.sparse.csr_matrix, columns: Sequence[str], of: str) -> s
         row, column = found.row[bad][0], found.col[bad][0]
         named = f"column {column}" + (f" ({columns[column]!r})" if columns else "")
         raise ValueError(
-            f"{int(bad.sum())} values are NaN or infinite, first of {of} {row} in {named}; impute them as before "
+            f"{int(bad.sum())} values are NaN or infinite, first at {of} {row}, {named}; impute them as before "
             f"training, or leave these {of}s out"
         )
     return rows
@@ -100,9 +100,9 @@ def require_columns(raw: Raw, numbers: int, columns: tuple[str, ...], texts: tup
     if raw.columns or columns or raw.names != texts:
         if bool(raw.columns) != bool(columns) and width and numbers:
             problems.append(
-                f"names of columns: the source's are {listed(columns)}; give a DataFrame"
+                f"no column names: the source's are {listed(columns)}; give a DataFrame"
                 if columns
-                else "the source's columns have no names; give a table without, in the same order"
+                else "the source's columns have no names; give an array in the same order"
             )
         else:
             missing = [name for name in there if name not in here]
@@ -110,11 +110,11 @@ def require_columns(raw: Raw, numbers: int, columns: tuple[str, ...], texts: tup
             problems += [f"missing: {listed(missing)}"] * bool(missing) + [f"added: {listed(added)}"] * bool(added)
             if not problems and here != there:
                 place = next(place for place, pair in enumerate(zip(here, there, strict=True)) if pair[0] != pair[1])
-                problems.append(f"another order: {here[place]!r} stands where the source has {there[place]!r}")
+                problems.append(f"another order: {here[place]!r} is where the source has {there[place]!r}")
     elif width != numbers:
-        problems.append(f"{width} columns, and the source has {numbers}")
+        problems.append(f"{width} columns, but the source has {numbers}")
     if problems:
-        raise ValueError(f"columns do not fit those that the space was fitted on; {'; '.join(problems)}")
+        raise ValueError(f"columns differ from those that the space was fitted on; {'; '.join(problems)}")
 
 
 def off_length(rows: scipy.sparse.csr_matrix) -> np.ndarray:
@@ -136,8 +136,8 @@ def require_length_one(rows: scipy.sparse.csr_matrix) -> None:
     """
     if (off := off_length(rows)).any():
         raise ValueError(
-            f"{int(off.sum())} rows have another length than 1, first row {int(off.argmax())}; the source's all have "
-            "length 1: bring these to it by torch.nn.functional.normalize"
+            f"{int(off.sum())} rows have a length other than 1, first row {int(off.argmax())}; the source's all "
+            "have length 1: scale these with torch.nn.functional.normalize"
         )
 
 

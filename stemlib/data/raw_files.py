@@ -56,7 +56,7 @@ class RawFiles:
         """Which files could not be checked; nothing where all could."""
         if not self.unverified:
             return ()
-        return (f"not verified, for no checksum is on file: {', '.join(self.unverified)}",)
+        return (f"not verified, as no checksum is on file: {', '.join(self.unverified)}",)
 
 
 @cache
@@ -83,9 +83,9 @@ def verified(paths: dict[str, Path]) -> RawFiles:
             for name in wrong
         )
         raise ValueError(
-            f"damaged, cut or replaced files, nothing was read:\n{lines}\n"
-            "delete them and load again, or restore them from their source; another version that you trust needs "
-            "its line in stemlib/data/SHA256SUMS changed"
+            f"damaged, cut or replaced files; nothing was read:\n{lines}\n"
+            "delete them and load again, or restore them from their source; for another version that you trust, "
+            "change its line in stemlib/data/SHA256SUMS"
         )
     return RawFiles(dict(paths), sums, tuple(name for name in paths if name not in listed))
 
@@ -111,7 +111,7 @@ def require(names: Sequence[str], source: str, fetch: Callable[[Path], None] | N
         missing = [name for name in missing if not paths[name].is_file()]
     if missing:
         failed = f" The download failed: {cause}." if cause else ""
-        where = "which STEMLIB_DATA names" if named else "STEMLIB_DATA is not set"
+        where = "from STEMLIB_DATA" if named else "STEMLIB_DATA is not set"
         raise FileNotFoundError(
             f"missing in {folder} ({where}): {', '.join(missing)}.{failed} Source: {source}. "
             "Put the files there, or set STEMLIB_DATA to a folder that has them"

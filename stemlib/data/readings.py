@@ -16,6 +16,7 @@ from torch import Tensor
 from stemlib.data.tasks import UNLABELLED
 
 NUMBERS = "biuf"  # as NumPy's kinds
+EXACT = 2.0**53  # beyond it floats skip whole numbers
 DENSE_LIMIT = 2**31  # entries of a sparse table that is made dense: 8 GiB
 
 
@@ -80,8 +81,8 @@ class Reader:
         if found.dtype == torch.bool:
             self.problems[name] = f"`{name}` must be whole numbers, got a mask; use .nonzero()"
             return None
-        if found.is_floating_point() and not (found == found.round()).all():  # NaN is not whole either
-            self.problems[name] = f"`{name}` must be whole numbers, got {found.dtype} with others among them"
+        if found.is_floating_point() and not ((found == found.round()) & (found.abs() < EXACT)).all():
+            self.problems[name] = f"`{name}` must be whole numbers, got {found.dtype} with fractions, NaN or infinity"
             return None
         if found.numel():
             self.notes.append(f"`{name}` converted from {found.dtype} to int64")
@@ -92,7 +93,7 @@ class Reader:
         if (found := self.whole(name, value)) is None:
             return None
         if found.dim() == 2 and found.size(0) != 2 and found.size(1) == 2:
-            self.notes.append(f"`{name}` {list(found.shape)} turned into [2, {len(found)}]")
+            self.notes.append(f"`{name}` {list(found.shape)} transposed to [2, {len(found)}]")
             found = found.T
         if found.dim() != 2 or found.size(0) != 2:
             self.problems[name] = (
@@ -112,7 +113,7 @@ class Reader:
             return None
         if found.dtype != torch.bool:
             if not ((found == 0) | (found == 1)).all():
-                self.problems[name] = f"`{name}` must be boolean, got {found.dtype} with other numbers than 0 and 1"
+                self.problems[name] = f"`{name}` must be boolean, got {found.dtype} with numbers other than 0 and 1"
                 return None
             self.notes.append(f"`{name}` read as a mask from {found.dtype}")
         return found.bool()
@@ -132,7 +133,7 @@ class Reader:
                 self.problems[name] = f"labels `{name}` that are names must be one column [M], got {array.shape}"
                 return None, ()
             names, number = np.unique(array.astype(str), return_inverse=True)
-            self.notes.append(f"`{name}`: {len(names)} names of classes numbered from 0 in alphabetical order")
+            self.notes.append(f"`{name}`: {len(names)} class names, numbered from 0 in alphabetical order")
             return torch.from_numpy(number.reshape(-1)).long(), tuple(names.tolist())
         if (found := self.numbers(name, value)) is None:
             return None, ()
@@ -152,10 +153,10 @@ class Reader:
             if not (known == known.round()).all() or known.isinf().any():
                 self.problems[name] = (
                     f"labels `{name}` are neither classes (whole numbers) nor binary labels (0, 1, NaN where missing); "
-                    "numbers to predict: `regression=True`"
+                    "to predict numbers: `regression=True`"
                 )
                 return None, ()
-            self.notes.append(f"`{name}` read as classes from {found.dtype}; NaN, where there is any, as unlabelled")
+            self.notes.append(f"`{name}` read as classes from {found.dtype}; any NaN as unlabelled")
             found = found.nan_to_num(UNLABELLED)
         if found.dim() == 2 and found.size(1) > 1:
             self.problems[name] = (
@@ -175,8 +176,7 @@ class Reader:
     def _classes(self, name: str, labels: Tensor) -> tuple[Tensor | None, tuple[int | str, ...]]:
         if int(labels.min()) < UNLABELLED:
             self.problems[name] = (
-                f"class labels `{name}` reach down to {int(labels.min())}; -1 marks what has no label, classes are 0, "
-                "1, ..."
+                f"class labels `{name}` go down to {int(labels.min())}; -1 means no label, classes are 0, 1, ..."
             )
             return None, ()
         unlabelled, ids = labels == UNLABELLED, labels[labels != UNLABELLED].unique()

@@ -33,7 +33,7 @@ def stratified_split(index: Tensor, labels: Tensor, seed: int, name: str | None 
     if labels.dim() != 1:
         raise ValueError(
             f"a stratified split needs one label per instance, [M] or [M, 1], got {tuple(labels.shape)}; several "
-            "labels each define no classes: keep one column, or keep a split that the task came with, by `own_split`"
+            "labels each define no classes: keep one column, or one of the task's own splits, with `own_split`"
         )
     if index.numel() == 0:
         raise ValueError("no instances to split: the bucket is empty")
@@ -46,7 +46,7 @@ def stratified_split(index: Tensor, labels: Tensor, seed: int, name: str | None 
         size = members.numel()
         if size < MIN_PER_CLASS:
             raise ValueError(
-                f"class {label:g} has {size} instances among those to split, and needs {MIN_PER_CLASS} "
+                f"class {label:g} has {size} instances among those to split, but needs {MIN_PER_CLASS} "
                 "(one each to train, validate and test); merge or drop it"
             )
         train, val = (max(1, math.floor(size * ratio)) for ratio in RATIOS)
@@ -78,7 +78,7 @@ def per_class_split(
     train = torch.cat(chosen)
     rest = order[~torch.isin(order, train)]
     if rest.numel() <= val:
-        raise ValueError(f"{rest.numel()} instances are left after training's; {val} to validate leave none to test")
+        raise ValueError(f"{rest.numel()} instances are left after training; {val} to validate leave none to test")
     return Split(name or f"draw-{seed}", train.sort().values, rest[:val].sort().values, rest[val:].sort().values)
 
 

@@ -169,7 +169,7 @@ def split_problems(task: Task, split: Split) -> list[str]:
             seen.index_add_(0, index, torch.ones_like(index))
             found += [f"{where} {what}" for what in _label_gaps(labels[index], part, task.regression)]
     if (seen > 1).any():
-        found.append(f"split {split.name!r}: {int((seen > 1).sum())} instances stand in it more than once")
+        found.append(f"split {split.name!r}: {int((seen > 1).sum())} instances appear more than once")
     return found
 
 
@@ -182,9 +182,9 @@ def _label_gaps(labels: Tensor, part: str, regression: bool) -> list[str]:
         return [] if labels.isfinite().any() else ["has no known label"]
     if regression:
         values = [column[column.isfinite()].unique().numel() for column in labels.T]
-        return [] if max(values) > 1 else ["has no label with two values, for R2"]
+        return [] if max(values) > 1 else ["has no label with two values, so no R2"]
     no, yes = ((labels == value).any(0) for value in (0, 1))
-    return [] if (no & yes).any() else ["has no label with both classes, for ROC-AUC"]
+    return [] if (no & yes).any() else ["has no label with both classes, so no ROC-AUC"]
 
 
 def read_out(z: Tensor, graph: Graph, instances: Tensor | None, kind: Kind, pool: str = "mean") -> Tensor:

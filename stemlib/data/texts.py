@@ -30,7 +30,7 @@ def read_texts(path: Path, nodes: int) -> list[str]:
     texts = texts[texts.index >= 0]
     if texts.index.has_duplicates or (len(texts) and texts.index.max() >= nodes):
         raise ValueError(
-            f"{path} must name each of {nodes} nodes once at most, 0 to {nodes - 1}; it is of another graph"
+            f"{path} must name each of {nodes} nodes, 0 to {nodes - 1}, at most once; it is of another graph"
         )
     return texts.reindex(range(nodes), fill_value="").tolist()
 

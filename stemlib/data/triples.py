@@ -120,7 +120,7 @@ class KnowledgeGraph(DataSet):
         if optional:
             about = pd.read_json(files.paths[described], orient="index")["description"].dropna()
             texts |= {name: f"{texts[name]}, {text}" for name, text in about.items() if name in texts and text}
-        absent = f"{described} is not there: entities are known by their names only"
+        absent = f"{described} is missing: entities are known by their names only"
         return texts, files, (absent,) if self.descriptions and not optional else ()
 
 
@@ -150,7 +150,7 @@ def _ambiguity(triples: Triples) -> tuple[str, ...]:
     """A note on how many test pairs have several relations: only one is asked for, so they bound the accuracy."""
     repeated = pd.DataFrame(triples.pairs.numpy()).duplicated(keep=False)
     share = repeated[triples.split.test.numpy()].mean()
-    return (f"{share:.1%} of the test pairs have further relations; only the asked one counts as right",)
+    return (f"{share:.1%} of the test pairs have several relations; only the one asked for counts",)
 
 
 def _wordnet_triples(graph: Data, files: RawFiles) -> Triples:

@@ -100,7 +100,7 @@ def deploy(model: Network, routing: Routing = "soft") -> Deployed:
             graph = sorted_by_target(replace(graph, x=node_features(graph), node_type=None))
         if instances is None and model.kind != "graph":
             if model.kind == "link":
-                raise ValueError("a model of links answers for pairs of nodes [M, 2]; none are given")
+                raise ValueError("a link model answers for pairs of nodes [M, 2]; none were given")
             instances = torch.arange(graph.num_nodes)
         instances, graph = None if instances is None else instances.to(where), graph.on(where)
         found = classify(model.embed(graph, instances)) if classify else model(graph, instances).logits

@@ -49,7 +49,7 @@ class Mixture(Network):
         self.names = config.filters.split()
         if not self.names or not set(self.names) <= NETWORK_FILTERS.keys():
             known = ", ".join(NETWORK_FILTERS)
-            raise ValueError(f"filters must be some of {known}, with a space between; got {config.filters!r}")
+            raise ValueError(f"filters must be some of {known}, separated by spaces; got {config.filters!r}")
         first = [in_width + (edge_width or 0) * (name != "self") for name in self.names]
         widths = [first] + [[config.hidden] * len(self.names)] * (config.layers - 1)
         outs = [config.hidden] * (config.layers - 1) + [classes]

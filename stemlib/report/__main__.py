@@ -28,16 +28,14 @@ def parser() -> argparse.ArgumentParser:
     """Parser of the command's options."""
     made = argparse.ArgumentParser("python -m stemlib.report", description=__doc__.splitlines()[0])
     made.add_argument("graph", help="folder or file: tables, GraphML, PyG, .mat, triples or molecules")
-    made.add_argument("--out", default="report", help="folder that is written (default: report)")
+    made.add_argument("--out", default="report", help="folder to write (default: report)")
     made.add_argument(
         "--quick",
         action="store_true",
         help="a first look: minutes for 10,000 nodes; beyond 50,000, or 500,000 edges, each network is trained once",
     )
-    made.add_argument(
-        "--meet", nargs="+", default=[], metavar="GRAPH", help="other graphs that the models are tested on"
-    )
-    made.add_argument("--watch", metavar="OUT", help="hold the graph against the report in this folder; trains nothing")
+    made.add_argument("--meet", nargs="+", default=[], metavar="GRAPH", help="other graphs to test the models on")
+    made.add_argument("--watch", metavar="OUT", help="compare the graph with the report in this folder; trains nothing")
     made.add_argument("--split", help="random, time, scaffold, or a column that says train, val or test")
     made.add_argument("--device", choices=DEVICES, default="auto", help="default: a GPU where there is one")
     made.add_argument("--regression", action="store_true", default=None, help="labels are numbers to predict")
@@ -62,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _say_watched(arguments.graph, watched(arguments.watch, own.task))
     own = read_own(arguments.graph, **given)
     if not len(own.task.labelled()):
-        raise ValueError(f"{arguments.graph} says of no {own.task.kind} what is to be learnt: name a column by --label")
+        raise ValueError(f"{arguments.graph} has no label for any {own.task.kind}: name a column with --label")
     print("\n".join(f"- {line}" for line in own.notes), flush=True)
     others = {Path(path).stem: read_own(path, space=own.space, **given).task for path in arguments.meet}
     for name, task in others.items():
@@ -100,7 +98,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
-        print("\nStopped. What is finished is kept; the same command goes on from there.", file=sys.stderr)
+        print("\nStopped. Finished work is kept; the same command continues from there.", file=sys.stderr)
         return STOPPED
 
 

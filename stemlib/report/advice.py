@@ -18,7 +18,7 @@ def stable(found: Found) -> Answer:
     """Which share keeps its answer: as observed, and as proved."""
     test = found.risk[found.risk.part == "test"]
     steady = int((test.flips == 0).sum())
-    draws = f"in every draw of damage ({100 * SHARE:.0f} % of the features missing, or of the edges)"
+    draws = f"in every draw of damage ({100 * SHARE:.0f} % of the features, or of the edges, missing)"
     answers = test.answer.map(str)
     said = []
     if not found.task.regression:
@@ -29,7 +29,7 @@ def stable(found: Found) -> Answer:
             f"is no guarantee."
         )
         if answers.nunique() == 1:
-            said.append("It gives all of them the same answer: that it keeps it says little.")
+            said.append("It gives all of them the same answer, so keeping it says little.")
     else:
         said.append(f"The numbers of {the(found.chosen)} change by {test.flips.mean():.3g} on average under damage.")
     for one in found.certified:
@@ -56,7 +56,7 @@ def risk(found: Found) -> Answer:
         rows = table[(table.failure == failure) & table.signal.isin(words.SIGNALS)]
         val, test = (rows[rows.part == part].set_index("signal") for part in ("val", "test"))
         if val.empty or test.empty:
-            said.append(f"There were fewer than {LEAST} {words_of} on validation or test: nothing can be said of them.")
+            said.append(f"There were fewer than {LEAST} {words_of} on validation or test: too few to judge.")
             continue
         best = val.auroc.idxmax()
         row = test.loc[best]
@@ -74,7 +74,7 @@ def risk(found: Found) -> Answer:
         first = wrong.iloc[: max(1, len(rows) // 5)].sum() / wrong.sum()
         errors = "all error" if found.task.regression else "the errors"
         said.append(
-            f"The fifth of the test {words.KINDS[found.task.kind]} that comes first in risk.csv (sorted by "
+            f"The first fifth of the test {words.KINDS[found.task.kind]} in risk.csv (sorted by "
             f"the {words.SIGNALS.get(found.signal, found.signal)}) has {100 * first:.0f} % of {errors}; by chance it "
             f"would have 20 %."
         )
@@ -138,14 +138,14 @@ def watch(found: Found) -> Answer:
         )
     if rows.empty:
         said.append(
-            "At no end of any covariate is the error of this model reliably higher than elsewhere: none has an alarm."
+            "No covariate has an alarm: at no end of one is the error reliably so high that drift could cost a point."
         )
     moved = set(rows.covariate)
     calm = [in_words(name) for name in found.watch.covariate.unique() if name not in moved]
     if calm and moved:
         said.append(f"No reliable cost of a point was measured for {listed(calm)}; that does not make drift harmless.")
     said.append(
-        "To hold a later graph against this one, give the folder of this report: "
+        "To compare a later graph with this one, give the folder of this report: "
         "python -m stemlib.report NEW_GRAPH --watch FOLDER"
     )
     return Answer(

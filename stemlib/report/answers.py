@@ -21,7 +21,7 @@ PARTS = {"dC": "coverage", "dS": "selection", "dX": "mixing"}
 MEANS = {
     "dC": "even the best experts fit these instances worse: more, or more diverse, experts may help",
     "dS": "some experts fit these instances, but the router picks others: another router may help",
-    "dX": "the experts that are mixed spoil each other's answer: fewer at a time may help",
+    "dX": "the mixed experts spoil each other's answers: fewer at a time may help",
 }
 
 
@@ -54,7 +54,7 @@ def _fit(found: Found) -> Answer:
         lead = Difference(scores[rival] - scores["mlp"], found.overlap)
         verdict = {
             1: "The graph is needed",
-            0: "It is open whether the graph is needed",
+            0: "Whether the graph is needed is unclear",
             -1: "The graph does harm here",
         }[lead.sign]
         verdict = verdict if lead.known else "With a single training there is no interval"
@@ -64,7 +64,7 @@ def _fit(found: Found) -> Answer:
     lead = Difference(scores[top] - scores[best], found.overlap)
     if lead.sign > 0 or lead.mean >= LEAD / 2:
         sure = "reliably" if lead.sign > 0 else "though not reliably"
-        said.append(f"The best on test is {the(top)}, {sure}: {lead.text} points. The choice was not made by the test.")
+        said.append(f"The best on test is {the(top)}, {sure}: {lead.text} points. The choice was not made on test.")
     said += _given_away(found) + _of_two_answers(found)
     level = [name for name in found.methods if name != best]
     level = [name for name in level if Difference(scores[best] - scores[name], found.overlap).sign == 0]
@@ -83,7 +83,7 @@ def _given_away(found: Found) -> list[str]:
     if rest.empty:
         return []
     return [
-        f"Training gives some test pairs away, for they stand there with the same label. On the others it scores "
+        f"Training gives some test pairs away: they occur there with the same label. On the others it scores "
         f"{mean(rest)}, {the(MAJORITY)} {mean(found.of(MAJORITY, 'filtered'))}."
     ]
 
@@ -141,8 +141,8 @@ def _losses(found: Found) -> Answer:
     for damage, rows in found.worst.groupby("kind", sort=False):
         attacked, random = rows.set_index("seed").score, found.of(found.chosen, damage, f"{damage} {ATTACKED:g}")
         said.append(
-            f"Where an adversary who knows the model and the labels takes {100 * ATTACKED:.0f} % of "
-            f"{words.DAMAGE[damage]}, it scores {mean(attacked)}; with as much missing at random {mean(random)}. A "
+            f"When an adversary who knows the model and the labels removes {100 * ATTACKED:.0f} % of "
+            f"{words.DAMAGE[damage]}, it scores {mean(attacked)}; with as much missing at random, {mean(random)}. A "
             f"stronger search may find worse."
         )
     for damage, missing in words.DAMAGE.items():
@@ -153,8 +153,8 @@ def _losses(found: Found) -> Answer:
             value = mean(found.of(found.chosen, key[0], key[1]))
             constant = mean(found.of(MAJORITY, key[0], key[1]))
             said.append(
-                f"On the graph {key[1]} it scores {value} ({lost.text} points from its own test; {constant} by "
-                f"{the(MAJORITY)})."
+                f"On the graph {key[1]} it scores {value} ({lost.text} points from its own test; {the(MAJORITY)}: "
+                f"{constant})."
             )
     said += _ahead(found)
     return Answer(
@@ -186,7 +186,7 @@ def _parts(found: Found) -> Answer:
     table, said, largest_in, risen = found.decomposition, [], {}, set()
     if table.empty:
         why = "a regression has no such decomposition" if found.task.regression else "this model routes nothing"
-        said.append(f"This was not asked: {why}.")
+        said.append(f"Not measured: {why}.")
     elif found.chosen != "routed":
         said.append(f"Only the routed network can be taken apart. The model recommended below is {the(found.chosen)}.")
     for condition, rows in table.groupby("condition", sort=False):
@@ -197,7 +197,7 @@ def _parts(found: Found) -> Answer:
         largest = max(PARTS, key=lambda part: changes[part].mean)
         told = listed([f"{changes[part].text} is {name}" for part, name in PARTS.items()])
         said.append(
-            f"{who(found.task, condition)}: of {changes['dR'].text} more loss (cross-entropy, in nats), {told}."
+            f"{who(found.task, condition)}: of {changes['dR'].text} added loss (cross-entropy, in nats), {told}."
         )
         if changes[largest].sign > 0:
             largest_in.setdefault(largest, []).append(who(found.task, condition))
@@ -205,9 +205,9 @@ def _parts(found: Found) -> Answer:
         said.append(f"Where {PARTS[part]} is the largest part ({'; '.join(where)}), {MEANS[part]}.")
     if not risen and len(table):
         said.append(
-            "In no condition does the loss of the routed network rise reliably, so the split in the figure is not told."
+            "In no condition does the loss of the routed network rise reliably, so the figure's split is not described."
             if table.seed.nunique() > 1
-            else "A single training cannot tell which losses rise reliably, so the split in the figure is not told."
+            else "A single training cannot tell which losses rise reliably, so the figure's split is not described."
         )
     for damage, missing in words.DAMAGE.items():
         rows = table[table.condition == f"{damage} {SHARE:g}"] if not table.empty else table
@@ -221,7 +221,7 @@ def _parts(found: Found) -> Answer:
             so = f" So {advice}." if f"{damage} {SHARE:g}" in risen else ""
             said.append(
                 f"When {100 * SHARE:.0f} % of {missing} are missing, {mean(base, 0)} % of the (squared) change "
-                f"inside the routed network is base sensitivity, which is there with the routes held fixed, and "
+                f"inside the routed network is base sensitivity, which remains with the routes held fixed, and "
                 f"{mean(routed, 0)} % is amplification by routes that change; the rest is their cross term.{so}"
             )
     return Answer(

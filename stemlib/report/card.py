@@ -28,16 +28,16 @@ from stemlib.report.page import Answer, page
 FIRST = 12  # rows of the risk table on the page
 TRIED = (
     "What was tried: an MLP, which sees the features alone; a GCN and GraphSAGE, plain graph networks; a mixture of "
-    "five networks, each with another filter of the graph, weighted on validation; and a routed network, whose router "
-    "chooses among experts for every node. All were tuned alike on validation. The selected ensemble averages those of "
-    "them that together fit validation best (greedy selection)."
+    "five networks, each with its own filter of the graph, weighted on validation; and a routed network, whose router "
+    "chooses among experts for every node. All were tuned alike on validation. The selected ensemble averages those "
+    "that together fit validation best (greedy selection)."
 )
 LONGEST = 24  # characters of a name on the page
 COLUMNS = {
     "flips": "share of damaged copies of the graph in which the answer changes",
-    "radius": "how far what the last layer of the routed network reads may move before its answer changes",
+    "radius": "how far the input of the routed network's last layer may move before its answer changes",
     "disagreement": "between the networks that are mixed",
-    "risk": "the rank by the best column, from 0 to 1, the most at risk",
+    "risk": "rank by the best column, from 0 to 1 (most at risk)",
 }
 
 

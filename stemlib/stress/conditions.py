@@ -83,7 +83,7 @@ def shift_protocol(
     inside = buckets.members["ID"]
     outside = {name: buckets.members[name] for name, share in buckets.overlap.items() if share <= MOST_OVERLAP}
     if tied := set(buckets.overlap) - set(outside):
-        warnings.warn(f"{task.name}: {', '.join(sorted(tied))} left out, no shift: most of ID is alike", stacklevel=2)
+        warnings.warn(f"{task.name}: {', '.join(sorted(tied))} left out, no shift: tied with most of ID", stacklevel=2)
     if task.kind == "node" and own_split is None:
         split = stratified_split(inside, task.strata, seed, name=f"inside-{seed}")
     else:
@@ -95,8 +95,8 @@ def shift_protocol(
             left, whole = getattr(split, part), getattr(given, part)
             if not is_scored(Condition(part, task, left)):
                 raise ValueError(
-                    f"{task.name}: of the split {given.name!r} the part {part!r} inside the middle, {left.numel()} of "
-                    f"{whole.numel()} instances, has no score ({task.metric}): shift by another covariate"
+                    f"{task.name}: the {part!r} part of the split {given.name!r} inside the middle ({left.numel()} of "
+                    f"{whole.numel()} instances) has no score ({task.metric}): shift by another covariate"
                 )
         if task.kind != "graph":
             outside = {name: index[torch.isin(index, given.test)] for name, index in outside.items()}

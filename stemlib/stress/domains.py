@@ -60,7 +60,7 @@ def domain_protocol(
         buckets = Buckets(torch.zeros(task.instances), (), {"ID": every})
     task, split, conditions = shift_protocol(task, buckets, seed, per_class, whole_validation, own_split)
     if taken := {condition.name for condition in conditions} & set(targets):
-        raise ValueError(f"a target cannot be named {', '.join(sorted(taken))}: a condition of the source is")
+        raise ValueError(f"target name {', '.join(sorted(taken))} is taken by a condition of the source")
     return task, split, [*conditions, *(met_elsewhere(task, name, target) for name, target in targets.items())]
 
 
@@ -78,8 +78,8 @@ def met_elsewhere(task: Task, name: str, target: Task) -> Condition:
     alike = {
         "kind": (task.kind, target.kind),
         "metric": (task.metric, target.metric),
-        "width of features": (task.graph.x.size(1), target.graph.x.size(1)),
-        "width of edge features": (task.edge_width, target.edge_width),
+        "feature width": (task.graph.x.size(1), target.graph.x.size(1)),
+        "edge feature width": (task.edge_width, target.edge_width),
     }
     if task.labels.dim() == target.labels.dim() == 2:
         alike["number of labels"] = (task.labels.size(1), target.labels.size(1))
@@ -106,7 +106,7 @@ def disjoint_union(tasks: Sequence[Task], name: str) -> Task:
     """
     first = tasks[0]
     if wrong := [task.name for task in tasks if task.kind != "node"]:
-        raise ValueError(f"a union is of node tasks; {', '.join(wrong)} has links or graphs as instances")
+        raise ValueError(f"a union takes node tasks; {', '.join(wrong)} has links or graphs as instances")
     names = tuple(dict.fromkeys(label for task in tasks for label in _names(task)))
     tasks = [met_elsewhere(replace(first, class_names=names), task.name, task).task for task in tasks]
     graphs, sizes = [task.graph for task in tasks], torch.tensor([task.instances for task in tasks])
@@ -147,11 +147,11 @@ def through_time(task: Task, time: Tensor, borders: Sequence[float]) -> tuple[Ta
     if task.kind != "node" or time.shape != (task.instances,):
         raise ValueError(
             f"through_time takes a node task and one time for each node; {task.name!r} is a {task.kind} task of "
-            f"{task.instances} instances, and there are times {tuple(time.shape)}"
+            f"{task.instances} instances with times {tuple(time.shape)}"
         )
     source = task.graph.source
     if source is not None and any(step.components is not None for step in source.steps):
-        raise ValueError(f"the features of {task.name!r} were fitted on all nodes, later ones too: take native ones")
+        raise ValueError(f"the features of {task.name!r} were fitted on all nodes, even later ones: use native ones")
     ends = [*borders, *([time.max().item()] if time.max() > borders[-1] else [])]
     states = []
     for begin, end in zip([-float("inf"), *ends], ends, strict=False):
@@ -199,7 +199,7 @@ def _with_classes(target: Task, names: tuple[int | str, ...], source: str) -> Ta
     if unseen := [str(name) for name in used if name not in names]:
         raise ValueError(
             f"{target.name!r} has classes that {source!r} does not know: {', '.join(unseen)} (it knows "
-            f"{', '.join(map(str, names))}); name classes alike by `class_names`, or set those labels to {UNLABELLED}"
+            f"{', '.join(map(str, names))}); use the same names in `class_names`, or set those labels to {UNLABELLED}"
         )
     place = torch.tensor([names.index(name) if name in names else UNLABELLED for name in own] + [UNLABELLED])
     return replace(target, labels=place[target.labels], class_names=names)

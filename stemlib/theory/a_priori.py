@@ -80,7 +80,7 @@ def a_priori(model: StemGNN, task: Task, index: Tensor, budget: Budget) -> Tenso
 
 def _require(model: StemGNN, task: Task, budget: Budget) -> None:
     if not isinstance(model, StemGNN):
-        raise ValueError(f"the a-priori bound is that of a StemGNN, got {type(model).__name__}: smooth it instead")
+        raise ValueError(f"the a-priori bound needs a StemGNN, got {type(model).__name__}: smooth it instead")
     require_fit(model, task)
     refused = {
         f"{task.kind} tasks": task.kind != "node",

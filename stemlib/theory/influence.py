@@ -36,7 +36,7 @@ def influence_by_hop(model: Network, task: Task, nodes: Tensor, hops: int) -> Te
         ValueError: a link or graph task, or one that does not fit the model.
     """
     if task.kind != "node":
-        raise ValueError(f"influence by hop is of one node's answer; {task.name!r} is a {task.kind} task")
+        raise ValueError(f"influence by hop is for one node's answer; {task.name!r} is a {task.kind} task")
     require_fit(model, task)
     reach = (None,) * getattr(model, "reach", 0)  # a part of the graph may suffice: far less work
     found = []

@@ -70,8 +70,8 @@ def best_mixture(model: StemGNN, task: Task, found: Coverage) -> BestMixture:
         raise ValueError(f"{task.name!r} lacks labels of {found.condition!r}: give the task that was decomposed")
     if found.scope == "graph" and task.kind != "graph":
         raise ValueError(
-            f"{task.name!r} has {task.kind}s in one graph: with all gates forced every instance would take passes of "
-            "its own; decompose it in scope 'node'"
+            f"{task.name!r} has {task.kind}s in one graph: with all gates forced, every instance would need its own "
+            "passes; decompose it in scope 'node'"
         )
     gates, searched = [], []
     with evaluating(model):

@@ -24,7 +24,7 @@ def pathways(gates: Sequence[Tensor]) -> Tensor:
         ValueError: no layer is routed.
     """
     if not gates:
-        raise ValueError("pathways are of routed layers, and this network has none")
+        raise ValueError("pathways need routed layers, and this network has none")
     return torch.stack([gate.argmax(-1) for gate in gates], dim=1)
 
 
@@ -38,7 +38,7 @@ def pathway_distance(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
     """
     first, second = pathways(one), pathways(other)
     if first.shape != second.shape:
-        raise ValueError(f"pathways of {tuple(first.shape)} and {tuple(second.shape)} nodes and layers do not compare")
+        raise ValueError(f"cannot compare pathways of {tuple(first.shape)} and {tuple(second.shape)} nodes and layers")
     return (first != second).double().mean(1)
 
 
@@ -55,6 +55,6 @@ def pathway_spread(gates: Sequence[Tensor], labels: Tensor) -> float:
     found, sizes = pathways(gates), torch.bincount(labels)
     pairs = (sizes * (sizes - 1)).sum()
     if not pairs:
-        raise ValueError("no two of these nodes are of the same class, so that no pathways compare")
+        raise ValueError("no two of these nodes share a class, so there are no pathways to compare")
     same = [(labels * gate.size(1) + top).bincount() for gate, top in zip(gates, found.unbind(1), strict=True)]
     return 1 - sum((count * (count - 1)).sum() / pairs for count in same).item() / len(same)

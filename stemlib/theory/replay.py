@@ -93,7 +93,7 @@ def replays(model: StemGNN, clean: Condition, perturbed: Condition, readout: Rea
     if nodes[0] != nodes[1] or not torch.equal(clean.index, perturbed.index):
         raise ValueError(
             f"{clean.name!r} and {perturbed.name!r} must have the same instances on the same nodes; they have "
-            f"{clean.index.numel()} of {nodes[0]} nodes and {perturbed.index.numel()} of {nodes[1]}"
+            f"{clean.index.numel()} on {nodes[0]} nodes and {perturbed.index.numel()} on {nodes[1]}"
         )
     index = labelled(clean.task, clean.index) if readout == "loss" else clean.index
     size = GRAPHS_PER_BATCH if clean.task.kind == "graph" else 0

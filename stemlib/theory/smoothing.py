@@ -68,7 +68,7 @@ def votes(decide: Decide, task: Task, damage: str, rate: float, draws: int, seed
         met = task.with_graph(CORRUPTIONS[damage](task.graph, everywhere, rate, draw).graph)
         decided = decide(met)
         if decided.numel() and int(decided.max()) >= classes:
-            raise ValueError(f"{task.name!r}: class {int(decided.max())} was decided, and classes={classes}")
+            raise ValueError(f"{task.name!r}: class {int(decided.max())} was decided, but classes={classes}")
         counts = counts + F.one_hot(decided, classes)
     return counts.long()
 
@@ -90,7 +90,7 @@ def smoothed(
         ValueError: a rate or a confidence outside (0, 1), or too few draws.
     """
     if not (0 < rate < 1 and 0 < alpha < 1 and draws >= 20):
-        raise ValueError(f"smoothing takes rates and alpha in (0, 1) and 20 draws, got {rate:g}, {alpha:g}, {draws}")
+        raise ValueError(f"smoothing needs rate, alpha in (0, 1) and draws >= 20, got {rate:g}, {alpha:g}, {draws}")
     first = draws // 10
     chosen = votes(decide, task, damage, rate, first, seed, classes).argmax(-1)
     counts = votes(decide, task, damage, rate, draws - first, seed + first, classes)

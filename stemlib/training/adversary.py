@@ -129,8 +129,8 @@ def worst_masking(
     require_fit(model, task)
     if task.graph.source is not None:
         raise ValueError(
-            f"the worst masking is of the data's own features; x of {task.name!r} was made of them by an SVD: load it "
-            "with width=None, or damage it at random, by stemlib.stress.corruptions.mask_features"
+            f"the worst masking needs the data's own features; x of {task.name!r} was made from them by an SVD: load "
+            "it with width=None, or mask at random with stemlib.stress.corruptions.mask_features"
         )
     nodes = touched_nodes(task, condition.index)
     where = device_of(model)

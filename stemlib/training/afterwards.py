@@ -65,10 +65,10 @@ def manifold(
     require_fit(model, task)
     routers = [value for value in model.encoder.routers.parameters() if value.requires_grad]
     if task.regression:
-        raise ValueError("manifold aligns routers with those of instances classified rightly; a regression has none")
+        raise ValueError("manifold aligns routers with those of correctly classified instances; a regression has none")
     if not routers or model.config.router == "top1":  # whose gates are one-hot in evaluation
         what = f"router={model.config.router!r}" if model.encoder.routed_layers else "routed='none'"
-        raise ValueError(f"manifold tunes routers by their gates; those of {what} have no gradient")
+        raise ValueError(f"manifold tunes routers through their gates; those of {what} have no gradient")
     reach = (None,) * hops(model, task)
     shown = every_epoch(task, split.train, batch_size, fanouts=reach, hide=True, device=device_of(model))
     model.eval()
@@ -114,9 +114,7 @@ def _neighbours(embedding: Tensor, right: Tensor, count: int) -> tuple[Tensor, T
     """The nearest instances that are `right` `[M]`, `[M, count + 1]`, and their weights; 0 for an instance itself."""
     places = right.nonzero().squeeze(1)
     if len(places) < 2:
-        raise ValueError(
-            f"manifold needs instances that the model classifies rightly; of {len(right)} it has {len(places)}"
-        )
+        raise ValueError(f"manifold needs correctly classified instances; the model has {len(places)} of {len(right)}")
     found = NearestNeighbors(n_neighbors=min(count + 1, len(places))).fit(embedding[places].cpu().numpy())
     distances, near = (torch.from_numpy(part) for part in found.kneighbors(embedding.cpu().numpy()))
     near, squared = places[near.to(places.device)], distances.to(embedding).square()
@@ -148,7 +146,7 @@ def merge(model: StemGNN, graph: Graph | Data, experts: int) -> StemGNN:
     config, encoder = model.config, model.encoder
     if not encoder.routed_layers or not encoder.as_published:
         raise ValueError(
-            f"merge is for routed layers of expert='mean' and router='linear', whose weights can be added; this has "
+            f"merge needs routed layers with expert='mean' and router='linear', whose weights can be added; got "
             f"routed={config.routed!r}, expert={config.expert!r}, router={config.router!r}"
         )
     if not 1 <= experts <= config.experts:
@@ -216,8 +214,8 @@ def null_space(model: StemGNN, graph: Graph | Data, energy: float = 1.0) -> Iter
         raise ValueError(f"energy must lie in 0..1, above 0; got {energy}")
     if not model.encoder.routed_layers or model.config.router not in LINEAR:
         raise ValueError(
-            f"null_space is for routed layers whose router is one linear map of own states ({', '.join(LINEAR)}); this "
-            f"model has routed={model.config.routed!r}, router={model.config.router!r}"
+            f"null_space needs routed layers whose router is a linear map of a node's state ({', '.join(LINEAR)}); "
+            f"this model has routed={model.config.routed!r}, router={model.config.router!r}"
         )
     linear, training = [row_map(router) for _, router in routed_parts(model)], model.training
     with torch.no_grad():
@@ -226,7 +224,7 @@ def null_space(model: StemGNN, graph: Graph | Data, energy: float = 1.0) -> Iter
     model.train(training)
     if all(basis.size(0) == basis.size(1) for basis in spans):
         raise ValueError(
-            "the clean states span all directions in every routed layer, so that nothing is left to learn; lower "
+            "the clean states span all directions in every routed layer, so nothing is left to learn; lower "
             f"energy={energy:g}, or protect fewer than {len(inputs[0])} nodes"
         )
     for part, basis in zip(linear, spans, strict=True):

@@ -50,8 +50,8 @@ class Consistency(State):
         self.unlabelled = taught.nonzero().flatten()
         if not self.unlabelled.numel():
             raise ValueError(
-                f"consistency={train.consistency:g}: no instance of {task.name!r} without a label is left in split "
-                f"{split.name!r} with consistency_on={train.consistency_on!r}; set consistency=0"
+                f"consistency={train.consistency:g}: with consistency_on={train.consistency_on!r}, split "
+                f"{split.name!r} leaves no instance of {task.name!r} without a label; set consistency=0"
             )
         evaluated = torch.cat([split.val, split.test])
         self.others = self.unlabelled[~torch.isin(self.unlabelled, evaluated)]

@@ -143,7 +143,7 @@ def scores(model: nn.Module, conditions: Iterable[Condition]) -> dict[str, float
     """
     conditions, result = list(conditions), {}
     if repeated := [name for name, count in Counter(each.name for each in conditions).items() if count > 1]:
-        raise ValueError(f"conditions of one name would have one score: {', '.join(repeated)}; name each apart")
+        raise ValueError(f"conditions of the same name would share a score: {', '.join(repeated)}; rename them")
     for on_it in of_one_task(conditions):
         require_fit(model, on_it[0].task)
         task, index = in_unit(on_it[0].task, model.unit), torch.cat([condition.index for condition in on_it])

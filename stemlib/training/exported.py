@@ -72,6 +72,6 @@ def export(frozen: Frozen, data: Any, file: str | Path) -> ExportedProgram:
         found, expected = program.module()(**given), asked(**given)
     if not torch.allclose(found, expected, **CLOSE):
         off = (found - expected).abs().max().item()
-        raise ValueError(f"the exported program differs from the model by {off:.2g}; nothing is written")
+        raise ValueError(f"the exported program differs from the model by {off:.2g}; nothing was written")
     torch.export.save(program, file)
     return program

@@ -72,7 +72,7 @@ def fit(
             does not have, or a damaged state.
     """
     if train.precision == "bf16" and not isinstance(model, StemGNN):
-        raise ValueError(f"precision='bf16' is of a StemGNN's encoder; train {type(model).__name__} in float32")
+        raise ValueError(f"precision='bf16' is for a StemGNN's encoder; train {type(model).__name__} in float32")
     require_fit(model, task)
     require_term(model, train)
     if found := split_problems(task, split):
@@ -144,9 +144,9 @@ def training_batches(
     as_one = bool(train.fanout and not reach)
     if as_one and (task.kind == "graph" or taught or isinstance(model, StemGNN)):
         raise ValueError(
-            f"fanout={train.fanout}: neighbours can be drawn for node and link tasks without consistency, for "
-            "baselines, mixtures, and a StemGNN whose layers are means over neighbours without batch norm, trained "
-            "with routing=0; set fanout=0"
+            f"fanout={train.fanout}: neighbours can be drawn only for node and link tasks without consistency, with "
+            "baselines, mixtures, or a StemGNN trained with routing=0 whose layers average over neighbours without "
+            "batch norm; set fanout=0"
         )
     if taught:
         return taught.shown(task, reach, device_of(model))

@@ -117,9 +117,7 @@ class Frozen:
         everyone = instances is None or not _numbers(instances)
         index = torch.arange(task.instances) if everyone else torch.as_tensor(instances).long()
         if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < task.instances:
-            raise ValueError(
-                f"instances {int(index.min())}..{int(index.max())} are asked for; there are {task.instances}"
-            )
+            raise ValueError(f"asked for instances {int(index.min())}..{int(index.max())}; there are {task.instances}")
         columns: dict[str, Any] = {"instance": index.numpy()}
         if task.kind == "link":
             columns |= dict(zip(("source", "target"), task.pairs[index].numpy().T, strict=True))

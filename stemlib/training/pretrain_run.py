@@ -67,8 +67,8 @@ class Run:
         network = Pretrained(model, pool.width) if start is None else load_pretrained(start)
         if (network.config, network.width) != (model, pool.width):
             raise ValueError(
-                f"the checkpoint to start from is {network.config} of width {network.width}, "
-                f"the run is {model} of width {pool.width}"
+                f"the starting checkpoint is {network.config} of width {network.width}, "
+                f"but the run is {model} of width {pool.width}"
             )
         self.student = Student(network, config.teacher_decay).to(device).train()
         self.parameters = [value for value in self.student.parameters() if value.requires_grad]

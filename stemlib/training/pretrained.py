@@ -40,7 +40,7 @@ class Pretrained(nn.Module):
     def __init__(self, config: ModelConfig, width: int) -> None:
         super().__init__()
         if config.codebook == "rounded":
-            raise ValueError("pretraining learns a codebook, and codebook='rounded' has none: take 'none' or another")
+            raise ValueError("pretraining learns a codebook, but codebook='rounded' has none: use 'none' or another")
         self.config, self.width = config, width
         self.encoder = Encoder(config, width, width)
         self.tokens = TokenInterface(config, config.hidden) if config.codebook != "none" else None
@@ -100,7 +100,7 @@ def from_pretrained(folder: str | Path, task: Task, config: ModelConfig | None =
         raise ValueError(
             f"{folder} was pretrained with {', '.join(f'{name}={fixed[name]!r}' for name in wrong)}, "
             f"got {', '.join(f'{name}={given[name]!r}' for name in wrong)}; only {', '.join(FREE)} may differ, "
-            "and codebook='none' takes the encoder alone"
+            "and codebook='none' loads only the encoder"
         )
     require_unit_features(task, network.width, str(folder))
     model = StemGNN(config or network.config, network.width, task.outputs, task.kind, network.width)

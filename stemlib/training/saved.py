@@ -89,7 +89,7 @@ def load(folder: str | Path) -> Frozen:
     """
     model, settings = load_model(folder), read_settings(folder, FORMAT)
     if "about" not in settings:
-        raise ValueError(f"{folder} holds weights alone, without the features they read; save it by stemlib.save")
+        raise ValueError(f"{folder} holds only weights, without the features they read; save it with stemlib.save")
     about = settings["about"]
     space = FeatureSpace.load(folder)
     if about.pop("features") != features_sha256(folder):

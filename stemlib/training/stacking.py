@@ -160,7 +160,7 @@ def stacked(
     config, task = config or StackedConfig(), in_unit(task, networks[0].unit.cpu())
     index = task.labelled(split.val)
     if not index.numel():
-        raise ValueError(f"{task.name}: a stack needs labelled validation instances, there is none")
+        raise ValueError(f"{task.name}: a stack needs labelled validation instances, got none")
     labels, calibrated = task.labels[index], config.gate != "simplex" and not task.regression
 
     def scales(some: Sequence[Network]) -> tuple[Tensor, Tensor]:

@@ -158,16 +158,16 @@ def _missing(model: StemGNN, train: TrainConfig) -> str:
     """What a term lacks, in words; empty if it lacks nothing."""
     config, routers = model.config, model.encoder.routers
     if not any(value.requires_grad for value in routers.parameters()):
-        return f"teaches a router, and router={config.router!r} learns nothing by gradients; take one that does"
+        return f"teaches a router, but router={config.router!r} does not learn by gradients; use one that does"
     if train.term == "prior" and config.router != "anchored":
         return f"reads the prior of router='anchored'; router={config.router!r} has none"
     if train.term == "coupling" and any(row_map(router) is None for router in routers):
         return f"sends a router's rows through the experts; router={config.router!r} has no row of a state's width"
     if train.term == "teacher" and config.experts == 2:
-        return "needs experts of which one is closest to their mean; both of experts=2 are as close: take 3"
+        return "needs one expert closest to the experts' mean; with experts=2 both are equally close: use 3"
     if train.term == "teacher" and config.router in SPARSE:
         return (
-            f"pulls up the closest expert's logit, which router={config.router!r} has without gradient where out of use"
+            f"pulls up the closest expert's logit, which router={config.router!r} gives no gradient where it is unused"
         )
     if train.term == "anchor" and not (train.anchor_features or train.anchor_edges):
         return "compares with a damaged graph; set anchor_features or anchor_edges above 0"

@@ -54,7 +54,7 @@ class Batch(logging.Handler):
     def __str__(self) -> str:
         """Counts by state, and how long those left may take, from the same notebook's finished jobs or from all."""
         other = sum(record["library"] != library_fingerprint() for record in self.done.values())
-        by = f" ({other} by another version of the library; --force repeats)" if other else ""
+        by = f" ({other} by another library version; --force reruns them)" if other else ""
         total, known = 0.0, self.seconds.items()
         for job in self.left if known else ():
             total += fmean([took for done, took in known if done.notebook == job.notebook] or self.seconds.values())
@@ -109,7 +109,7 @@ class Batch(logging.Handler):
             said = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(errors="replace") if log.exists() else self.error)
             last = "\n".join(said.strip().splitlines()[-8:])
             print(f"\n{job.name} failed:\n{indent(last, '    ')}", file=sys.stderr)
-        print(f"Executed notebooks, as far as they came: {os.path.relpath(paths.RUNS)}/<job>/executed.ipynb")
+        print(f"Executed notebooks, as far as they got: {os.path.relpath(paths.RUNS)}/<job>/executed.ipynb")
         if self.left or self.failed:
             print(f"{'' if self.failed else self.error}\nThe same command tries again.", file=sys.stderr)
 
@@ -118,7 +118,7 @@ def stop(folder: str) -> None:
     """End all that is running, and this process; all is left as after SIGKILL, except that the folder is removed."""
     end_children()
     shutil.rmtree(folder, ignore_errors=True)
-    print("\nStopped, with every job that was going on. The same command goes on.", file=sys.stderr, flush=True)
+    print("\nStopped, with every running job. The same command continues.", file=sys.stderr, flush=True)
     os._exit(130)
 
 
@@ -151,9 +151,9 @@ def main(arguments: list[str] | None = None) -> int:
     cores = joblib.cpu_count()
     add("--workers", type=int, default=min(2, cores), help="jobs at once, which share the cores (default: %(default)s)")
     add("--memory-gb", type=float, help="bound on a job's memory (default: its share of 80 %% of all)")
-    add("--profile", help="a Snakemake profile, such as study/cluster/slurm: it says where, and how many at once")
-    add("--dry-run", action="store_true", help="only list what is done and what is to be run")
-    add("--force", action="store_true", help="run again what is done")
+    add("--profile", help="a Snakemake profile, such as study/cluster/slurm: where jobs run, and how many at once")
+    add("--dry-run", action="store_true", help="only list what is done and what will run")
+    add("--force", action="store_true", help="run finished jobs again")
     add_device(parser)
     options = parser.parse_args(arguments)
     workers, memory = options.workers, options.memory_gb

@@ -105,7 +105,7 @@ def _chapters() -> dict[str, Path]:
 def _jobs(content: Any, of_study: bool = False) -> list[Job]:
     """What a grid file's content asks for, checked against the notebooks' `parameters` cells."""
     _check_keys("the grid", content, {"preset": str, "jobs": list})
-    problems = [] if content["jobs"] else [f"there are no jobs; notebooks are sought in {paths.NOTEBOOKS}"]
+    problems = [] if content["jobs"] else [f"there are no jobs; looked for notebooks in {paths.NOTEBOOKS}"]
     if content["preset"] not in PRESETS:
         problems.append(f"no preset {content['preset']!r}; there are {', '.join(PRESETS)}")
     jobs: list[Job] = []
@@ -134,7 +134,7 @@ def _multiplied_out(entry: Any, preset: str, of_study: bool) -> list[Job]:
     if name not in chapters:
         raise BatchError(f"no notebook {name}; there are {', '.join(chapters)}")
     kinds = {key: kind for key, (kind, _) in parameters(chapters[name]).items()}
-    problems = ["preset is not given here but once, for all jobs"] if "preset" in entry["parameters"] else []
+    problems = ["preset is given once, for all jobs, not here"] if "preset" in entry["parameters"] else []
     choices: dict[str, list[Any]] = {}
     for key, value in (entry["parameters"] | {"preset": preset}).items():
         if (kind := kinds.get(key)) is None:
@@ -142,7 +142,7 @@ def _multiplied_out(entry: Any, preset: str, of_study: bool) -> list[Job]:
             continue
         choices[key] = [_read(item, kind) for item in (value if isinstance(value, list) else [value])]
         if {type(item) for item in choices[key]} != {kind}:
-            problems.append(f"{name}: {key} must be of type {kind.__name__}, or a list of such; got {value!r}")
+            problems.append(f"{name}: {key} must be of type {kind.__name__}, or a list of these; got {value!r}")
     if problems:
         raise BatchError("\n".join(problems))
     combinations = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
@@ -186,7 +186,7 @@ def _watch(runner: psutil.Process, bound: float, exceeded: list[str]) -> None:
             with suppress(psutil.NoSuchProcess):
                 taken += process.memory_info().rss
         if taken > bound:
-            exceeded.append(f"ended because it took {taken / 1e9:.2f} GB of memory; the bound is {bound / 1e9:.2f} GB")
+            exceeded.append(f"ended because it used {taken / 1e9:.2f} GB of memory; the limit is {bound / 1e9:.2f} GB")
             end_children()
 
 
@@ -233,7 +233,7 @@ def collect(notebook: str) -> pd.DataFrame:
         about = {"run": job.folder.name, "finished": record["finished"]} | job.parameters
         rows += [about | row for row in json.loads((job.folder / "metrics.json").read_text())]
     if len(jobs) > len(done):
-        warnings.warn(f"{len(jobs) - len(done)} jobs of {notebook} are of another version of it", stacklevel=2)
+        warnings.warn(f"{len(jobs) - len(done)} jobs of {notebook} ran another version of it", stacklevel=2)
     if not done:
         raise FileNotFoundError(f"no finished jobs of {notebook} in {paths.RUNS}; run its grid")
     return pd.DataFrame(rows)

@@ -84,8 +84,8 @@ NODE: list[tuple[str, Change, str]] = [
     ("no edge index", with_graph(edge_index=None), r"must be a long tensor \[2, E\] .* use shape \[2, 0\]"),
     ("edges as rows", with_graph(edge_index=torch.zeros(9, 2, dtype=torch.long)), r"long tensor \[2, E\]"),
     ("float edges", with_graph(edge_index=torch.zeros(2, 9)), r"long tensor \[2, E\]"),
-    ("negative label", with_labels(lambda y: y - 2), "class labels must be long, from 0 on"),
-    ("float labels", with_labels(lambda y: y.float()), "class labels must be long, got torch.float32; numbers"),
+    ("negative label", with_labels(lambda y: y - 2), "class labels must be long: 0, 1, ..."),
+    ("float labels", with_labels(lambda y: y.float()), "class labels must be long, got torch.float32; to predict"),
     ("huge label", with_labels(lambda y: y * 1000), "reach 2000 with 80 labels; number them 0, 1, ..."),
     ("too few labels", with_labels(lambda y: y[:70]), "70 labels for 80 nodes"),
     ("no labels", with_labels(lambda y: y[:0]), r" classes \[M\], or binary labels or numbers \[M, T\], got \(0,\)"),
@@ -97,8 +97,8 @@ NODE: list[tuple[str, Change, str]] = [
     ("instance beyond", with_split(test=whole(80)), r"its test part names instances outside 0\.\.79"),
     ("instance below", with_split(test=whole(-1)), r"its test part names instances outside 0\.\.79"),
     ("mask as split", with_split(train=torch.ones(80, dtype=torch.bool)), "train part must be a long tensor"),
-    ("twice in a part", with_split(train=whole(5, 5)), "split 'random': [1-9][0-9]* instances stand in it more than"),
-    ("parts overlap", lambda task: with_split(val=task.split("random").train)(task), "stand in it more than once"),
+    ("twice in a part", with_split(train=whole(5, 5)), "split 'random': [1-9][0-9]* instances appear more than"),
+    ("parts overlap", lambda task: with_split(val=task.split("random").train)(task), "appear more than once"),
 ]  # fmt: skip
 LINK: list[tuple[str, Change, str]] = [
     ("no pairs", with_pairs(lambda pairs: None), r"a link task needs `pairs`, a long tensor \[M, 2\]"),
@@ -120,7 +120,7 @@ GRAPH: list[tuple[str, Change, str]] = [
     ("no borders", with_graph(ptr=None), r"needs `batch` \[N\] and `ptr` \[G \+ 1\]"),
     ("no membership", with_graph(batch=None), "needs `batch`"),
     ("graph without nodes", lambda task: with_graph(ptr=torch.cat([task.graph.ptr[:1], task.graph.ptr]))(task),
-     "graph 0 has no node; drop it"),
+     "graph 0 has no nodes; drop it"),
     ("borders elsewhere", lambda task: with_graph(batch=task.graph.batch.flip(0))(task), "`batch` and `ptr` disagree"),
     ("edge between graphs", with_graph(edge_index=whole(0, 100).view(2, 1), edge_attr=torch.ones(1, 3)),
      "`edge_index` joins nodes of different graphs"),
@@ -198,7 +198,7 @@ def test_a_class_that_is_rare_in_a_bucket_is_refused() -> None:
     labels = task.labels.clamp(max=1)
     labels[:2] = 2
     buckets = tail_buckets(torch.arange(80.0), 0.02)  # the bucket loses the first node, and with it the class
-    with pytest.raises(ValueError, match="class 2 has 1 instances among those to split, and needs 3"):
+    with pytest.raises(ValueError, match="class 2 has 1 instances among those to split, but needs 3"):
         shift_protocol(replace(task, labels=labels), buckets, seed=0)
 
 

@@ -35,12 +35,12 @@ def test_a_typed_graph_is_one_type_whose_unlabelled_nodes_have_no_label() -> Non
     assert torch.equal(node_features(task.graph), torch.cat([given["author"].x, given["paper"].x]))
     assert task.labels.tolist() == [-1] * 8 + [0, 1] * 6
     assert task.split("masks").test.tolist() == [16, 17, 18, 19]
-    assert notes(task, "types are not told apart: 2 of nodes, 1 of edges")
+    assert notes(task, "2 node and 1 edge types are not distinguished")
     assert task.outputs == 2
 
 
 def test_types_of_different_widths_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"same width to become one type, got {'author': \(3,\), 'paper': \(5,\)}"):
+    with pytest.raises(ValueError, match=r"of the same width, got {'author': \(3,\), 'paper': \(5,\)}"):
         from_data(typed(width=5))
 
 
@@ -111,7 +111,7 @@ def test_edges_as_rows_are_turned(turned: object) -> None:
     usual = from_data(graph)
     graph.edge_index = turned(graph.edge_index)
     assert from_data(graph).checksum == usual.checksum
-    assert notes(from_data(graph), "turned into [2, 12]")
+    assert notes(from_data(graph), "transposed to [2, 12]")
 
 
 def test_unlabelled_nodes_stand_in_no_part_and_are_not_scored() -> None:

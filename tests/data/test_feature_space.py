@@ -101,18 +101,18 @@ def test_a_poisoned_target_changes_nothing_that_was_fitted(form: str, tmp_path: 
 
 
 REFUSED = {
-    "width": (lambda: torch.rand(9, 4), lambda: torch.rand(5, 3), "3 columns, and the source has 4"),
+    "width": (lambda: torch.rand(9, 4), lambda: torch.rand(5, 3), "3 columns, but the source has 4"),
     "missing": (frame, lambda: frame().drop(columns="paid"), "missing: 'paid'"),
     "added": (frame, lambda: frame().assign(extra=1), "added: 'extra'"),
     "both": (frame, lambda: frame().rename(columns={"age": "years"}), "missing: 'age'; added: 'years'"),
-    "order": (frame, lambda: frame()[["paid", "age", "about"]], "another order: 'paid' stands where .* has 'age'"),
+    "order": (frame, lambda: frame()[["paid", "age", "about"]], "another order: 'paid' is where .* has 'age'"),
     "no names": (lambda: frame()[["age"]], lambda: np.ones((4, 1)), "the source's are 'age'; give a DataFrame"),
     "names": (lambda: np.ones((4, 1)), lambda: frame()[["age"]], "the source's columns have no names"),
     "texts": (lambda: TEXTS, lambda: torch.ones(4, 2), "missing: texts"),
-    "nan": (lambda: torch.rand(9, 4), lambda: torch.tensor([[0, 0, 0, 0], [0, 0, torch.nan, 0]]), "node 1 in column 2"),
-    "inf": (frame, lambda: frame().assign(age=[0, 1, 2, np.inf, 4, 5, 6, 7]), r"node 3 in column 0 \('age'\)"),
+    "nan": (lambda: torch.rand(9, 4), lambda: torch.tensor([[0, 0, 0, 0], [0, 0, torch.nan, 0]]), "node 1, column 2"),
+    "inf": (frame, lambda: frame().assign(age=[0, 1, 2, np.inf, 4, 5, 6, 7]), r"node 3, column 0 \('age'\)"),
     "blank": (lambda: TEXTS, lambda: ["apple", " "], "1 nodes have no text, first node 1"),
-    "length": (lambda: F.normalize(torch.rand(9, 4)), lambda: torch.ones(2, 4), "2 rows have another length than 1"),
+    "length": (lambda: F.normalize(torch.rand(9, 4)), lambda: torch.ones(2, 4), "2 rows have a length other than 1"),
     "dates": (frame, lambda: frame().assign(age=pd.Timestamp(0)), "neither numbers nor texts: 'age'"),
     "shape": (lambda: torch.rand(9, 4), lambda: torch.rand(4), r"must be a table of numbers \[n, F\]"),
 }
@@ -151,7 +151,7 @@ def test_a_task_of_raw_features_is_made_with_a_space() -> None:
     assert task.labels.tolist() == graph.y.tolist()
     assert torch.equal(from_data(other, space=space, splits={}).graph.x, space.encode(other.x))
     other.x[2, 1] = torch.nan
-    with pytest.raises(ValueError, match="`x`: 1 values are NaN or infinite, first of node 2 in column 1"):
+    with pytest.raises(ValueError, match="`x`: 1 values are NaN or infinite, first at node 2, column 1"):
         from_data(other, space=space)
 
 
@@ -174,7 +174,7 @@ def test_classes_get_the_numbers_that_the_source_has_for_their_names() -> None:
 
 def test_classes_that_the_source_does_not_have_are_named() -> None:
     space = FeatureSpace.fit(named(["b", "a", "c"] * 3, 9))
-    with pytest.raises(ValueError, match="classes that the source does not: 'd', 2 instances, first 1; mark them -1"):
+    with pytest.raises(ValueError, match=r"classes that the source lacks: 'd' \(2 instances, first 1\); mark them -1"):
         from_data(named(["a", "d", "a", "d", "b", "c"]), space=space, splits={})
 
 
@@ -201,7 +201,7 @@ def test_features_made_otherwise_are_refused_though_they_have_the_same_width() -
     space = FeatureSpace.of(first)
     space.require(first)
     for other in (second, node_task(noise_features=0)):
-        with pytest.raises(ValueError, match="were not made with the space of the source"):
+        with pytest.raises(ValueError, match="were not made in the source's space"):
             space.require(other)
 
 

@@ -72,7 +72,7 @@ def test_numbers_are_words() -> None:
 
 @pytest.mark.parametrize("texts", [[], ["a word", "  "]])
 def test_no_text_is_refused(texts: list[str]) -> None:
-    with pytest.raises(ValueError, match="not be empty"):
+    with pytest.raises(ValueError, match="none that is blank"):
         encode_texts(texts, 8)
 
 

@@ -31,7 +31,7 @@ def test_a_test_pair_whose_reverse_trains_with_its_label_is_filtered() -> None:
     split = task.split("s")
     assert filtered(task, split.train, split.test).tolist() == [6]
     (note,) = leaks(task)
-    assert note.startswith("test pairs that stand in training with the same label")
+    assert note.startswith("test pairs that are in training with the same label")
     assert note.endswith("s 50.0%")
     other = replace(task, labels=task.labels.index_fill(0, torch.tensor([7]), 1))
     assert filtered(other, split.train, split.test).tolist() == [6, 7]
@@ -46,8 +46,8 @@ def test_pairs_that_an_edge_stands_for_are_known_too() -> None:
 
 
 def test_test_pairs_along_edges_of_the_graph_are_counted() -> None:
-    (note,) = [note for note in leaks(links([[5, 2], [3, 5]])) if "edges" in note]
-    assert note.startswith("test pairs that are edges which messages run along, in this or the other direction")
+    (note,) = [note for note in leaks(links([[5, 2], [3, 5]])) if "an edge" in note]
+    assert note.startswith("test pairs joined by an edge that carries messages, in either direction")
     assert note.endswith("s 50.0%")
 
 
@@ -57,7 +57,7 @@ def test_random_pairs_that_are_the_message_graph_are_noted_by_from_data() -> Non
         x=torch.randn(300, 4), edge_index=pairs, edge_label_index=pairs.clone(), edge_label=torch.arange(1500) % 4
     )
     notes = from_data(data, kind="link").notes
-    assert any("are edges which messages run along" in note and "100.0%" in note for note in notes)
+    assert any("joined by an edge that carries messages" in note and "100.0%" in note for note in notes)
 
 
 def test_twins_have_equal_features_and_equal_neighbours() -> None:
@@ -65,7 +65,7 @@ def test_twins_have_equal_features_and_equal_neighbours() -> None:
     graph = Graph(torch.tensor([[0.0], [1], [1], [1], [1]]), edges)
     split = Split("s", torch.tensor([1]), torch.tensor([3]), torch.tensor([2, 4]))
     task = Task("t", "node", graph, torch.zeros(5, dtype=torch.long), {"s": split})
-    assert leaks(task) == ["test nodes with a twin in training, of equal features and neighbours: s 50.0%"]
+    assert leaks(task) == ["test nodes with a twin in training (equal features and neighbours): s 50.0%"]
     graph.x[2] = 2
     assert leaks(replace(task, graph=graph)) == []
 
@@ -73,7 +73,7 @@ def test_twins_have_equal_features_and_equal_neighbours() -> None:
 def test_a_split_whose_test_stands_in_train_is_refused() -> None:
     for task in (node_task(), link_task()):
         split = task.split("random")
-        with pytest.raises(ValueError, match="instances stand in it more than once"):
+        with pytest.raises(ValueError, match="instances appear more than once"):
             task.with_split(replace(split, name="leaky", test=split.train))
 
 
@@ -82,7 +82,7 @@ def test_wn18rr_s_reverse_triples_are_counted() -> None:
     task = load("wn18rr", width=8)
     split = task.split("given")
     assert split.test.numel() - filtered(task, split.train, split.test).numel() == 1086
-    assert any("stand in training with the same label" in note and "34.7%" in note for note in task.notes)
+    assert any("are in training with the same label" in note and "34.7%" in note for note in task.notes)
 
 
 def test_what_is_published_as_cornell_is_not_taken_for_it() -> None:

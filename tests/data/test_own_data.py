@@ -148,9 +148,18 @@ def test_every_problem_is_named_at_once() -> None:
     with pytest.raises(ValueError, match="cannot be used") as error:
         from_data(graph, name="broken")
     message = str(error.value)
-    for text in ("'broken'", "NaN", "99", "reach down to -2", "`val_mask` must be boolean", "`test_mask` must be [12]"):
+    for text in ("'broken'", "NaN", "99", "go down to -2", "`val_mask` must be boolean", "`test_mask` must be [12]"):
         assert text in message
     assert message.count("\n  - ") == 5
+
+
+@pytest.mark.parametrize("odd", [torch.inf, torch.nan, 0.5, 1e20])
+def test_whole_numbers_are_finite_and_exact(odd: float) -> None:
+    graph = ring()
+    graph.edge_index = graph.edge_index.double()
+    graph.edge_index[0, 0] = odd
+    with pytest.raises(ValueError, match="`edge_index` must be whole numbers"):
+        from_data(graph)
 
 
 @pytest.mark.parametrize(

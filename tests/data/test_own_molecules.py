@@ -87,9 +87,7 @@ def test_the_same_molecule_is_in_one_part_and_counted() -> None:
     part = torch.zeros(80)
     part[split.val], part[split.test] = 1, 2
     assert torch.equal(part[:40], part[40:])
-    assert any(
-        note.startswith("40 molecules stand there more than once") and "stand in" not in note for note in task.notes
-    )
+    assert any(note.startswith("40 molecules repeat earlier ones") and "in training" not in note for note in task.notes)
 
 
 def test_blank_labels_are_unknown_and_kinds_are_told_apart() -> None:
@@ -109,7 +107,7 @@ def test_wrong_tables_are_told_with_their_rows() -> None:
         from_smiles(table(), target="activity")
     frame = table().astype({"active": object, "size": object})
     frame.loc[4, "size"] = "large"
-    with pytest.raises(ValueError, match="'size' is no finite number in row 4"):
+    with pytest.raises(ValueError, match="'size' is not a finite number in row 4"):
         from_smiles(frame, target=["active", "size"])
     frame = table().assign(split=["train"] * 30 + ["val"] * 9 + ["later"])
     with pytest.raises(ValueError, match="got 'later' in row 39"):
@@ -141,7 +139,7 @@ def test_other_molecules_get_the_features_and_classes_of_those_that_were_learnt(
     assert met.class_names == ("a", "b")
     assert met.labels.tolist() == source.labels[5:20].tolist()
     assert from_smiles(some.assign(kind="b"), target="kind", space=space, split="random").labels.tolist() == [1] * 15
-    with pytest.raises(ValueError, match="classes that the source does not: 'c', 15 instances, first 5"):
+    with pytest.raises(ValueError, match=r"classes that the source lacks: 'c' \(15 instances, first 5"):
         from_smiles(some.assign(kind="c"), target="kind", space=space)
 
 

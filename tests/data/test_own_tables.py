@@ -25,7 +25,7 @@ def test_tables_give_names_labels_edges_and_features(tmp_path: Path, form: str) 
     age = own.task.graph.x.squeeze(1)
     torch.testing.assert_close(age, torch.tensor((nodes().age - 6.5) / nodes().age.std(ddof=0)).float())
     assert "1 of 12 nodes have no label: answered, not learnt or scored" in own.notes
-    assert "2 classes; 'dog' has 54.5%: always answering it is right that often" in own.notes
+    assert "2 classes; always answering 'dog' is right 54.5% of the time" in own.notes
 
 
 def test_other_names_of_columns_and_separators(tmp_path: Path) -> None:
@@ -34,11 +34,11 @@ def test_other_names_of_columns_and_separators(tmp_path: Path) -> None:
     own = read_own(tmp_path, id="who", label="kind", source="from", target="to")
     assert own.names == nodes().id.tolist()
     assert own.task.outputs == 2
-    with pytest.raises(ValueError, match="no column is known as lable"):
+    with pytest.raises(ValueError, match="unknown column lable; there are source"):
         read_own(tmp_path, lable="kind")
     lines = refusal(tmp_path, id="name", source="from")
-    assert "the nodes have no column name; there are who, kind, age" in lines
-    assert "the edges have no column target; there are from, to" in lines
+    assert "the nodes have no column name, only who, kind, age" in lines
+    assert "the edges have no column target, only from, to" in lines
 
 
 def test_names_of_nodes_stay_as_they_are_written(tmp_path: Path) -> None:
@@ -53,9 +53,9 @@ def test_words_for_nothing_among_labels_are_told(tmp_path: Path) -> None:
     own = read_own(written(tmp_path, frame, edges()))
     assert own.task.class_names == ("EU",)
     assert own.task.labels.tolist() == [0, -1, 0] * 4
-    assert "label label: NA means unknown, in 4 rows; a class of that name needs another" in own.notes
+    assert "label label: NA means unknown, in 4 rows; rename a class of that name" in own.notes
     without = read_own(written(tmp_path, frame.assign(label="NA"), edges()))
-    assert any("there is nothing to learn" in note for note in without.notes)
+    assert any("models can answer, but not learn" in note for note in without.notes)
     numbers = read_own(written(tmp_path, frame.assign(label=[0.5, "null", 2] * 4), edges()))
     assert numbers.task.regression
     assert numbers.task.labels.isnan().sum() == 4
@@ -67,7 +67,7 @@ def test_edges_run_one_way_where_they_are_said_to_or_some_are_reciprocated(tmp_p
     both = pd.concat([edges(), pd.DataFrame({"source": ["n1"], "target": ["n0"]})])
     own = read_own(written(tmp_path, nodes(), both))
     assert own.task.graph.num_edges == NODES + 1
-    assert "84.6% of the edges are one-way: messages run from source to target alone" in own.notes
+    assert "84.6% of the edges are one-way: messages run only from source to target" in own.notes
     assert read_own(tmp_path, directed=False).task.graph.num_edges == 2 * NODES
 
 
@@ -97,8 +97,8 @@ def test_every_problem_is_told_at_once_with_its_rows_and_nodes(tmp_path: Path) -
     strange = pd.concat([edges(), pd.DataFrame({"source": ["n0"], "target": ["z9"]})])
     lines = refusal(written(tmp_path, frame.assign(split=["train"] * 11 + ["tests"]), strange))
     assert "'id' is blank in nodes.csv line 7" in lines
-    assert "twice: n2, in nodes.csv line 5" in lines
-    assert "target that is no node: 'n3', 'n5', 'z9', in edges.csv line 4, 6, 14" in lines
+    assert "nodes are repeated: n2, in nodes.csv line 5" in lines
+    assert "target that is not a node: 'n3', 'n5', 'z9', in edges.csv line 4, 6, 14" in lines
     assert "'age' has words among its numbers: old, in nodes.csv line 6" in lines
     assert "'size' is blank, NaN or infinite for 2 nodes: n6, n7" in lines
 
@@ -151,7 +151,7 @@ def test_own_splits_are_honoured_and_only_the_labelled_stand_in_them(tmp_path: P
     written(tmp_path, nodes().assign(part=["train"] * 8 + ["test"] * 4), edges())
     own = read_own(tmp_path, split="part")
     assert len(own.task.split("own").val) == 2
-    assert any("2 of the training part are drawn" in note for note in own.notes)
+    assert any("2 training rows are drawn" in note for note in own.notes)
     assert own.task.graph.x.shape == (NODES, 1)
 
 
@@ -161,7 +161,7 @@ def test_a_split_by_time(tmp_path: Path) -> None:
     assert [part.tolist() for part in (split.train, split.val, split.test)] == [[1, 4, 7, 10], [2, 5, 8], [0, 3, 6, 9]]
     assert "needs a column 'time'" in refusal(tmp_path, split="time")
     written(tmp_path, nodes().assign(time=["2003", "soon"] * 6), edges())
-    assert "neither number nor date in nodes.csv line 3, 5, 7" in refusal(tmp_path, split="time")
+    assert "no number or date in nodes.csv line 3, 5, 7" in refusal(tmp_path, split="time")
 
 
 def test_texts_are_encoded_and_a_second_graph_in_the_same_space(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_without_features_they_are_made_of_degrees(tmp_path: Path) -> None:
     own = read_own(written(tmp_path, nodes()[["id", "label"]], edges().iloc[1:]), directed=False)
     assert own.task.graph.x.shape == (NODES, 5)
     assert torch.equal(own.task.graph.x[0], own.task.graph.x[1])  # the path's two ends
-    assert any("made of degrees" in note for note in own.notes)
+    assert any("degrees are used" in note for note in own.notes)
     alone = read_own(written(tmp_path / "alone", None, edges()) if (tmp_path / "alone").mkdir() is None else tmp_path)
     assert alone.names == sorted(nodes().id)
     assert not alone.task.splits

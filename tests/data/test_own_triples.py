@@ -45,7 +45,7 @@ def test_a_drawn_split_keeps_all_triples_of_two_entities_together() -> None:
     assert not pairs[0] & pairs[1]
     assert not pairs[0] & pairs[2]
     assert not pairs[1] & pairs[2]
-    assert not any("messages run along" in note for note in task.notes)
+    assert not any("carries messages" in note for note in task.notes)
     assert any(note.startswith("180 triples have a reciprocal") for note in task.notes)
 
 
@@ -79,7 +79,7 @@ def test_triples_that_stand_there_twice_count_once_and_are_named() -> None:
     frame = pd.concat([family(), family().iloc[[3, 5]]], ignore_index=True)
     task = from_triples(frame)
     assert task.instances == 90
-    assert "2 triples stand there twice; the first is kept, not row 90, 91" in task.notes
+    assert "2 triples repeat earlier ones and are left out: row 90, 91" in task.notes
 
 
 def test_one_that_stands_in_two_parts_is_a_leak_that_is_told() -> None:
@@ -87,7 +87,7 @@ def test_one_that_stands_in_two_parts_is_a_leak_that_is_told() -> None:
     frame = pd.concat([frame, frame.iloc[[0]].assign(split="test")], ignore_index=True)
     task = from_triples(frame)
     assert task.instances == 91
-    assert any("stand in training with the same label" in note and "own 6.2%" in note for note in task.notes)
+    assert any("are in training with the same label" in note and "own 6.2%" in note for note in task.notes)
 
 
 def test_unseen_entities_and_relations_are_named() -> None:
@@ -127,7 +127,7 @@ def test_texts_are_encoded_together_and_those_missing_are_named() -> None:
     task = from_triples(family(), texts=texts | {"likes": "is fond of"}, width=8)
     assert task.graph.x.shape == (30, 8)
     assert task.graph.edge_attr.shape == (4, 8)
-    assert "2 names have no text and are read as their own: p29, knows" in task.notes
+    assert "2 names have no text and serve as their own: p29, knows" in task.notes
 
 
 @pytest.mark.slow

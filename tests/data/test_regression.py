@@ -187,7 +187,7 @@ def test_a_user_s_own_values(column: bool) -> None:
     graph.y[6] = torch.inf
     with pytest.raises(ValueError, match=r"regression must be a table of numbers .* finite or NaN"):
         from_data(graph, regression=True)
-    with pytest.raises(ValueError, match="numbers to predict: `regression=True`"):
+    with pytest.raises(ValueError, match="to predict numbers: `regression=True`"):
         from_data(graph)
 
 

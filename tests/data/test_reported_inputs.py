@@ -43,7 +43,7 @@ def test_a_negative_pair_of_validation_that_is_tested_the_other_way_round() -> N
     parts = RandomLinkSplit(num_val=0.3, num_test=0.3, is_undirected=True)(undirected(12, 30))
     flipped = parts[1].edge_label_index[:, parts[1].edge_label == 0][:, :1].flip(0)
     parts[2].edge_label_index[:, -1:] = flipped
-    assert notes(from_data(parts, kind="link"), "stand in validation with the same label")
+    assert notes(from_data(parts, kind="link"), "are in validation with the same label")
 
 
 def test_a_link_split_without_validation() -> None:
@@ -58,7 +58,7 @@ def test_reverse_edges_of_another_type_that_tell_the_test() -> None:
     given = undirected()
     parts = RandomLinkSplit(num_val=0.2, num_test=0.2, is_undirected=False)(given)
     parts[0].edge_index = given.edge_index
-    (note,) = notes(from_data(parts, kind="link"), "are edges which messages run along")
+    (note,) = notes(from_data(parts, kind="link"), "joined by an edge that carries messages")
     assert "masks" in note
 
 
@@ -141,5 +141,5 @@ def test_a_typed_graph_of_which_one_type_has_no_features() -> None:
     data["user"].num_nodes = 5
     data["movie"].x, data["movie"].y = torch.randn(6, 3), torch.arange(6) % 2
     data["user", "rates", "movie"].edge_index = torch.tensor([[0, 4], [1, 5]])
-    with pytest.raises(ValueError, match=r"the same width to become one type, got {'user': None, 'movie': \(3,\)}"):
+    with pytest.raises(ValueError, match=r"features `x` of the same width, got {'user': None, 'movie': \(3,\)}"):
         from_data(data)

@@ -94,7 +94,7 @@ def test_a_fixed_number_per_class_that_leaves_none_is_refused() -> None:
     labels = torch.tensor([0] * 10 + [1] * 5)
     with pytest.raises(ValueError, match="class 1 has 5 instances; 5 to train leave none"):
         per_class_split(labels, seed=0, per_class=5, val=1)
-    with pytest.raises(ValueError, match="7 instances are left after training's; 7 to validate leave none"):
+    with pytest.raises(ValueError, match="7 instances are left after training; 7 to validate leave none"):
         per_class_split(labels, seed=0, per_class=4, val=7)
 
 

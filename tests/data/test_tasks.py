@@ -133,7 +133,7 @@ def test_checks_name_every_problem_at_once() -> None:
     assert str(refusal.value).splitlines()[1:] == [
         "  - x has 1 NaN or infinite values, first in row 3, column 1; impute or drop them",
         "  - `edge_index` names nodes 0..9, but there are 6",
-        "  - class labels must be long, from 0 on, or -1 where there is none",
+        "  - class labels must be long: 0, 1, ..., or -1 for none",
     ]
 
 

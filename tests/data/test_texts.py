@@ -54,7 +54,7 @@ def test_rows_find_their_nodes_and_parts_are_joined(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("index", "nodes"), [([0, 0], 2), ([0, 2], 2)])
 def test_a_table_of_another_graph_is_refused(index: list[int], nodes: int, tmp_path: Path) -> None:
     path = table(tmp_path, planetoid_index=index, text=["one", "two"])
-    with pytest.raises(ValueError, match=r"texts\.csv\.gz must name each of 2 nodes once at most"):
+    with pytest.raises(ValueError, match=r"texts\.csv\.gz must name each of 2 nodes, 0 to 1, at most once"):
         read_texts(path, nodes)
 
 
@@ -65,7 +65,7 @@ def test_what_has_no_text_has_zeros_and_the_others_their_own(letters: list[list[
     assert len(letters) == 1  # the second call was answered from the cache
     assert not x[[1, 3]].any()
     assert x.dtype == torch.float32
-    with pytest.raises(ValueError, match="must be there and not be empty; got 0"):
+    with pytest.raises(ValueError, match="at least one text to encode, and none that is blank; got 0"):
         encode_some(["", " "], None, "minilm", "some")
 
 
@@ -101,7 +101,7 @@ def test_texts_are_of_the_nodes_whose_classes_their_table_names(name: str) -> No
 
 
 def test_nodes_without_texts_have_nothing_to_encode() -> None:
-    with pytest.raises(ValueError, match="pubmed has no texts that encoder='minilm' could read"):
+    with pytest.raises(ValueError, match="pubmed has no texts for encoder='minilm' to read"):
         load("pubmed", encoder="minilm")
 
 

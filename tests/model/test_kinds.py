@@ -197,5 +197,5 @@ def test_forcing_an_instance_is_what_a_whole_pass_does(kind: str, kind_of_task: 
 
 
 def test_reusing_in_one_layer_is_refused() -> None:
-    with pytest.raises(ValueError, match="expert='reuse' needs two routed layers, this encoder has one"):
+    with pytest.raises(ValueError, match="expert='reuse' needs two routed layers; this encoder has one"):
         encoder("reuse", routed="last")

@@ -61,5 +61,5 @@ def test_a_record_says_the_precision() -> None:
 
 def test_bf16_is_refused_where_it_would_do_nothing() -> None:
     task = node_task()
-    with pytest.raises(ValueError, match="precision='bf16' is of a StemGNN's encoder; train Baseline in float32"):
+    with pytest.raises(ValueError, match="precision='bf16' is for a StemGNN's encoder; train Baseline in float32"):
         fit(build(small_baseline("gcn"), task), task, task.split("random"), replace(TRAIN, precision="bf16"), 0)

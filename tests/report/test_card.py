@@ -91,7 +91,7 @@ def test_a_large_graph_is_trained_by_batches(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(trainings, "DRAWN_BATCH", 64)
     card = report(mixed_graph(300), tmp_path, replace(TINY, seeds=1))
     assert card.found.worst.empty
-    assert "by batches of 64 with 10 neighbours drawn" in " ".join(card.found.notes)
+    assert "in batches of 64 with 10 neighbours drawn" in " ".join(card.found.notes)
     assert set(card.found.methods) == {"mlp", "gcn", "sage", "mixture", "routed", "stacked"}
     told = [line for answer in card.answers for line in answer.sentences]
     assert sum("A single training cannot tell" in line for line in told) == 1

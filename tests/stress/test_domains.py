@@ -86,7 +86,7 @@ def test_buckets_of_the_source_and_targets_are_met_side_by_side() -> None:
     alone = shift_protocol(home, buckets, 3)
     assert split.hash == alone[1].hash
     assert all(torch.equal(a.index, b.index) for a, b in zip(conditions, alone[2], strict=False))
-    with pytest.raises(ValueError, match="cannot be named OOD-low"):
+    with pytest.raises(ValueError, match="target name OOD-low is taken"):
         domain_protocol(home, {"OOD-low": away}, 3, buckets=buckets)
     assert not torch.isin(task.split(split.name).train, buckets.members["OOD-low"]).any()
 
@@ -110,7 +110,7 @@ def test_classes_are_matched_by_name() -> None:
 def test_what_does_not_fit_is_named() -> None:
     home = node_task()
     wide = home.with_graph(replace(home.graph, x=torch.ones(80, 7)))
-    with pytest.raises(ValueError, match=r"away: 'tiny' does not fit 'tiny': its width of features is 7, not \d+"):
+    with pytest.raises(ValueError, match=r"away: 'tiny' does not fit 'tiny': its feature width is 7, not \d+"):
         domain_protocol(home, {"away": wide}, 0)
     with pytest.raises(ValueError, match="its kind is graph, not node; its metric is roc_auc, not accuracy"):
         domain_protocol(home, {"away": graph_task()}, 0)
@@ -131,7 +131,7 @@ def test_features_of_another_space_are_refused_though_their_width_is_the_same() 
         return Task(f"task-{which}", "node", made, labels, {}).with_graph(made)
 
     assert met_elsewhere(task(0, 0), "away", task(1, 0)).task.instances == 40
-    with pytest.raises(ValueError, match="not made with the space of the source"):
+    with pytest.raises(ValueError, match="not made in the source's space"):
         met_elsewhere(task(0, 0), "away", task(1, 1))
 
 
@@ -156,7 +156,7 @@ def test_a_union_answers_as_its_parts() -> None:
     each = torch.cat([predict(model, part) for part in parts])
     torch.testing.assert_close(predict(model, union), each)
     assert torch.equal(union.labels, torch.cat([part.labels for part in parts]))
-    with pytest.raises(ValueError, match="a union is of node tasks; tiny-links"):
+    with pytest.raises(ValueError, match="a union takes node tasks; tiny-links"):
         disjoint_union([parts[0], link_task()], "all")
 
 
@@ -180,7 +180,7 @@ def test_time_shows_the_graph_as_it_was() -> None:
         through_time(task, time[1:], (4,))
     fitted = FeatureSpace.fit(task.graph.x, width=2).source(task.graph.x)
     late = task.with_graph(replace(task.graph, x=fitted.encode(fitted.raw), source=fitted))
-    with pytest.raises(ValueError, match="fitted on all nodes, later ones too"):
+    with pytest.raises(ValueError, match="fitted on all nodes, even later ones"):
         through_time(late, time, (4,))
 
 
@@ -219,7 +219,7 @@ def test_several_labels_are_shifted_with_an_own_split_alone() -> None:
     labels = torch.stack([task.labels == 0, task.labels == 1], 1).float()
     several = replace(from_data_with(task, torch.arange(200).split([90, 40, 50, 20])), labels=labels)
     buckets = tail_buckets(instance_covariate(several, "degree"))
-    with pytest.raises(ValueError, match="keep a split that the task came with, by `own_split`"):
+    with pytest.raises(ValueError, match="or one of the task's own splits, with `own_split`"):
         shift_protocol(several, buckets, 0)
     assert shift_protocol(several, buckets, 0, own_split="masks")[1].train.numel() > 50
 

@@ -31,5 +31,5 @@ def test_a_chapter_with_one_method_changes_nothing_that_is_committed(
     assert committed() == before
     assert list(tmp_path.glob(f"{name}/*/*.png"))
     said = "".join(part.get("text", "") for cell in executed.cells for part in cell.get("outputs", ()))
-    assert "not asked, for nothing that it speaks of ran" in said
+    assert "not checked: nothing that it is about ran" in said
     assert ": False" not in said

@@ -42,8 +42,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["grid.yaml", "-p", "n", "2"], "are for the chapters"),
         (["nowhere.yaml"], "nowhere.yaml"),
         (["-p", "sedes", "3"], "06_tiny has no parameter sedes; its parameters: preset, n"),
-        (["-p", "n", "many"], "n must be of type int, or a list of such; got 'many'"),
-        (["-p", "preset", "laptop"], "preset is not given here"),
+        (["-p", "n", "many"], "n must be of type int, or a list of these; got 'many'"),
+        (["-p", "preset", "laptop"], "preset is given once"),
         (["--preset", "huge"], "smoke"),
         (["--notebooks", "07_nowhere"], "no notebook 07_nowhere; there are 06_tiny"),
         (["--workers", "0"], "must be positive"),
@@ -81,7 +81,7 @@ def test_a_dry_run_lists_and_estimates_and_runs_nothing(root: Path, capsys: pyte
         "to run: 06_tiny/preset=smoke@n=2",
         "to run: 06_tiny/preset=smoke@n=3",
         "to run: 07_new/preset=smoke",
-        "Jobs: 1 done (1 by another version of the library; --force repeats), 0 failed, 3 to run, about 0:02:00",
+        "Jobs: 1 done (1 by another library version; --force reruns them), 0 failed, 3 to run, about 0:02:00",
     ]
     assert batch.main([file, "--dry-run", "--force"]) == 0
     assert "Jobs: 0 done, 0 failed, 4 to run" in capsys.readouterr().out
@@ -184,7 +184,7 @@ def test_kills_lose_and_repeat_nothing_and_leave_nothing_behind(report: dict[str
 def test_an_interrupted_runner_ends_its_jobs_and_says_how_to_go_on(report: dict[str, Any]) -> None:
     interrupted = report["interrupted"]
     assert (interrupted["status"], interrupted["done"]) == (130, [0])
-    assert "The same command goes on." in interrupted["stderr"]
+    assert "The same command continues." in interrupted["stderr"]
 
 
 @pytest.mark.slow
@@ -243,7 +243,7 @@ def test_real_notebooks_go_on_after_a_kill_and_failures_stop_nothing(root: Path)
     first, second = ended.stderr.split("n=3 failed:")
     assert "n=2 failed:" in first
     assert "ValueError: the graph has no edge" in first
-    assert re.search(r"ended because it took \d\.\d+ GB of memory; the bound is 1\.30 GB", second)
+    assert re.search(r"ended because it used \d\.\d+ GB of memory; the limit is 1\.30 GB", second)
     assert "The same command tries again." in second
 
     assert collect("06_tiny").drop(columns="finished").to_dict("list") == {

@@ -35,7 +35,7 @@ WRONG = [
     ({"preset": "huge"}, "preset: unknown huge; there are smoke, laptop, paper"),
     ({"seeds": "two"}, "seeds must be of type int, got 'two'"),
     ({"seeds": True}, "seeds must be of type int, got True"),
-    ({"seeds": -3}, "seeds: 0 for the preset's, or at least 2, for a difference needs pairs, got -3"),
+    ({"seeds": -3}, "seeds: 0 for the preset's, or at least 2 (a difference needs pairs), got -3"),
     ({"seeds": 1}, "got 1"),
     ({"dataset": "frog"}, "dataset: unknown frog; there are built-in, cora"),
     ({"dataset": "esol"}, "dataset: esol is a regression; this chapter decomposes the risk of classes"),
@@ -102,6 +102,6 @@ def test_a_claim_about_nothing_is_not_made(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out.splitlines() == [
         "all are small: True",
         "all are small: False",
-        "all are small: not asked, for nothing that it speaks of ran",
+        "all are small: not checked: nothing that it is about ran",
         "it is so: True",
     ]

@@ -86,7 +86,7 @@ def test_another_models_weights_are_refused(saved: Path, tmp_path: Path) -> None
     other = tmp_path / "other"
     save_model(build(small_model(), node_task()), other)
     (saved / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
-    with pytest.raises(ValueError, match=r"another model's: its sha256 is not that of model.json"):
+    with pytest.raises(ValueError, match=r"another model's: its sha256 does not match model.json"):
         load_model(saved)
 
 

@@ -29,7 +29,7 @@ def stopped() -> None:
 
 def test_an_interrupted_command_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     assert interruptible(stopped) == STOPPED
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command continues" in capsys.readouterr().err
     assert interruptible(lambda: None) == 0
     assert interruptible(lambda: 3) == 3
 

@@ -239,7 +239,7 @@ def test_refusals() -> None:
     index, budget = torch.arange(9), Budget("masked", 1)
     with pytest.raises(ValueError, match="a budget is a number of 'deleted', 'masked' or 'masked own', got -1"):
         Budget("masked", -1)
-    with pytest.raises(ValueError, match="that of a StemGNN, got Baseline: smooth it instead"):
+    with pytest.raises(ValueError, match="needs a StemGNN, got Baseline: smooth it instead"):
         a_priori(build(small_baseline("gcn"), task), task, index, budget)
     for settings_of, name in (({"norm": "layer"}, "norm='layer'"), ({"backbone": "gat", "routed": "last"}, "'gat'")):
         with pytest.raises(ValueError, match=f"does not hold for .*{name}: smooth instead"):

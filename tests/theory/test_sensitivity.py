@@ -297,5 +297,5 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="'clean' and 'damaged' must have the same instances on the same nodes"):
         sensitivity(random_model(task), Condition("clean", task, torch.arange(3)), perturbed)
     other = random_task("node", nodes=12)
-    with pytest.raises(ValueError, match="9 of 9 nodes and 9 of 12"):
+    with pytest.raises(ValueError, match="9 on 9 nodes and 9 on 12"):
         sensitivity(random_model(task), clean, Condition("other", other, clean.index))

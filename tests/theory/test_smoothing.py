@@ -153,5 +153,5 @@ def test_any_network_and_any_kind_of_instance() -> None:
 
 def test_refusals() -> None:
     for rate, alpha, draws in ((0.0, 0.05, 100), (1.0, 0.05, 100), (0.5, 1.0, 100), (0.5, 0.05, 10)):
-        with pytest.raises(ValueError, match="smoothing takes rates and alpha"):
+        with pytest.raises(ValueError, match="smoothing needs rate, alpha"):
             smoothed(voter(torch.nn.Identity()), node_task(20), "deleted", rate, draws, 0, 2, alpha)

@@ -62,7 +62,7 @@ def test_the_edge_that_decides_is_deleted(star: Condition) -> None:
 def test_features_that_are_not_the_data_s_own_are_refused() -> None:
     task = unit_features(node_task(), 4)
     met = Condition("clean", task, task.split("random").test)
-    with pytest.raises(ValueError, match=r"x of 'tiny' was made of them by an SVD: load it with width=None"):
+    with pytest.raises(ValueError, match=r"x of 'tiny' was made from them by an SVD: load it with width=None"):
         worst_masking(build(small_baseline("mlp"), task), met, 0.5)
 
 

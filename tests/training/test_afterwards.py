@@ -102,7 +102,7 @@ def test_what_manifold_cannot_align_is_refused_by_name() -> None:
         with pytest.raises(ValueError, match=f"of {name}='{value}' .* no gradient"):
             manifold(build(small_model(**{name: value}), task), task, split)
     wrong = replace(task, labels=predict(model := trained(task), task).argmin(1))
-    with pytest.raises(ValueError, match=r"classifies rightly; of [0-9]+ it has 0"):
+    with pytest.raises(ValueError, match=r"correctly classified instances; the model has 0 of [0-9]+"):
         manifold(model, wrong, split)
     numbers = replace(graph_task(), regression=True)
     with pytest.raises(ValueError, match="a regression has none"):
@@ -178,8 +178,8 @@ def test_a_merged_network_can_be_trained_and_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "experts", "message"),
     [
-        ({"router": "cosine"}, 2, "this has routed='all', expert='mean', router='cosine'"),
-        ({"routed": "none"}, 2, "this has routed='none'"),
+        ({"router": "cosine"}, 2, "got routed='all', expert='mean', router='cosine'"),
+        ({"routed": "none"}, 2, "got routed='none'"),
         ({}, 4, "merge leaves 1 to 3 of this model's experts, not 4"),
         ({}, 0, "merge leaves 1 to 3 of this model's experts, not 0"),
     ],

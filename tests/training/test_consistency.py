@@ -239,5 +239,5 @@ def test_that_nobody_is_left_is_refused() -> None:
     task = node_task()
     split = task.split("random")
     met = torch.cat([split.val, split.test])
-    with pytest.raises(ValueError, match=r"no instance of 'tiny' without a label is left.*set consistency=0"):
+    with pytest.raises(ValueError, match=r"leaves no instance of 'tiny' without a label; set consistency=0"):
         Consistency(task, replace(split, met=met), replace(TRAIN, consistency_on="held_out"))

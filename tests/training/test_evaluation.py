@@ -64,7 +64,7 @@ def test_each_condition_is_scored_by_its_own_task_s_labels() -> None:
 def test_two_conditions_of_one_name_are_refused() -> None:
     task = node_task()
     same = [Condition("clean", task, index) for index in task.split("random").train.split(10)[:2]]
-    with pytest.raises(ValueError, match="one name would have one score: clean"):
+    with pytest.raises(ValueError, match="the same name would share a score: clean"):
         scores(build(small_model(), task), same)
 
 

@@ -127,11 +127,11 @@ def test_nan_and_infinity_are_refused_by_node_and_column(name: str, value: float
     data.x = data.x.clone()
     data.x[7, 1] = value
     for asked in (None, torch.tensor([0])):
-        with pytest.raises(ValueError, match="first of node 7 in column 1"):
+        with pytest.raises(ValueError, match="first at node 7, column 1"):
             frozen.predict(data, asked)
-        with pytest.raises(ValueError, match="first of node 7 in column 1"):
+        with pytest.raises(ValueError, match="first at node 7, column 1"):
             deploy(model)(data, asked)
-    with pytest.raises(ValueError, match="first of node 7 in column 1"):
+    with pytest.raises(ValueError, match="first at node 7, column 1"):
         frozen.predict(task.with_graph(replace(task.graph, x=data.x)))
 
 
@@ -175,7 +175,7 @@ def test_features_that_the_space_did_not_make_are_refused(tmp_path: Path) -> Non
     """Encoded anew they have the same width."""
     task, other = (unit_features(node_task(noise_features=9, seed=seed), 4) for seed in (0, 1))
     frozen = kept(build(small_model(), task), task, tmp_path)
-    with pytest.raises(ValueError, match="were not made with the space of the source"):
+    with pytest.raises(ValueError, match="were not made in the source's space"):
         frozen.predict(other)
     raw = node_task(noise_features=9, seed=1)
     found = frozen.predict(raw_of(raw))
@@ -183,9 +183,9 @@ def test_features_that_the_space_did_not_make_are_refused(tmp_path: Path) -> Non
     assert found["class"].tolist() == frozen.predict(again)["class"].tolist()
     narrow = raw_of(raw)
     narrow.x = narrow.x[:, 1:]
-    with pytest.raises(ValueError, match="columns, and the source has"):
+    with pytest.raises(ValueError, match="columns, but the source has"):
         frozen.predict(narrow)
-    with pytest.raises(ValueError, match=r"instances 0..99 are asked for; there are 80"):
+    with pytest.raises(ValueError, match=r"asked for instances 0..99; there are 80"):
         frozen.predict(raw_of(raw), torch.tensor([0, 99]))
 
 

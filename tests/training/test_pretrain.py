@@ -102,5 +102,5 @@ def test_a_run_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
         assert torch.allclose(weights(folder)[name], before[name], atol=1e-6), name
     assert folder != pretraining_folder(tiny_pool(), MODEL, short, 5, root=tmp_path)
     assert pretrain(tiny_pool(), MODEL, short, seed=5, start=first, root=tmp_path) == folder
-    with pytest.raises(ValueError, match="the checkpoint to start from is ModelConfig"):
+    with pytest.raises(ValueError, match="the starting checkpoint is ModelConfig"):
         pretrain(tiny_pool(), small_model(experts=2), short, start=first, root=tmp_path)

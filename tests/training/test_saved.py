@@ -86,7 +86,7 @@ def test_files_of_two_models_are_not_mixed(tmp_path: Path) -> None:
     settings = json.loads((tmp_path / "two" / "model.json").read_text())
     del settings["about"]
     (tmp_path / "two" / "model.json").write_text(json.dumps(settings))
-    with pytest.raises(ValueError, match=r"holds weights alone, .* save it by stemlib.save"):
+    with pytest.raises(ValueError, match=r"holds only weights, .* save it with stemlib.save"):
         stemlib.load(tmp_path / "two")
 
 

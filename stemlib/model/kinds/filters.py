@@ -84,7 +84,7 @@ class Filters(Kind):
         names = config.filters.split()
         if not names or not set(names) <= FILTERS.keys():
             known = ", ".join(FILTERS)
-            raise ValueError(f"filters must be some of {known}, with a space between; got {config.filters!r}")
+            raise ValueError(f"filters must be some of {known}, separated by spaces; got {config.filters!r}")
         turns = [names[k % len(names)] for k in range(config.experts)]
         self.names = list(dict.fromkeys(turns))
         self.places = [self.names.index(name) for name in turns]

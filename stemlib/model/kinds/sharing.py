@@ -70,6 +70,6 @@ def lend(layers: Sequence[Reuse]) -> None:
         ValueError: a single layer of several experts, which has none to borrow from.
     """
     if len(layers) == 1 and layers[0].experts > 1:
-        raise ValueError("expert='reuse' needs two routed layers, this encoder has one; use routed='all', layers=2")
+        raise ValueError("expert='reuse' needs two routed layers; this encoder has one: use routed='all', layers=2")
     for layer, other in zip(layers, [*layers[1:], *layers[:1]], strict=True):
         layer.lender = (other,)

@@ -21,7 +21,7 @@ class TopK(Router):
         super().__init__(width, experts, config, level, features)
         if config.active == 1 < experts:
             raise ValueError(
-                "router='topk' with active=1 learns nothing, for the gate of a single expert is 1: set active=2 or "
+                "router='topk' with active=1 learns nothing, as the gate of a single expert is 1: set active=2 or "
                 "more, or router='top1', which is trained softly"
             )
         self.gate, self.active = nn.Linear(width, experts), min(config.active, experts)
