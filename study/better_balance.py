@@ -26,6 +26,7 @@ from study.uncertainty import uncertainties
 
 OURS = "selected"
 SMALLER = "mixture"  # ours as well, and far cheaper
+FIVE = "selected_five"  # the same networks, each trained five times
 RIVALS = (
     "mlp",
     "gcn",
