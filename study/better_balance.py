@@ -19,7 +19,7 @@ from study.interrupt import interruptible
 from study.method import Method
 from study.methods import baseline, named
 from study.protocols import protocol_of
-from study.records import save_results
+from study.records import read_results, save_results
 from study.router_comparison import budget, command_line
 from study.stress import StressTest
 from study.uncertainty import uncertainties
@@ -160,6 +160,15 @@ def few_labels(name: str, preset: Preset, seeds: Sequence[int], labels: int) -> 
     return averaged_draws(pd.concat([one.scores((RATE,), DRAWS) for one in (test, plain)])).assign(labels=labels)
 
 
+def other_labels(name: str, labels: Sequence[int]) -> pd.DataFrame:
+    """Kept rows of `few_labels` for other numbers of labels per class."""
+    try:
+        kept = read_results(f"17_few-{name}")
+    except FileNotFoundError:
+        return pd.DataFrame()
+    return kept[~kept.labels.isin(labels)]
+
+
 def averaged_draws(scores: pd.DataFrame) -> pd.DataFrame:
     """Rows of `StressTest.scores`, with the draws of a corruption averaged."""
     by = [name for name in scores.columns if name not in ("score", "draw")]
@@ -176,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in options.names:
         if options.what == "few":
             found = pd.concat(few_labels(name, preset, seeds, labels) for labels in options.labels)
+            found = pd.concat([other_labels(name, options.labels), found], ignore_index=True)
         elif options.what == "ingredients":
             found = ingredients(name, preset, seeds)
         else:

@@ -8,7 +8,7 @@ from balance_samples import TASKS, scores
 from run_samples import TINY
 from samples import node_task
 
-from study import balance_tables, better_balance, trained
+from study import balance_tables, better_balance, records, trained
 from study.better_balance import OURS, RIVALS, SMALLER, averaged_draws, without
 from study.methods import ALL, named
 from study.protocols import Protocol
@@ -57,6 +57,19 @@ def test_draws_of_damage_are_one_mean() -> None:
     found = averaged_draws(rows)
     assert len(found) == len(rows) / 3
     assert found.score.to_numpy() == pytest.approx(scores(1.0, tasks=("cora",)).score.to_numpy() + 1)
+
+
+def test_a_number_of_labels_replaces_only_its_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "DATA", tmp_path)
+    monkeypatch.setattr(
+        better_balance, "few_labels", lambda *given: pd.DataFrame({"labels": [given[-1]], "score": [len(made)]})
+    )
+    made: list[int] = []
+    for labels in ("5", "3", "5"):
+        better_balance.main(["cora", "--what", "few", "--labels", labels])
+        made.append(1)
+    kept = records.read_results("17_few-cora").set_index("labels").score
+    assert kept.to_dict() == {3: 1, 5: 2}
 
 
 def test_a_stack_without_a_member_has_the_others() -> None:
